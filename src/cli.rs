@@ -1,0 +1,167 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Pre-train a Vision Transformer by SimMIM (masked image modelling).
+///
+/// Without a command it trains: by default a small model on the photos inside the binary.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = AFTER)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+const AFTER: &str = "Exit codes: 0 finished, or stopped and saved; 1 failed; 2 usage or configuration; \
+    3 stopped on a loss that is not a number; 130 aborted by a second interrupt.\n\
+    Ctrl-C and SIGTERM save a checkpoint and end the run.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train (the default command)
+    Train(TrainArgs),
+    /// Show steps, learning-rate schedule, parameters and memory of a run without running it
+    Plan(ConfigArgs),
+    /// Time the training step and the loader; prints one JSON object
+    Bench(BenchArgs),
+    /// Compare with values that PyTorch computed
+    #[command(hide = true)]
+    Parity(ParityArgs),
+}
+
+/// What decides the configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigArgs {
+    /// TOML file, or the name of a built-in configuration (default, smoke, vit_small_96, vit_base_224, vit_ssl)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Training images: a folder, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// auto, cpu, cuda or cuda:N [short for --set train.device=DEVICE]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Set one key of the configuration; may be repeated, the last one wins
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where the run is kept [default: runs/NAME-001, -002, …]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Go on with a run, or from a checkpoint file; with another --run-dir the old run stays as it is
+    #[arg(long, value_name = "RUN|CKPT", conflicts_with = "config")]
+    pub resume: Option<PathBuf>,
+    /// Plain lines instead of the screen; so it is anyway where there is no terminal
+    #[arg(long)]
+    pub no_ui: bool,
+    /// Headless with one JSON object per line, as in events.jsonl
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// One JSON object on standard output (there is no other format)
+    #[arg(long)]
+    pub json: bool,
+    /// Side of the images, pixels [model.image_size]
+    #[arg(long)]
+    pub image: Option<usize>,
+    /// Side of a patch, pixels [model.patch_size]; the mask unit follows if it doesn't fit
+    #[arg(long)]
+    pub patch: Option<usize>,
+    /// Width of the embedding [model.embed_dim]
+    #[arg(long)]
+    pub dim: Option<usize>,
+    /// Encoder blocks [model.depth]
+    #[arg(long)]
+    pub depth: Option<usize>,
+    /// Attention heads [model.heads]
+    #[arg(long)]
+    pub heads: Option<usize>,
+    /// Images per step [train.batch_size]
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Timed steps
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
+    /// Steps before timing starts
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub warmup: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ParityArgs {
+    /// safetensors file with parameters, inputs and expected values
+    pub file: PathBuf,
+    /// cpu or cuda[:N]
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+impl ConfigArgs {
+    /// All overrides in order of rank, as `--set` texts.
+    pub fn overrides(&self) -> Vec<String> {
+        // Quoted as a TOML literal so that no path is mistaken for a number or a date.
+        let literal = |text: String| toml::Value::String(text).to_string();
+        let mut sets = self.sets.clone();
+        if let Some(path) = &self.data {
+            sets.push(format!("data.path={}", literal(path.display().to_string())));
+        }
+        if let Some(device) = &self.device {
+            sets.push(format!("train.device={}", literal(device.clone())));
+        }
+        sets
+    }
+
+    /// The name that runs of this configuration get.
+    pub fn name(&self) -> String {
+        let stem = self.config.as_ref().and_then(|path| path.file_stem());
+        stem.map_or_else(|| "default".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn train_options_work_with_and_without_the_command() {
+        for words in [
+            vec!["simmim-tui", "--no-ui", "--set", "train.epochs=3"],
+            vec!["simmim-tui", "train", "--no-ui", "--set", "train.epochs=3"],
+        ] {
+            let cli = Cli::try_parse_from(words).expect("valid");
+            let args = match cli.command {
+                Some(Command::Train(args)) => args,
+                None => cli.train,
+                other => panic!("{other:?}"),
+            };
+            assert!(args.no_ui);
+            assert_eq!(args.config.sets, ["train.epochs=3"]);
+        }
+    }
+
+    #[test]
+    fn short_flags_become_quoted_settings_of_higher_rank() {
+        let cli = Cli::try_parse_from(["x", "--data", "1", "--set", "data.path=2", "--device", "cpu"]);
+        let sets = cli.expect("valid").train.config.overrides();
+        assert_eq!(sets, ["data.path=2", "data.path=\"1\"", "train.device=\"cpu\""]);
+    }
+}

@@ -1,0 +1,135 @@
+//! The TOML layer: file, `--set key=value`, and the errors of both.
+
+use super::Config;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// What is wrong with a configuration, in one line.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("cannot read config {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("config {origin}: {message}")]
+    Syntax { origin: String, message: String },
+    #[error("config key {key} is {value}: allowed is {allowed}")]
+    Value { key: String, value: String, allowed: String },
+    #[error("--set {text}: write key=value, for example --set train.epochs=20")]
+    SetForm { text: String },
+    #[error("--set {text}: {message}")]
+    Set { text: String, message: String },
+}
+
+/// Builds the configuration from an optional file and the `--set` texts, later ones first in rank.
+///
+/// A relative `data.path` or `data.val_path` in a file is taken from the current directory, as on the command line.
+///
+/// # Errors
+/// Unreadable file, TOML syntax, unknown key, wrong type, or a value out of range.
+pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError> {
+    let table = match file {
+        None => toml::Table::new(),
+        Some(path) => read_table(path)?,
+    };
+    let origin = file.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    layered(table, &origin, sets)
+}
+
+/// Applies `--set` texts to a configuration that is complete already (resume, presets).
+///
+/// # Errors
+/// As [`load`].
+pub fn override_with(base: &Config, sets: &[String]) -> Result<Config, ConfigError> {
+    let table = toml::Table::try_from(base)
+        .map_err(|error| ConfigError::Syntax { origin: "saved".to_owned(), message: error.to_string() })?;
+    layered(table, "saved in the run", sets)
+}
+
+/// Parses a complete or partial configuration from TOML text; `origin` names it in errors.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
+    layered(parse_table(text, origin)?, origin, &[])
+}
+
+/// The configuration as TOML text, every key present.
+pub fn to_toml(config: &Config) -> String {
+    toml::to_string(config).expect("a config of plain numbers, strings and paths serialises")
+}
+
+fn layered(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Config, ConfigError> {
+    // The file is checked alone first, so that its errors name the file and not a flag.
+    if !sets.is_empty() {
+        typed(&table, origin)?;
+    }
+    let mut config = typed(&table, origin)?;
+    for text in sets {
+        apply_set(&mut table, text)?;
+        config = typed(&table, "")
+            .map_err(|error| ConfigError::Set { text: text.clone(), message: error.to_string() })?;
+    }
+    config.validate()?;
+    Ok(config)
+}
+
+fn typed(table: &toml::Table, origin: &str) -> Result<Config, ConfigError> {
+    // Section by section would lose no information but the key path, which toml reports itself as "in `train.epochs`".
+    Config::deserialize_table(table)
+        .map_err(|message| ConfigError::Syntax { origin: origin.to_owned(), message })
+}
+
+impl Config {
+    fn deserialize_table(table: &toml::Table) -> Result<Self, String> {
+        table.clone().try_into().map_err(|error: toml::de::Error| one_line(&error.to_string()))
+    }
+}
+
+fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse_table(&text, &path.display().to_string())
+}
+
+fn parse_table(text: &str, origin: &str) -> Result<toml::Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        ConfigError::Syntax {
+            origin: origin.to_owned(),
+            message: format!("line {line}: {}", one_line(error.message())),
+        }
+    })
+}
+
+/// Sets one dotted key. The value is read as TOML; what isn't TOML is taken as a string, so that
+/// `--set data.path=photos` needs no quotes inside quotes.
+fn apply_set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| ConfigError::SetForm { text: text.to_owned() })?;
+    let (key, value) = (key.trim(), value.trim());
+    let parts: Vec<&str> = key.split('.').collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err(ConfigError::SetForm { text: text.to_owned() });
+    }
+    let parsed = format!("v = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let (last, sections) = parts.split_last().expect("split yields at least one part");
+    let mut at = table;
+    for part in sections {
+        let entry = at
+            .entry((*part).to_owned())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| ConfigError::Set {
+            text: text.to_owned(),
+            message: format!("{part} is a value, not a section"),
+        })?;
+    }
+    at.insert((*last).to_owned(), parsed);
+    Ok(())
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,159 @@
+//! Decoded images in memory, up to a bound.
+//!
+//! The cache fills until it is full and never evicts. Every epoch visits all images in a fresh
+//! order, so the least recently used image is as likely to come next as any other: eviction would
+//! only replace one hit by another and pay a decode for it.
+
+use super::{ImageError, ImageSource, Source};
+use image::RgbImage;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Bytes that caches may still take; clones share it.
+#[derive(Clone)]
+pub struct Budget {
+    total: usize,
+    left: Arc<AtomicUsize>,
+}
+
+impl Budget {
+    pub fn mebibytes(count: usize) -> Self {
+        Self::bytes(count.saturating_mul(1 << 20))
+    }
+
+    pub fn bytes(total: usize) -> Self {
+        Self { total, left: Arc::new(AtomicUsize::new(total)) }
+    }
+
+    /// Bytes that are still free.
+    #[cfg(test)]
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// `source` behind a cache that draws on this budget; `source` itself if the budget is 0.
+    pub fn wrap(&self, source: Source) -> Source {
+        if self.total == 0 { source } else { Arc::new(Cached::new(source, self.clone())) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+            .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A source that remembers what it decoded.
+pub struct Cached {
+    source: Source,
+    slots: Vec<OnceLock<Arc<RgbImage>>>,
+    budget: Budget,
+}
+
+impl Cached {
+    pub fn new(source: Source, budget: Budget) -> Self {
+        let slots = std::iter::repeat_with(OnceLock::new).take(source.len()).collect();
+        Self { source, slots, budget }
+    }
+}
+
+impl ImageSource for Cached {
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.source.name(index)
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.source.label(index)
+    }
+
+    fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
+        let slot = self.slots.get(index);
+        if let Some(image) = slot.and_then(OnceLock::get) {
+            return Ok(Arc::clone(image));
+        }
+        let image = self.source.read(index)?;
+        let bytes = image.as_raw().capacity();
+        if let Some(slot) = slot
+            && self.budget.take(bytes)
+            && slot.set(Arc::clone(&image)).is_err()
+        {
+            // Another thread decoded the same image meanwhile.
+            self.budget.give_back(bytes);
+        }
+        Ok(image)
+    }
+
+    fn key(&self, index: usize) -> String {
+        self.source.key(index)
+    }
+
+    fn origin(&self) -> String {
+        self.source.origin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fixtures::Numbered;
+
+    /// One image of `Numbered`: 20 x 16 pixels.
+    const IMAGE: usize = 20 * 16 * 3;
+
+    #[test]
+    fn a_second_reading_does_not_decode() {
+        let source = Arc::new(Numbered::new(4, &[]));
+        let cached = Cached::new(source.clone(), Budget::bytes(IMAGE * 10));
+        let first: Vec<_> = (0..4).map(|i| cached.read(i).unwrap()).collect();
+        let second: Vec<_> = (0..4).map(|i| cached.read(i).unwrap()).collect();
+        assert_eq!(first, second);
+        assert_eq!(source.reads.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn the_bound_holds_over_all_sources_that_share_it() {
+        let budget = Budget::bytes(IMAGE * 5 + 7);
+        let sources = [Arc::new(Numbered::new(4, &[])), Arc::new(Numbered::new(4, &[]))];
+        let cached = sources.clone().map(|s| Cached::new(s, budget.clone()));
+        for _ in 0..3 {
+            for image in 0..4 {
+                for cache in &cached {
+                    assert_eq!(cache.read(image).unwrap().get_pixel(0, 0).0[2], image as u8);
+                }
+            }
+        }
+        let held: usize =
+            cached.iter().flat_map(|c| &c.slots).filter(|slot| slot.get().is_some()).count();
+        assert_eq!((held, budget.left()), (5, 7));
+        let reads: usize = sources.iter().map(|s| s.reads.load(Ordering::SeqCst)).sum();
+        assert_eq!(reads, 8 + 2 * 3, "the three images without room are decoded each time");
+    }
+
+    #[test]
+    fn threads_that_race_for_an_image_do_not_leak_budget() {
+        let budget = Budget::bytes(IMAGE * 100);
+        let cached = Cached::new(Arc::new(Numbered::new(6, &[])), budget.clone());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..6).for_each(|i| drop(cached.read(i).unwrap())));
+            }
+        });
+        assert_eq!(budget.left(), IMAGE * 94);
+    }
+
+    #[test]
+    fn errors_pass_and_a_budget_of_zero_means_no_cache() {
+        let bad: Source = Arc::new(Numbered::new(2, &[1]));
+        let cached = Budget::mebibytes(1).wrap(Arc::clone(&bad));
+        assert_eq!(cached.read(1).unwrap_err().name, "numbered#1");
+        assert!(Arc::ptr_eq(&Budget::mebibytes(0).wrap(Arc::clone(&bad)), &bad));
+    }
+}

@@ -1,0 +1,59 @@
+//! What kind of data a path holds.
+
+use super::{DataError, cifar, folder, idx, stl};
+use crate::config::DataFormat;
+use std::path::Path;
+
+/// What `auto` tries, for the message when nothing fits.
+pub const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, data_batch_*.bin or train.bin (CIFAR binary \
+     version), train_X.bin (STL-10), train-images* (IDX)";
+
+const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.bin, *_X.bin, or a jpg, \
+     png or webp image; unpack archives first, or set data.format";
+
+/// The format to open `path` with: `format` itself, or for `auto` the first that fits. A folder without
+/// binary data files is a tree of images.
+///
+/// # Errors
+/// Nothing at `path`, no permission, or a file that no format claims.
+pub fn resolve(format: DataFormat, path: &Path) -> Result<DataFormat, DataError> {
+    let metadata = std::fs::metadata(path).map_err(|error| DataError::io(path, error))?;
+    if format != DataFormat::Auto {
+        return Ok(format);
+    }
+    if metadata.is_dir() {
+        return Ok(folder_format(path));
+    }
+    file_format(path)
+        .ok_or_else(|| DataError::Unknown { path: path.to_owned(), looked_for: FILES.to_owned() })
+}
+
+fn folder_format(path: &Path) -> DataFormat {
+    if cifar::locate(path, &cifar::CIFAR10).is_some() {
+        DataFormat::Cifar10
+    } else if cifar::locate(path, &cifar::CIFAR100).is_some() {
+        DataFormat::Cifar100
+    } else if stl::locate(path).is_some() {
+        DataFormat::Stl10
+    } else if idx::is_folder_of(path) {
+        DataFormat::Idx
+    } else {
+        DataFormat::Folder
+    }
+}
+
+fn file_format(path: &Path) -> Option<DataFormat> {
+    if cifar::is_file_of(path, &cifar::CIFAR10) {
+        Some(DataFormat::Cifar10)
+    } else if cifar::is_file_of(path, &cifar::CIFAR100) {
+        Some(DataFormat::Cifar100)
+    } else if stl::is_file_of(path) {
+        Some(DataFormat::Stl10)
+    } else if path.is_file() && folder::is_image_name(path) {
+        Some(DataFormat::Folder)
+    } else if path.is_file() && idx::is_file_of(path) {
+        Some(DataFormat::Idx)
+    } else {
+        None
+    }
+}

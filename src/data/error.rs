@@ -1,0 +1,58 @@
+//! What can go wrong with data: a whole data set ([`DataError`]) or one image ([`ImageError`]).
+
+use crate::config::DataFormat;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a data set can't be used, in one line.
+#[derive(Debug, Error)]
+pub enum DataError {
+    #[error("no such file or folder: {path}; check data.path and data.val_path")]
+    Missing { path: PathBuf },
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "data.format = {} needs data.path; leave both out to train on the embedded photos",
+        format!("{format:?}").to_lowercase()
+    )]
+    PathNeeded { format: DataFormat },
+    #[error("no images in {place}: looked for {looked_for}")]
+    Empty { place: String, looked_for: String },
+    #[error("{path} is not a known data file: looked for {looked_for}")]
+    Unknown { path: PathBuf, looked_for: String },
+    #[error(
+        "{path} has the wrong size: expected {expected} bytes, found {found}; it may be truncated, fetch it again"
+    )]
+    Size { path: PathBuf, expected: String, found: u64 },
+    #[error("{path} has unexpected content: {problem}")]
+    Content { path: PathBuf, problem: String },
+    #[error("none of the {count} images of {origin} can be read; the last one: {last}")]
+    AllUnreadable { origin: String, count: usize, last: ImageError },
+    #[error("a loader thread failed: {message}")]
+    Worker { message: String },
+}
+
+impl DataError {
+    /// The variant for an I/O error at `path`.
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::NotFound {
+            return Self::Missing { path: path.to_owned() };
+        }
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    /// No file of a wanted format under `path`.
+    pub(crate) fn empty(path: &Path, looked_for: impl Into<String>) -> Self {
+        Self::Empty { place: path.display().to_string(), looked_for: looked_for.into() }
+    }
+}
+
+/// One image that can't be used; the loader goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{name}: {reason}")]
+pub struct ImageError {
+    /// Path or `file#index`.
+    pub name: String,
+    pub reason: String,
+}

@@ -1,0 +1,273 @@
+//! Any tree of jpg, png and webp files.
+
+use super::decode::{MAX_BYTES, decode};
+use super::{DataError, ImageError, ImageSource, Opened, Part};
+use image::RgbImage;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use walkdir::{DirEntry, WalkDir};
+
+const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Names of a validation folder beside `train/`, the best first.
+const VALIDATION: [&str; 4] = ["val", "valid", "validation", "test"];
+
+/// The image files below one folder, sorted by path.
+pub struct Folder {
+    root: PathBuf,
+    /// Paths relative to `root`.
+    files: Vec<PathBuf>,
+    /// Class of each file; files that lie directly in `root` have none.
+    labels: Vec<Option<u32>>,
+}
+
+/// Opens a tree of images: `train/` with `val/`, `valid/`, `validation/` or `test/` if the folder has
+/// both, else everything below it. A single image file is a set of one.
+///
+/// # Errors
+/// A missing or unreadable folder, or a part without any image file.
+pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
+    let train = path.join("train");
+    let val = VALIDATION.iter().map(|name| path.join(name)).find(|folder| folder.is_dir());
+    let (train, val) = match val {
+        Some(val) if train.is_dir() => (scan(&train)?, Some(scan(&val)?)),
+        _ => (scan(path)?, None),
+    };
+    Ok(Opened { train, val, kind: "images", decodes: true })
+}
+
+/// Lists the images below `root`; the first folder level is the class.
+fn scan(root: &Path) -> Result<Part, DataError> {
+    // An own look at the root tells "missing" from "empty".
+    std::fs::metadata(root).map_err(|error| DataError::io(root, error))?;
+    let mut files = Vec::new();
+    for entry in WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_visible) {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() && is_image_name(entry.path()) => {
+                files.push(relative(root, entry.path()));
+            }
+            Ok(_) => {}
+            // A link back to a parent folder: its files are listed there already.
+            Err(error) if error.loop_ancestor().is_some() => {}
+            Err(error) => {
+                let path = error.path().unwrap_or(root).to_owned();
+                // A link to nowhere is one unreadable image (or nothing at all), not the end.
+                if path.is_symlink() && !path.exists() {
+                    if is_image_name(&path) {
+                        files.push(relative(root, &path));
+                    }
+                    continue;
+                }
+                let source =
+                    error.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into());
+                return Err(DataError::Read { path, source });
+            }
+        }
+    }
+    if files.is_empty() {
+        return Err(DataError::empty(root, "jpg, jpeg, png and webp files"));
+    }
+    files.sort_unstable();
+    let names: Vec<_> = files.iter().map(|file| class_name(file)).collect();
+    let classes: Vec<String> =
+        names.iter().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    let number =
+        |name: &String| classes.binary_search(name).ok().and_then(|n| u32::try_from(n).ok());
+    let labels = names.iter().map(|name| name.as_ref().and_then(number)).collect();
+    Ok(Part { source: Arc::new(Folder { root: root.to_owned(), files, labels }), classes })
+}
+
+fn is_visible(entry: &DirEntry) -> bool {
+    // The root itself may be called "." or lie in a hidden folder.
+    entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+pub(crate) fn is_image_name(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
+}
+
+/// `path` below `root`; the file name alone if the root is that file.
+fn relative(root: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix(root) {
+        Ok(inner) if inner.as_os_str().is_empty() => PathBuf::new(),
+        Ok(inner) => inner.to_owned(),
+        Err(_) => path.to_owned(),
+    }
+}
+
+fn class_name(file: &Path) -> Option<String> {
+    let mut components = file.components();
+    let first = components.next()?;
+    components.next()?;
+    Some(first.as_os_str().to_string_lossy().into_owned())
+}
+
+impl Folder {
+    fn path(&self, index: usize) -> Option<PathBuf> {
+        let file = self.files.get(index)?;
+        // Joining an empty path would append a slash, which turns a file into a folder.
+        Some(if file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(file) })
+    }
+
+    fn load(&self, index: usize) -> Result<RgbImage, String> {
+        let path = self.path(index).ok_or("there is no such image")?;
+        let bytes = std::fs::metadata(&path).map_err(|error| error.to_string())?.len();
+        if bytes > MAX_BYTES {
+            return Err(format!("{bytes} bytes exceed the limit of {} MiB", MAX_BYTES >> 20));
+        }
+        decode(&std::fs::read(&path).map_err(|error| error.to_string())?)
+    }
+}
+
+impl ImageSource for Folder {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.path(index).unwrap_or_else(|| self.root.clone()).display().to_string()
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.labels.get(index).copied().flatten()
+    }
+
+    fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
+        self.load(index)
+            .map(Arc::new)
+            .map_err(|reason| ImageError { name: self.name(index), reason })
+    }
+
+    fn key(&self, index: usize) -> String {
+        self.files.get(index).map(|file| file.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    fn origin(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fixtures::{jpeg_with_orientation, pattern, write_image};
+    use image::ImageFormat::{Jpeg, Png, WebP};
+    use tempfile::tempdir;
+
+    fn keys(part: &Part) -> Vec<String> {
+        (0..part.source.len()).map(|i| part.source.key(i)).collect()
+    }
+
+    #[test]
+    fn a_tree_is_listed_by_path_with_the_first_level_as_class() {
+        let dir = tempdir().unwrap();
+        let image = pattern(4, 4, 9);
+        for (name, format) in [
+            ("dog/b.JPG", Jpeg),
+            ("dog/deep/er/a.png", Png),
+            ("cat/z.WebP", WebP),
+            ("cat/.hidden.png", Png),
+            (".git/x.png", Png),
+            ("loose.jpeg", Jpeg),
+        ] {
+            write_image(&dir.path().join(name), &image, format);
+        }
+        std::fs::write(dir.path().join("dog/notes.txt"), "text").unwrap();
+        let part = open(dir.path()).unwrap().train;
+        assert_eq!(keys(&part), ["cat/z.WebP", "dog/b.JPG", "dog/deep/er/a.png", "loose.jpeg"]);
+        assert_eq!(part.classes, ["cat", "dog"]);
+        let labels: Vec<_> = (0..4).map(|i| part.source.label(i)).collect();
+        assert_eq!(labels, [Some(0), Some(1), Some(1), None]);
+        for index in 0..4 {
+            assert_eq!(part.source.read(index).unwrap().dimensions(), (4, 4));
+        }
+    }
+
+    #[test]
+    fn train_and_valid_folders_are_both_used() {
+        let dir = tempdir().unwrap();
+        write_image(&dir.path().join("train/a/1.png"), &pattern(4, 4, 0), Png);
+        write_image(&dir.path().join("valid/b/2.png"), &pattern(4, 4, 0), Png);
+        write_image(&dir.path().join("test/b/3.png"), &pattern(4, 4, 0), Png);
+        let opened = open(dir.path()).unwrap();
+        assert_eq!(keys(&opened.train), ["a/1.png"]);
+        assert_eq!(keys(&opened.val.unwrap()), ["b/2.png"]);
+    }
+
+    #[test]
+    fn content_decides_and_bad_files_fail_alone() {
+        let dir = tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        write_image(&at("0-png-called.jpg"), &pattern(6, 5, 1), Png);
+        std::fs::write(at("1-text.jpg"), "I am no picture").unwrap();
+        write_image(&at("2.png"), &pattern(90, 90, 1), Png);
+        let whole = std::fs::read(at("2.png")).unwrap();
+        std::fs::write(at("2.png"), &whole[..whole.len() / 3]).unwrap();
+        std::fs::write(at("3-turned.jpg"), jpeg_with_orientation(&pattern(24, 8, 1), 8)).unwrap();
+        let source = open(dir.path()).unwrap().train.source;
+        assert_eq!(source.read(0).unwrap().dimensions(), (6, 5));
+        let error = source.read(1).unwrap_err();
+        assert_eq!(error.name, at("1-text.jpg").display().to_string());
+        assert_eq!(error.reason, "not a jpeg, png or webp image");
+        assert!(source.read(2).is_err());
+        assert_eq!(source.read(3).unwrap().dimensions(), (8, 24));
+    }
+
+    #[test]
+    fn a_truncated_jpeg_never_panics() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("a.jpg");
+        write_image(&path, &pattern(64, 48, 3), Jpeg);
+        let whole = std::fs::read(&path).unwrap();
+        let source = open(dir.path()).unwrap().train.source;
+        for length in [0, 1, 3, 20, 200, whole.len() / 2] {
+            std::fs::write(&path, &whole[..length.min(whole.len())]).unwrap();
+            // The decoder may fill the missing rows; what counts is one of two clean outcomes.
+            match source.read(0) {
+                Ok(image) => assert_eq!(image.dimensions(), (64, 48)),
+                Err(error) => assert_eq!(error.name, path.display().to_string()),
+            }
+        }
+    }
+
+    #[test]
+    fn empty_and_missing_folders_are_named() {
+        let dir = tempdir().unwrap();
+        let error = open(dir.path()).map(|_| ()).unwrap_err();
+        assert!(matches!(error, DataError::Empty { .. }));
+        assert!(error.to_string().contains(&dir.path().display().to_string()));
+        let gone = dir.path().join("gone");
+        let error = open(&gone).map(|_| ()).unwrap_err();
+        assert!(matches!(error, DataError::Missing { path } if path == gone));
+    }
+
+    #[test]
+    fn one_image_file_is_a_set_of_one() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("one.png");
+        write_image(&path, &pattern(3, 3, 5), Png);
+        let source = open(&path).unwrap().train.source;
+        assert_eq!(source.name(0), path.display().to_string());
+        assert_eq!(source.read(0).unwrap().dimensions(), (3, 3));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_loops_dangling_links_and_odd_names_do_no_harm() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::symlink;
+        let (dir, other) = (tempdir().unwrap(), tempdir().unwrap());
+        write_image(&other.path().join("far.png"), &pattern(4, 4, 0), Png);
+        let odd = dir.path().join(OsStr::from_bytes(b"od\xffd.png"));
+        write_image(&odd, &pattern(4, 4, 0), Png);
+        symlink(other.path(), dir.path().join("linked")).unwrap();
+        symlink(dir.path(), dir.path().join("loop")).unwrap();
+        symlink("/nowhere/x", dir.path().join("z-dangling.png")).unwrap();
+        let part = open(dir.path()).unwrap().train;
+        assert_eq!(keys(&part), ["linked/far.png", "od\u{fffd}d.png", "z-dangling.png"]);
+        assert!(part.source.read(0).is_ok() && part.source.read(1).is_ok());
+        assert!(part.source.read(2).is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! One class numbering for a training and a validation set that were opened apart.
+
+use super::{ImageError, ImageSource, Part, Source};
+use image::RgbImage;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Both sources with labels that index the returned class names. Sets with equal classes keep their
+/// order; otherwise the union is sorted.
+pub(crate) fn unify(train: Part, val: Part) -> (Source, Source, Vec<String>) {
+    if train.classes == val.classes {
+        return (train.source, val.source, train.classes);
+    }
+    let all: BTreeSet<String> = train.classes.iter().chain(&val.classes).cloned().collect();
+    let classes: Vec<String> = all.into_iter().collect();
+    let renumber = |part: Part| -> Source {
+        let map = part
+            .classes
+            .iter()
+            .map(|name| classes.binary_search(name).ok().and_then(|n| u32::try_from(n).ok()))
+            .collect();
+        Arc::new(Relabelled { source: part.source, map })
+    };
+    let (train, val) = (renumber(train), renumber(val));
+    (train, val, classes)
+}
+
+/// A source with other class numbers.
+struct Relabelled {
+    source: Source,
+    /// New number of each old one.
+    map: Vec<Option<u32>>,
+}
+
+impl ImageSource for Relabelled {
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.source.name(index)
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.map.get(self.source.label(index)? as usize).copied().flatten()
+    }
+
+    fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
+        self.source.read(index)
+    }
+
+    fn key(&self, index: usize) -> String {
+        self.source.key(index)
+    }
+
+    fn origin(&self) -> String {
+        self.source.origin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fixtures::Numbered;
+
+    fn part(classes: [&str; 3]) -> Part {
+        let classes = classes.map(str::to_owned).to_vec();
+        Part { source: Arc::new(Numbered::new(3, &[])), classes }
+    }
+
+    #[test]
+    fn different_classes_are_merged_by_name() {
+        let (train, val, classes) = unify(part(["ant", "cat", "dog"]), part(["ant", "bee", "dog"]));
+        assert_eq!(classes, ["ant", "bee", "cat", "dog"]);
+        let labels = |source: &Source| (0..3).map(|i| source.label(i).unwrap()).collect::<Vec<_>>();
+        assert_eq!((labels(&train), labels(&val)), (vec![0, 2, 3], vec![0, 1, 3]));
+    }
+
+    #[test]
+    fn equal_classes_keep_their_order() {
+        let (.., classes) = unify(part(["z", "a", "m"]), part(["z", "a", "m"]));
+        assert_eq!(classes, ["z", "a", "m"]);
+    }
+}

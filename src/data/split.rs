@@ -1,0 +1,125 @@
+//! A validation set out of the training images, by a hash of their names.
+
+use super::{ImageError, ImageSource, Source};
+use image::RgbImage;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Some images of a source.
+pub struct Subset {
+    source: Source,
+    /// Numbers in `source`, rising.
+    indices: Vec<usize>,
+}
+
+/// Divides `source` into (training, validation): `round(fraction · n)` images, at least one and never
+/// all, are held out. A single image serves as both.
+///
+/// The images with the smallest hash of their key are held out, so that the choice needs no seed and
+/// hardly changes when images are added.
+pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
+    let images = source.len();
+    if images < 2 {
+        return (Arc::clone(source), Arc::clone(source));
+    }
+    let held_out = ((fraction * images as f64).round() as usize).clamp(1, images - 1);
+    let mut order: Vec<(u64, usize)> =
+        (0..images).map(|index| (xxh3_64(source.key(index).as_bytes()), index)).collect();
+    order.sort_unstable();
+    let subset = |chosen: &[(u64, usize)]| -> Source {
+        let mut indices: Vec<usize> = chosen.iter().map(|&(_, index)| index).collect();
+        indices.sort_unstable();
+        Arc::new(Subset { source: Arc::clone(source), indices })
+    };
+    let (val, train) = order.split_at(held_out);
+    (subset(train), subset(val))
+}
+
+impl Subset {
+    /// The number in the whole source; past the end for an index past the end.
+    fn whole(&self, index: usize) -> usize {
+        self.indices.get(index).copied().unwrap_or(usize::MAX)
+    }
+}
+
+impl ImageSource for Subset {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.source.name(self.whole(index))
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.source.label(self.whole(index))
+    }
+
+    fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
+        self.source.read(self.whole(index))
+    }
+
+    fn key(&self, index: usize) -> String {
+        self.source.key(self.whole(index))
+    }
+
+    fn origin(&self) -> String {
+        self.source.origin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fixtures::Numbered;
+    use std::collections::BTreeSet;
+
+    fn keys(source: &Source) -> BTreeSet<String> {
+        (0..source.len()).map(|i| source.key(i)).collect()
+    }
+
+    fn parts(images: usize, fraction: f64) -> (BTreeSet<String>, BTreeSet<String>) {
+        let source: Source = Arc::new(Numbered::new(images, &[]));
+        let (train, val) = split(&source, fraction);
+        (keys(&train), keys(&val))
+    }
+
+    #[test]
+    fn the_parts_are_disjoint_and_complete() {
+        let (train, val) = parts(200, 0.1);
+        assert_eq!((train.len(), val.len()), (180, 20));
+        assert!(train.is_disjoint(&val));
+    }
+
+    #[test]
+    fn each_part_has_at_least_one_image() {
+        for (images, fraction, held_out) in [(2, 0.0, 1), (2, 0.9, 1), (5, 0.0, 1), (10, 0.25, 3)] {
+            let (train, val) = parts(images, fraction);
+            assert_eq!((train.len(), val.len()), (images - held_out, held_out));
+        }
+    }
+
+    #[test]
+    fn one_image_serves_as_both() {
+        let (train, val) = parts(1, 0.5);
+        assert_eq!((train.len(), train), (1, val));
+    }
+
+    #[test]
+    fn added_images_move_few_others() {
+        let (_, before) = parts(1000, 0.1);
+        let (_, after) = parts(1050, 0.1);
+        assert!(before.intersection(&after).count() >= 90);
+    }
+
+    #[test]
+    fn a_subset_reads_the_images_of_its_names() {
+        let source: Source = Arc::new(Numbered::new(30, &[]));
+        let (_, val) = split(&source, 0.2);
+        for index in 0..val.len() {
+            let number = val.read(index).unwrap().get_pixel(0, 0).0[2];
+            assert_eq!(val.name(index), format!("numbered#{number}"));
+            assert_eq!(val.label(index), Some(u32::from(number) % 3));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The CUDA side: a probe that can't panic, and the learner on a GPU.
+//!
+//! The driver and NVRTC are loaded at run time, so the same binary starts on machines without them.
+
+use super::{Engine, Learner, LearnerConfig};
+use burn_cuda::CudaDevice;
+use cudarc::driver::CudaContext;
+use std::panic;
+use std::path::Path;
+
+/// The CUDA backend with gradients. Burn's dispatch backend is compiled once inside Burn, where a
+/// generic `Cuda` would compile all of its kernels again in this crate at each change.
+type Gpu = burn::Dispatch;
+
+pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
+    let device = burn::DispatchDevice::Cuda(CudaDevice::new(index));
+    let device = burn::DispatchDevice::autodiff(device);
+    Box::new(Learner::<Gpu>::new(config, device))
+}
+
+/// Checks driver, device and NVRTC.
+///
+/// # Errors
+/// What is missing, in one line.
+pub(super) fn probe(index: usize) -> Result<(), String> {
+    let count = quiet(|| CudaContext::device_count().map_err(|error| error.to_string()))
+        .map_err(|_| "no NVIDIA driver found (libcuda.so)".to_owned())?
+        .map_err(|error| format!("the NVIDIA driver doesn't answer ({})", first_line(&error)))?;
+    if count == 0 {
+        return Err("no NVIDIA GPU found".to_owned());
+    }
+    if index >= count as usize {
+        return Err(format!("there are {count} GPUs, numbered from 0"));
+    }
+    name(index)?;
+    let compiled = quiet(|| cudarc::nvrtc::compile_ptx("extern \"C\" __global__ void k() {}"));
+    match compiled {
+        Err(_) => return Err("NVRTC is missing (libnvrtc.so of the CUDA toolkit)".to_owned()),
+        Ok(Err(error)) => {
+            return Err(format!("NVRTC doesn't work ({})", first_line(&format!("{error:?}"))));
+        }
+        Ok(Ok(_)) => {}
+    }
+    headers()
+}
+
+/// The kernels include CUDA's headers; `CubeCL` looks for them in the same places.
+fn headers() -> Result<(), String> {
+    let root = match std::env::var("CUDA_PATH") {
+        Ok(path) => path,
+        Err(_) => ["/usr/local/cuda", "/opt/cuda", "/usr"]
+            .into_iter()
+            .find(|root| Path::new(root).join("include/cuda_fp16.h").exists())
+            .unwrap_or("/usr/local/cuda")
+            .to_owned(),
+    };
+    if Path::new(&root).join("include/cuda_fp16.h").exists() {
+        return Ok(());
+    }
+    Err(format!("CUDA headers not found in {root}/include; set CUDA_PATH"))
+}
+
+/// The name that the driver gives the device.
+pub(super) fn name(index: usize) -> Result<String, String> {
+    quiet(|| CudaContext::new(index).and_then(|context| context.name()))
+        .map_err(|_| "no NVIDIA driver found (libcuda.so)".to_owned())?
+        .map_err(|error| format!("GPU {index} can't be opened ({})", first_line(&error.to_string())))
+}
+
+/// Runs `probe` and turns the panic of a missing library into an error, without its message on the screen.
+fn quiet<T>(probe: impl FnOnce() -> T + panic::UnwindSafe) -> Result<T, ()> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = panic::catch_unwind(probe);
+    panic::set_hook(hook);
+    result.map_err(|_| ())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
+}

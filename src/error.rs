@@ -1,0 +1,68 @@
+//! The program's errors and its exit codes.
+
+use crate::config::ConfigError;
+use crate::data::DataError;
+use crate::device::DeviceError;
+use crate::parity::ParityError;
+use crate::run_dir::RunDirError;
+use crate::train::checkpoint::CheckpointError;
+use crate::train::run::TrainError;
+use thiserror::Error;
+
+/// Exit codes: 0 finished, or stopped and saved; the rest below.
+pub mod exit {
+    pub const FAILED: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const NOT_A_NUMBER: u8 = 3;
+    /// A second interrupt ended the process without waiting for a checkpoint.
+    pub const ABORTED: u8 = 130;
+}
+
+/// What ended the program, in one line.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    Parity(#[from] ParityError),
+    #[error("parity: {failed} of {groups} groups exceed their tolerance")]
+    PastTolerance { failed: usize, groups: usize },
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: std::io::Error },
+}
+
+impl Error {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::Config(_)
+            | Self::Data(_)
+            | Self::Device(_)
+            | Self::Parity(_)
+            | Self::RunDir(
+                RunDirError::Locked { .. }
+                | RunDirError::Occupied { .. }
+                | RunDirError::NotFound { .. }
+                | RunDirError::NotADirectory { .. },
+            ) => exit::USAGE,
+            Self::Train(TrainError::NotFinite { .. }) => exit::NOT_A_NUMBER,
+            Self::RunDir(RunDirError::Io { .. })
+            | Self::Checkpoint(_)
+            | Self::Train(_)
+            | Self::PastTolerance { .. }
+            | Self::System { .. } => exit::FAILED,
+        }
+    }
+}

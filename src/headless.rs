@@ -1,0 +1,141 @@
+//! The front end for logs and scripts: one line per log period, no escape codes.
+
+use crate::event::{Command, Event, Level, Phase, Reason, Stamped};
+use crate::progress::{RunState, bytes, span};
+use crate::train::Session;
+use crate::train::run::{Summary, TrainError};
+use crossbeam_channel::{Receiver, select};
+use std::io::Write;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Aligned text.
+    Text,
+    /// The lines of `events.jsonl`.
+    Json,
+}
+
+/// Prints a run to its end. `stops` brings requests to save and end; each is passed on.
+///
+/// A closed standard output doesn't end the run: the event log has every line.
+///
+/// # Errors
+/// What ended the run early.
+pub fn follow(
+    session: Session,
+    style: Style,
+    stops: &Receiver<()>,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Result<Summary, TrainError> {
+    let mut state = RunState::default();
+    loop {
+        select! {
+            recv(session.events) -> event => {
+                let Ok(event) = event else { break };
+                state.apply(&event);
+                let _ = print(&event, &state, style, out, err);
+            }
+            recv(stops) -> stop => {
+                if stop.is_ok() {
+                    let _ = writeln!(err, "stopping: saving a checkpoint (once more to abort at once)");
+                    let _ = session.commands.send(Command::Stop);
+                }
+            }
+        }
+    }
+    session.join()
+}
+
+/// One event as at most one line. Errors of the terminal are the caller's to ignore.
+fn print(
+    stamped: &Stamped,
+    state: &RunState,
+    style: Style,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> std::io::Result<()> {
+    if style == Style::Json {
+        let line = serde_json::to_string(stamped).unwrap_or_default();
+        writeln!(out, "{line}")?;
+        return out.flush();
+    }
+    if let Event::Log { level: Level::Warning | Level::Error, message } = &stamped.event {
+        return writeln!(err, "warning: {message}");
+    }
+    if let Some(line) = text(&stamped.event, state) {
+        writeln!(out, "{line}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// The line of an event that has one.
+fn text(event: &Event, state: &RunState) -> Option<String> {
+    let total = state.started.as_ref().map_or(0, |started| started.total_steps);
+    let width = total.to_string().len();
+    let at = |step: u64| format!("step {step:>width$}/{total}");
+    Some(match event {
+        Event::Started(run) => format!(
+            "device {}  data {}\nmodel {:.2} M parameters  {} epochs of {} steps, {} warm-up steps{}",
+            run.device,
+            run.data,
+            run.parameters as f64 / 1e6,
+            run.epochs,
+            run.steps_per_epoch,
+            run.warmup_steps,
+            if run.resumed { format!("  going on after step {}", run.step) } else { String::new() },
+        ),
+        Event::Phase { phase: Phase::Compiling } => {
+            "first step: compiling and tuning kernels where the device needs it".to_owned()
+        }
+        Event::Phase { phase: Phase::Paused } => "paused".to_owned(),
+        Event::Phase { .. } => return None,
+        Event::Step(report) => {
+            let val = state
+                .last_validation
+                .as_ref()
+                .map_or("-".to_owned(), |validation| format!("{:.4}", validation.val_loss));
+            format!(
+                "{}  epoch {:.2}  loss {:.4}  val_loss {val}  lr {:.2e}  grad_norm {:.3}  {:.1} images/s  \
+                 data_wait {:.1}%  eta {}",
+                at(report.step),
+                report.epoch,
+                report.loss,
+                report.lr,
+                report.grad_norm,
+                report.images_per_s,
+                report.data_wait * 100.0,
+                span(report.eta_s),
+            )
+        }
+        Event::Validated(validation) => format!(
+            "{}  epoch {:.2}  validated on {} images: val_loss {:.4}  psnr {:.2} dB  ssim {:.3}{}",
+            at(validation.step),
+            validation.epoch,
+            validation.images,
+            validation.val_loss,
+            validation.psnr,
+            validation.ssim,
+            if validation.best { "  best so far" } else { "" },
+        ),
+        Event::Preview(preview) => format!("{}  preview {}", at(preview.step), preview.path),
+        Event::CheckpointSaved { step, path, bytes: size, .. } => {
+            format!("{}  checkpoint {path} ({})", at(*step), bytes(*size))
+        }
+        Event::Log { message, .. } => message.clone(),
+        Event::Finished(finished) => {
+            let what = match finished.reason {
+                Reason::Completed => "finished",
+                Reason::Stopped => "stopped and saved",
+            };
+            let losses = match (state.first_val_loss, finished.best_val_loss) {
+                (Some(first), Some(best)) => format!("  val_loss {first:.4} -> best {best:.4}"),
+                (None, Some(best)) => format!("  best val_loss {best:.4}"),
+                _ => String::new(),
+            };
+            format!("{what} at {}{losses}  after {}", at(finished.step), span(finished.elapsed_s))
+        }
+    })
+}

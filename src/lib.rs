@@ -1,0 +1,107 @@
+//! `simmim-tui`: pre-trains a Vision Transformer by `SimMIM` and lets people watch and steer it.
+//!
+//! ```text
+//! Config ──▶ trainer thread: model, optimizer, loader, run folder ──Event──▶ front end (headless)
+//!                 ▲                                                            │
+//!                 └──────────────────────────Command───────────────────────────┘
+//! RUN/: config.toml · events.jsonl (every Event) · previews/ · checkpoints/
+//! ```
+//! `event` and `config` are leaves; `model` knows the configuration only, `data` nothing of the model, `train`
+//! both; front ends know `event`, `progress` and the [`train::Session`]. No tensor crosses a thread.
+
+pub mod bench;
+pub mod chart;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod event;
+pub mod headless;
+pub mod launch;
+pub mod model;
+pub mod parity;
+pub mod picture;
+pub mod plan;
+pub mod progress;
+pub mod quality;
+pub mod rng;
+pub mod run_dir;
+pub mod signals;
+pub mod tensors;
+pub mod train;
+
+use cli::{BenchArgs, Cli, Command, ConfigArgs, ParityArgs, TrainArgs};
+use device::Device;
+use error::Error;
+use headless::Style;
+use std::io::{IsTerminal as _, stderr, stdout};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Anything that ends in another exit code than 0.
+pub fn run(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        None => train(&cli.train),
+        Some(Command::Train(args)) => train(&args),
+        Some(Command::Plan(args)) => plan(&args),
+        Some(Command::Bench(args)) => bench(&args),
+        Some(Command::Parity(args)) => parity(&args),
+    }
+}
+
+fn train(args: &TrainArgs) -> Result<(), Error> {
+    let job = launch::prepare(args)?;
+    let style = if args.json { Style::Json } else { Style::Text };
+    if !args.no_ui && !args.json {
+        let why = if stdout().is_terminal() { "this build has no screen" } else { "no terminal" };
+        say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));
+    }
+    say(&mut stderr(), &format!("run {}", job.run.root().display()));
+    let system = |what| move |source| Error::System { what, source };
+    let stops = signals::stops().map_err(system("cannot catch signals"))?;
+    let session = train::spawn(job).map_err(system("cannot start the trainer"))?;
+    headless::follow(session, style, &stops, &mut stdout(), &mut stderr())?;
+    Ok(())
+}
+
+fn plan(args: &ConfigArgs) -> Result<(), Error> {
+    let config = launch::config(args)?;
+    let data = data::open(&config.data)?;
+    let plan = plan::Plan::new(&config, data.train.len());
+    say(&mut stdout(), plan.text(&config, &data.description).trim_end());
+    Ok(())
+}
+
+fn bench(args: &BenchArgs) -> Result<(), Error> {
+    let report = bench::run(args)?;
+    let text = serde_json::to_string(&report)
+        .map_err(|error| Error::System { what: "bench", source: error.into() })?;
+    say(&mut stdout(), &text);
+    Ok(())
+}
+
+fn parity(args: &ParityArgs) -> Result<(), Error> {
+    let device: Device = device::select(&args.device)?.device;
+    let groups = parity::check(&args.file, &device)?;
+    for group in &groups {
+        let verdict = if group.passes() { "ok  " } else { "FAIL" };
+        let line = format!(
+            "{verdict} {:<16} largest error {:.2e}  tolerance {:.0e}  {}",
+            group.name, group.error, group.tolerance, group.at
+        );
+        say(&mut stdout(), &line);
+    }
+    let failed = groups.iter().filter(|group| !group.passes()).count();
+    if failed > 0 {
+        return Err(Error::PastTolerance { failed, groups: groups.len() });
+    }
+    Ok(())
+}
+
+/// Prints a line; a reader that left is no reason to fail.
+fn say(out: &mut impl std::io::Write, line: &str) {
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}

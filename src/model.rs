@@ -1,0 +1,129 @@
+//! `SimMimVit`: a Vision Transformer pre-trained by masked image modelling (Xie et al. 2021, arXiv 2111.09886).
+//!
+//! ```text
+//! images [B,3,H,W] ─ patchify ─▶ patches [B·N,P] ─ Linear ─▶ tokens [B·N,D] ─ mask token ─▶ + position
+//!        ─ depth × Block ─▶ LayerNorm ─ rows of masked patches ─▶ Linear ─▶ predicted pixels [B·M,P]
+//! ```
+//! B images, N = patches per image, M = masked patches per image, P = 3·p·p in the order (channel, row, column).
+//! Tokens stay collapsed to [B·N, D] wherever a linear layer works on them: Burn's batched linear would
+//! materialise one weight gradient per image.
+
+pub mod block;
+pub mod init;
+pub mod layers;
+pub mod loss;
+pub mod mask;
+pub mod patch;
+pub mod position;
+pub mod state;
+pub mod vit;
+
+use crate::config::{ModelConfig, Position};
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor};
+use layers::Linear;
+use vit::{DropPath, Encoder};
+
+/// Sizes that the tensor code needs, derived from a [`ModelConfig`] or given for any rectangle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelShape {
+    /// Patches down and across.
+    pub grid: [usize; 2],
+    pub patch: usize,
+    pub dim: usize,
+    pub depth: usize,
+    pub heads: usize,
+    /// Hidden width of the MLP.
+    pub hidden: usize,
+    pub position: Position,
+    pub layer_scale: f64,
+}
+
+impl ModelShape {
+    pub fn new(config: &ModelConfig) -> Self {
+        let side = config.image_size / config.patch_size;
+        Self {
+            grid: [side, side],
+            patch: config.patch_size,
+            dim: config.embed_dim,
+            depth: config.depth,
+            heads: config.heads,
+            hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
+            position: config.position,
+            layer_scale: config.layer_scale,
+        }
+    }
+
+    /// N, patches per image.
+    pub fn patches(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    /// P, numbers per patch.
+    pub fn patch_len(&self) -> usize {
+        3 * self.patch * self.patch
+    }
+}
+
+/// The mask of one batch on the device.
+#[derive(Debug, Clone)]
+pub struct BatchMask<B: Backend> {
+    /// 1 where the patch is hidden, else 0. [B·N, 1]
+    pub hidden: Tensor<B, 2>,
+    /// Rows of the hidden patches in [B·N], ascending. [B·M]
+    pub rows: Tensor<B, 1, Int>,
+}
+
+/// Encoder, mask token and a linear head; there is no class token.
+#[derive(Module, Debug)]
+pub struct SimMimVit<B: Backend> {
+    pub encoder: Encoder<B>,
+    /// Stands in for every hidden patch before the encoder. [1, 1, D]
+    pub mask_token: Param<Tensor<B, 3>>,
+    pub head: Linear<B>,
+}
+
+impl<B: Backend> SimMimVit<B> {
+    /// A model of the right shapes with all weights zero; [`state::load`] fills it.
+    pub fn zeros(shape: &ModelShape, device: &B::Device) -> Self {
+        Self {
+            encoder: Encoder::zeros(shape, device),
+            mask_token: layers::zeros([1, 1, shape.dim], device),
+            head: Linear::zeros(shape.dim, shape.patch_len(), device),
+        }
+    }
+
+    /// Predicts the hidden patches.
+    ///
+    /// # Shapes
+    /// - patches: [B·N, P]
+    /// - output: [B·M, P], in row-major order of the mask
+    pub fn forward(
+        &self,
+        patches: Tensor<B, 2>,
+        mask: &BatchMask<B>,
+        drop_path: &DropPath<B>,
+    ) -> Tensor<B, 2> {
+        let dim = self.mask_token.dims()[2];
+        let tokens = self.encoder.embed(patches); // [B·N, D]
+        let token = self.mask_token.val().reshape([1, dim]);
+        let shown = mask.hidden.clone().neg().add_scalar(1.0);
+        let tokens = tokens * shown + token * mask.hidden.clone(); // [B·N, D]
+        let tokens = self.encoder.encode(tokens, drop_path); // [B·N, D]
+        self.head.forward(tokens.select(0, mask.rows.clone())) // [B·M, P]
+    }
+
+    /// Mean-pooled encoder output without a mask.
+    ///
+    /// # Shapes
+    /// - patches: [B·N, P]
+    /// - output: [B, D]
+    pub fn features(&self, patches: Tensor<B, 2>) -> Tensor<B, 2> {
+        let tokens = self.encoder.embed(patches);
+        let tokens = self.encoder.encode(tokens, &DropPath::off());
+        let [rows, dim] = tokens.dims();
+        let n = self.encoder.patches();
+        tokens.reshape([rows / n, n, dim]).mean_dim(1).reshape([rows / n, dim])
+    }
+}

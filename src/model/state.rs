@@ -1,0 +1,206 @@
+//! Named weights on the host, in the names and layouts of timm.
+//!
+//! Inside the model a linear weight is [in, out] and the patch projection [3·p·p, D]; outside it is PyTorch's
+//! [out, in] and the convolution kernel [D, 3, p, p]. Only this module knows both.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+/// A tensor outside the device: row-major 32-bit floats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    pub shape: Vec<usize>,
+    pub data: Vec<f32>,
+}
+
+/// Tensors by name, in a fixed order.
+pub type NamedTensors = BTreeMap<String, HostTensor>;
+
+/// Why weights don't fit a model.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum StateError {
+    #[error("tensor {0} is missing")]
+    Missing(String),
+    #[error("tensor {name} has shape {found:?}, the model needs {expected:?}")]
+    Shape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("tensor {0} belongs to nothing in the model")]
+    Unknown(String),
+}
+
+/// Called for each parameter with its dotted name.
+pub trait ParamVisitor<B: Backend> {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>);
+}
+
+/// Called for each parameter with its dotted name; returns its new value.
+pub trait ParamMapper<B: Backend> {
+    fn map<const D: usize>(&mut self, name: &str, tensor: Tensor<B, D>) -> Tensor<B, D>;
+}
+
+/// Walks all parameters in a fixed order.
+pub fn visit<B: Backend>(model: &impl Module<B>, visitor: &mut impl ParamVisitor<B>) {
+    model.visit(&mut Walk { path: Vec::new(), inner: visitor });
+}
+
+/// Replaces all parameters. What requires gradients goes on doing so.
+pub fn map<B: Backend, M: Module<B>>(model: M, mapper: &mut impl ParamMapper<B>) -> M {
+    model.map(&mut Walk { path: Vec::new(), inner: mapper })
+}
+
+struct Walk<'a, T> {
+    path: Vec<String>,
+    inner: &'a mut T,
+}
+
+impl<B: Backend, T: ParamVisitor<B>> ModuleVisitor<B> for Walk<'_, T> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.inner.visit(&self.path.join("."), param);
+    }
+}
+
+impl<B: Backend, T: ParamMapper<B>> ModuleMapper<B> for Walk<'_, T> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, tensor, mapper) = param.consume();
+        let trainable = tensor.is_require_grad();
+        let mapped = self.inner.map(&self.path.join("."), tensor);
+        Param::from_mapped_value(id, mapped.set_require_grad(trainable), mapper)
+    }
+}
+
+/// All parameters of a model. One device read per tensor.
+pub fn save<B: Backend>(model: &impl Module<B>) -> NamedTensors {
+    struct Save(NamedTensors);
+    impl<B: Backend> ParamVisitor<B> for Save {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>) {
+            let tensor = download(param.val()); // device sync
+            self.0.insert(name.to_owned(), to_timm(name, tensor));
+        }
+    }
+    let mut save = Save(NamedTensors::new());
+    visit(model, &mut save);
+    save.0
+}
+
+/// Fills a model with weights of exactly its names and shapes.
+///
+/// # Errors
+/// The first missing, misshapen or surplus tensor.
+pub fn load<B: Backend, M: Module<B>>(model: M, tensors: &NamedTensors) -> Result<M, StateError> {
+    struct Load<'a> {
+        tensors: &'a NamedTensors,
+        used: usize,
+        error: Option<StateError>,
+    }
+    impl<B: Backend> ParamMapper<B> for Load<'_> {
+        fn map<const D: usize>(&mut self, name: &str, tensor: Tensor<B, D>) -> Tensor<B, D> {
+            let dims = tensor.dims();
+            match fetch(self.tensors, name, &dims) {
+                Ok(values) => {
+                    self.used += 1;
+                    Tensor::from_data(TensorData::new(values, dims), &tensor.device())
+                }
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    tensor
+                }
+            }
+        }
+    }
+    let mut known = Names::default();
+    visit(&model, &mut known);
+    let mut load = Load { tensors, used: 0, error: None };
+    let model = map(model, &mut load);
+    match load.error {
+        Some(error) => Err(error),
+        None if load.used == tensors.len() => Ok(model),
+        None => {
+            let surplus = tensors.keys().find(|name| !known.0.contains(name));
+            Err(StateError::Unknown(surplus.cloned().unwrap_or_default()))
+        }
+    }
+}
+
+/// Values of `name` in the model's own layout with dimensions `dims`.
+///
+/// # Errors
+/// [`StateError::Missing`] or [`StateError::Shape`].
+pub fn fetch(tensors: &NamedTensors, name: &str, dims: &[usize]) -> Result<Vec<f32>, StateError> {
+    let tensor = tensors.get(name).ok_or_else(|| StateError::Missing(name.to_owned()))?;
+    let expected = timm_shape(name, dims);
+    if tensor.shape != expected || tensor.data.len() != expected.iter().product::<usize>() {
+        return Err(StateError::Shape {
+            name: name.to_owned(),
+            found: tensor.shape.clone(),
+            expected,
+        });
+    }
+    Ok(if is_matrix(name, dims) {
+        transposed(&tensor.data, dims[1], dims[0])
+    } else {
+        tensor.data.clone()
+    })
+}
+
+/// A tensor in the model's layout to timm's.
+pub fn to_timm(name: &str, tensor: HostTensor) -> HostTensor {
+    let shape = timm_shape(name, &tensor.shape);
+    if is_matrix(name, &tensor.shape) {
+        let data = transposed(&tensor.data, tensor.shape[0], tensor.shape[1]);
+        HostTensor { shape, data }
+    } else {
+        HostTensor { shape, data: tensor.data }
+    }
+}
+
+/// Reads a tensor back.
+pub fn download<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> HostTensor {
+    let shape = tensor.dims().to_vec();
+    let data = tensor.into_data().convert::<f32>(); // device sync
+    HostTensor { shape, data: data.to_vec().expect("converted to f32 above") }
+}
+
+#[derive(Default)]
+struct Names(Vec<String>);
+impl<B: Backend> ParamVisitor<B> for Names {
+    fn visit<const D: usize>(&mut self, name: &str, _param: &Param<Tensor<B, D>>) {
+        self.0.push(name.to_owned());
+    }
+}
+
+fn is_matrix(name: &str, dims: &[usize]) -> bool {
+    dims.len() == 2 && name.ends_with(".weight")
+}
+
+fn timm_shape(name: &str, dims: &[usize]) -> Vec<usize> {
+    if !is_matrix(name, dims) {
+        return dims.to_vec();
+    }
+    if name.ends_with("patch_embed.proj.weight") {
+        let side = (dims[0] / 3).isqrt();
+        return vec![dims[1], 3, side, side];
+    }
+    vec![dims[1], dims[0]]
+}
+
+fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(data.len());
+    for column in 0..columns {
+        out.extend(data.iter().skip(column).step_by(columns).take(rows));
+    }
+    out
+}

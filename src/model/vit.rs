@@ -1,0 +1,128 @@
+//! The encoder: patch embedding, position, blocks, final norm.
+
+use super::ModelShape;
+use super::block::{Block, BranchFactors};
+use super::layers::{LayerNorm, Linear};
+use super::position::{self, RelativeBias};
+use crate::config::Position;
+use crate::rng::{self, Purpose};
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use rand::RngExt as _;
+
+/// The patch projection; named as timm names its convolution.
+#[derive(Module, Debug)]
+pub struct PatchEmbed<B: Backend> {
+    pub proj: Linear<B>,
+}
+
+#[derive(Module, Debug)]
+pub struct Encoder<B: Backend> {
+    pub patch_embed: PatchEmbed<B>,
+    /// Learned or fixed absolute position; absent with a relative bias. [1, N, D]
+    pub pos_embed: Option<Param<Tensor<B, 3>>>,
+    pub rel_pos_bias: Option<RelativeBias<B>>,
+    pub blocks: Vec<Block<B>>,
+    pub norm: LayerNorm<B>,
+    patches: usize,
+}
+
+impl<B: Backend> Encoder<B> {
+    pub fn zeros(shape: &ModelShape, device: &B::Device) -> Self {
+        let pos_embed = match shape.position {
+            Position::Learned => {
+                Some(super::layers::zeros([1, shape.patches(), shape.dim], device))
+            }
+            Position::Sincos => {
+                let table = position::sincos(shape.grid, shape.dim);
+                let data = TensorData::new(table, [1, shape.patches(), shape.dim]);
+                let fixed = Tensor::from_data(data, device);
+                Some(Param::from_tensor(fixed).set_require_grad(false))
+            }
+            Position::Relative => None,
+        };
+        Self {
+            patch_embed: PatchEmbed { proj: Linear::zeros(shape.patch_len(), shape.dim, device) },
+            pos_embed,
+            rel_pos_bias: (shape.position == Position::Relative)
+                .then(|| RelativeBias::zeros(shape.grid, shape.heads, device)),
+            blocks: (0..shape.depth).map(|_| Block::zeros(shape, device)).collect(),
+            norm: LayerNorm::zeros(shape.dim, device),
+            patches: shape.patches(),
+        }
+    }
+
+    /// N, patches per image.
+    pub fn patches(&self) -> usize {
+        self.patches
+    }
+
+    /// [B·N, P] -> [B·N, D], without position.
+    pub fn embed(&self, patches: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.patch_embed.proj.forward(patches)
+    }
+
+    /// Adds the position (after masking, as the paper does) and runs the blocks. [B·N, D] -> [B·N, D]
+    pub fn encode(&self, rows: Tensor<B, 2>, drop_path: &DropPath<B>) -> Tensor<B, 2> {
+        let [total, dim] = rows.dims();
+        let mut rows = match &self.pos_embed {
+            Some(position) => {
+                let rows = rows.reshape([total / self.patches, self.patches, dim]);
+                (rows + position.val()).reshape([total, dim])
+            }
+            None => rows,
+        };
+        let bias = self.rel_pos_bias.as_ref().map(RelativeBias::logits);
+        for (index, block) in self.blocks.iter().enumerate() {
+            rows = block.forward(rows, self.patches, bias.as_ref(), drop_path.block(index));
+        }
+        self.norm.forward(rows)
+    }
+}
+
+/// Stochastic depth for one forward pass (Huang et al. 2016), per image and residual branch.
+#[derive(Debug, Clone)]
+pub struct DropPath<B: Backend> {
+    blocks: Vec<Option<BranchFactors<B>>>,
+}
+
+impl<B: Backend> DropPath<B> {
+    /// Every branch kept: evaluation, or a rate of 0.
+    pub fn off() -> Self {
+        Self { blocks: Vec::new() }
+    }
+
+    /// Draws the factors of one micro-step. `rate` is that of the last of `depth` blocks.
+    pub fn draw(
+        rate: f64,
+        depth: usize,
+        batch: usize,
+        seed: u64,
+        micro: u64,
+        device: &B::Device,
+    ) -> Self {
+        if rate == 0.0 {
+            return Self::off();
+        }
+        let mut rng = rng::stream(seed, Purpose::DropPath, micro, 0);
+        let last = (depth - 1).max(1) as f64;
+        let blocks = (0..depth).map(|index| {
+            let drop = rate * index as f64 / last;
+            (drop > 0.0).then(|| {
+                [(); 2].map(|()| {
+                    let keep = (1.0 / (1.0 - drop)) as f32;
+                    let factors: Vec<f32> = (0..batch)
+                        .map(|_| if rng.random::<f64>() < drop { 0.0 } else { keep })
+                        .collect();
+                    Tensor::from_data(TensorData::new(factors, [batch, 1, 1]), device)
+                })
+            })
+        });
+        Self { blocks: blocks.collect() }
+    }
+
+    fn block(&self, index: usize) -> Option<&BranchFactors<B>> {
+        self.blocks.get(index).and_then(Option::as_ref)
+    }
+}

@@ -1,0 +1,310 @@
+//! Comparison with values that PyTorch computed: `simmim-tui parity FILE`.
+//!
+//! The file is safetensors with the model's parameters, one batch, and what PyTorch made of it; the metadata
+//! key `config` gives shapes and hyper-parameters. The tolerances are those that correct fp32 code meets.
+
+use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, ScheduleKind};
+use crate::device::{self, Device};
+use crate::model::ModelShape;
+use crate::model::mask::HostMask;
+use crate::model::patch::{Normalization, Pixels};
+use crate::model::state::{HostTensor, NamedTensors, StateError};
+use crate::tensors::{self, TensorFile, TensorFileError};
+use crate::train::engine::{Engine, EngineState, MicroBatch};
+use crate::train::learner::LearnerConfig;
+use crate::train::schedule::Schedule;
+use serde::Deserialize;
+use std::path::Path;
+use thiserror::Error;
+
+/// Why a parity file can't be used; a difference in values is not an error but a [`Group`] out of tolerance.
+#[derive(Debug, Error)]
+pub enum ParityError {
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    #[error("parity file: metadata key `config`: {0}")]
+    Config(String),
+    #[error("parity file: {0}")]
+    Weights(#[from] StateError),
+}
+
+/// The largest error of one group of values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub name: &'static str,
+    /// Absolute, or relative to the largest entry of the tensor it occurs in.
+    pub error: f64,
+    pub tolerance: f64,
+    /// Tensor with the largest error.
+    pub at: String,
+}
+
+impl Group {
+    pub fn passes(&self) -> bool {
+        // Not `error > tolerance`, which lets NaN pass.
+        self.error <= self.tolerance
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct FileConfig {
+    image_size: Size,
+    patch_size: usize,
+    embed_dim: usize,
+    depth: usize,
+    heads: usize,
+    mlp_ratio: f64,
+    batch: usize,
+    #[serde(default)]
+    layer_scale: Option<f64>,
+    #[serde(default)]
+    position: Option<Position>,
+    optimizer: FileOptimizer,
+    schedule: FileSchedule,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Square(usize),
+    Rectangle([usize; 2]),
+}
+
+#[derive(Debug, Deserialize)]
+struct FileOptimizer {
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    clip_grad_norm: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct FileSchedule {
+    base_lr: f64,
+    warmup_lr: f64,
+    min_lr: f64,
+    warmup_steps: u64,
+    total_steps: u64,
+}
+
+/// Runs every comparison that the file has values for, on `device`.
+///
+/// # Errors
+/// The file is unreadable, incomplete, or its weights don't fit the described model.
+pub fn check(path: &Path, device: &Device) -> Result<Vec<Group>, ParityError> {
+    let file = tensors::read(path)?;
+    let config: FileConfig = {
+        let text = file.metadata.get("config").map_or("", String::as_str);
+        serde_json::from_str(text).map_err(|error| ParityError::Config(error.to_string()))?
+    };
+    let case = Case::new(file, config)?;
+    let mut groups = case.forward(device)?;
+    groups.extend(case.gradients(device)?);
+    groups.extend(case.training(device)?);
+    Ok(groups)
+}
+
+struct Case {
+    file: TensorFile,
+    config: FileConfig,
+    shape: ModelShape,
+    mask: HostMask,
+    weights: NamedTensors,
+}
+
+impl Case {
+    fn new(file: TensorFile, config: FileConfig) -> Result<Self, ParityError> {
+        let [height, width] = match config.image_size {
+            Size::Square(side) => [side, side],
+            Size::Rectangle(size) => size,
+        };
+        let weights = file.with_prefix("param.");
+        let learned = weights.contains_key("encoder.pos_embed");
+        let position =
+            config.position.unwrap_or(if learned { Position::Learned } else { Position::Relative });
+        let shape = ModelShape {
+            grid: [height / config.patch_size, width / config.patch_size],
+            patch: config.patch_size,
+            dim: config.embed_dim,
+            depth: config.depth,
+            heads: config.heads,
+            hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
+            position,
+            layer_scale: config.layer_scale.unwrap_or(0.0),
+        };
+        let mask = file.get("mask")?;
+        let hidden: Vec<bool> = mask.data.iter().map(|&value| value != 0.0).collect();
+        if hidden.len() != config.batch * shape.patches() {
+            return Err(ParityError::Config(format!(
+                "batch {} with {} patches doesn't fit mask {:?}",
+                config.batch,
+                shape.patches(),
+                mask.shape
+            )));
+        }
+        let mask = HostMask { hidden, batch: config.batch };
+        Ok(Self { file, config, shape, mask, weights })
+    }
+
+    fn engine(&self, device: &Device, kind: LossKind) -> Result<Box<dyn Engine>, ParityError> {
+        let optimizer = &self.config.optimizer;
+        let mut engine = device::engine(
+            device,
+            LearnerConfig {
+                shape: self.shape.clone(),
+                loss: LossConfig { kind, ..LossConfig::default() },
+                normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+                optimizer: OptimizerConfig {
+                    betas: optimizer.betas,
+                    eps: optimizer.eps,
+                    weight_decay: optimizer.weight_decay,
+                },
+                grad_clip: optimizer.clip_grad_norm,
+                accumulation: 1,
+                drop_path: 0.0,
+                seed: 0,
+            },
+        );
+        engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
+        Ok(engine)
+    }
+
+    fn batch<'a>(&'a self, images: &'a HostTensor) -> MicroBatch<'a> {
+        MicroBatch { pixels: Pixels::Normalized(&images.data), mask: &self.mask }
+    }
+
+    fn forward(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
+        let images = self.file.get("images")?;
+        let mut groups = Vec::new();
+        for (kind, name) in [(LossKind::L1, "loss_l1"), (LossKind::Mse, "loss_mse")] {
+            let engine = self.engine(device, kind)?;
+            let result = engine.evaluate(self.batch(images));
+            if kind == LossKind::L1 {
+                let expected = &self.file.get("pred")?.data;
+                groups.push(absolute("pred", &result.prediction, expected, 1e-4));
+                let features = engine.features(Pixels::Normalized(&images.data), self.mask.batch);
+                let expected = &self.file.get("features")?.data;
+                groups.push(absolute("features", &features, expected, 1e-4));
+            }
+            groups.push(absolute(name, &[result.loss], &self.file.get(name)?.data, 1e-5));
+        }
+        Ok(groups)
+    }
+
+    fn gradients(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
+        let mut engine = self.engine(device, LossKind::L1)?;
+        engine.accumulate(self.batch(self.file.get("images")?), 0);
+        let expected = self.file.with_prefix("grad.");
+        Ok(vec![compare("gradients", &engine.gradients(), &expected, 1e-4, Scale::Largest)])
+    }
+
+    fn training(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
+        let FileSchedule { base_lr, warmup_lr, min_lr, warmup_steps, total_steps } =
+            self.config.schedule;
+        let schedule = Schedule {
+            kind: ScheduleKind::Cosine,
+            base_lr,
+            warmup_lr,
+            min_lr,
+            warmup_steps,
+            total_steps,
+            milestones: Vec::new(),
+            gamma: 1.0,
+        };
+        let mut engine = self.engine(device, LossKind::L1)?;
+        let images = self.file.get("images")?;
+        let steps = self.file.get("step_lrs")?.data.len() as u64;
+        let rates: Vec<f32> = (0..steps).map(|step| schedule.lr(step) as f32).collect();
+        for step in 0..steps {
+            engine.accumulate(self.batch(images), step);
+            engine.step(schedule.lr(step));
+        }
+        let figures = engine.read_figures();
+        let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
+        let norms: Vec<f32> = figures.iter().map(|figure| figure.grad_norm).collect();
+        let expected = self.file.with_prefix("after10.");
+        let (mut found, mut expected) = (engine.state().weights, expected);
+        for tensors in [&mut found, &mut expected] {
+            tensors.iter_mut().for_each(|(name, tensor)| drop_key_bias(name, tensor));
+        }
+        Ok(vec![
+            relative("step_lrs", &rates, &self.file.get("step_lrs")?.data, 1e-6),
+            relative("step_losses", &losses, &self.file.get("step_losses")?.data, 1e-4),
+            relative("step_grad_norms", &norms, &self.file.get("step_grad_norms")?.data, 1e-4),
+            compare("after10", &found, &expected, 1e-3, Scale::Absolute),
+        ])
+    }
+}
+
+/// The key third of a qkv bias has a true gradient of zero, since softmax ignores a constant: Adam turns its
+/// rounding noise into steps, so there is nothing to compare.
+fn drop_key_bias(name: &str, tensor: &mut HostTensor) {
+    if name.ends_with("attn.qkv.bias") {
+        let third = tensor.data.len() / 3;
+        tensor.data[third..2 * third].fill(0.0);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Scale {
+    Absolute,
+    /// Relative to the largest entry of the expected tensor.
+    Largest,
+}
+
+fn compare(
+    name: &'static str,
+    found: &NamedTensors,
+    expected: &NamedTensors,
+    tolerance: f64,
+    scale: Scale,
+) -> Group {
+    let mut group = Group { name, error: 0.0, tolerance, at: String::new() };
+    if expected.is_empty() {
+        group.error = f64::INFINITY;
+        "nothing to compare with".clone_into(&mut group.at);
+    }
+    for (key, expected) in expected {
+        let error = match found.get(key) {
+            Some(found) if found.shape == expected.shape => {
+                let largest = expected.data.iter().fold(0.0_f64, |m, &x| m.max(f64::from(x).abs()));
+                // A gradient of exactly zero, like that of the key bias, is noise on both sides.
+                let unit = if scale == Scale::Largest { largest.max(1e-6) } else { 1.0 };
+                largest_error(&found.data, &expected.data) / unit
+            }
+            _ => f64::INFINITY,
+        };
+        if !(error <= group.error) {
+            group.error = error;
+            group.at.clone_from(key);
+        }
+    }
+    group
+}
+
+fn absolute(name: &'static str, found: &[f32], expected: &[f32], tolerance: f64) -> Group {
+    let error = largest_error(found, expected);
+    Group { name, error, tolerance, at: name.to_owned() }
+}
+
+fn relative(name: &'static str, found: &[f32], expected: &[f32], tolerance: f64) -> Group {
+    let ratio = |(&f, &e): (&f32, &f32)| f64::from((f - e).abs()) / f64::from(e.abs()).max(1e-12);
+    let error = if found.len() == expected.len() {
+        worst(found.iter().zip(expected).map(ratio))
+    } else {
+        f64::INFINITY
+    };
+    Group { name, error, tolerance, at: name.to_owned() }
+}
+
+fn largest_error(found: &[f32], expected: &[f32]) -> f64 {
+    if found.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    worst(found.iter().zip(expected).map(|(f, e)| f64::from((f - e).abs())))
+}
+
+/// The maximum, where NaN beats everything.
+fn worst(errors: impl Iterator<Item = f64>) -> f64 {
+    errors.fold(0.0, |worst, error| if error <= worst { worst } else { error })
+}

@@ -1,0 +1,180 @@
+//! The run before you pay: steps, schedule, parameters, memory.
+
+use crate::chart;
+use crate::config::{Config, Position};
+use crate::model::ModelShape;
+use crate::model::mask::MaskGenerator;
+use crate::progress::bytes;
+use crate::train::run::Extent;
+use crate::train::schedule::Schedule;
+use std::fmt::Write as _;
+
+const CHART: (usize, usize) = (60, 8);
+
+/// What a run will take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub extent: Extent,
+    pub schedule: Schedule,
+    pub parameters: u64,
+    pub patches: usize,
+    pub hidden: usize,
+    pub memory: Memory,
+}
+
+/// Bytes, estimated for 32-bit floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights, gradients and two moments.
+    pub state: u64,
+    /// What the backward pass of one micro-batch keeps.
+    pub activations: u64,
+}
+
+impl Plan {
+    pub fn new(config: &Config, images: usize) -> Self {
+        let shape = ModelShape::new(&config.model);
+        let extent = Extent::new(config, images);
+        let parameters = parameters(&shape);
+        Self {
+            schedule: Schedule::new(config, extent.steps_per_epoch),
+            extent,
+            parameters,
+            patches: shape.patches(),
+            hidden: MaskGenerator::new(&config.mask, &shape, 0).hidden_per_image(),
+            memory: Memory {
+                state: parameters * 4 * 4,
+                activations: activations(&shape, config.train.batch_size as u64),
+            },
+        }
+    }
+
+    /// The plan as text.
+    pub fn text(&self, config: &Config, data: &str) -> String {
+        let Self { extent, schedule, memory, .. } = self;
+        let mut out = String::new();
+        let mut line = |text: String| {
+            let _ = writeln!(out, "{text}"); // writing to a string can't fail
+        };
+        let model = &config.model;
+        line(format!("data        {data}"));
+        line(format!(
+            "model       {} px, patch {}, width {}, depth {}, {} heads: {:.2} M parameters",
+            model.image_size,
+            model.patch_size,
+            model.embed_dim,
+            model.depth,
+            model.heads,
+            self.parameters as f64 / 1e6
+        ));
+        line(format!(
+            "mask        {} of {} patches per image hidden ({:.0} %), units of {} px",
+            self.hidden,
+            self.patches,
+            100.0 * self.hidden as f64 / self.patches as f64,
+            config.mask.unit
+        ));
+        line(format!(
+            "steps       {} = {} epochs x {} steps, {} images each ({} x {} accumulated)",
+            extent.total_steps,
+            config.train.epochs,
+            extent.steps_per_epoch,
+            config.images_per_step(),
+            config.train.batch_size,
+            config.train.accumulation
+        ));
+        line(format!(
+            "memory      about {}: {} weights, gradients and moments, {} activations",
+            bytes(memory.state + memory.activations),
+            bytes(memory.state),
+            bytes(memory.activations)
+        ));
+        line(format!(
+            "schedule    {}, peak {:.3e} after {} warm-up steps from {:.3e}, last {:.3e}",
+            format!("{:?}", schedule.kind).to_lowercase(),
+            schedule.base_lr,
+            schedule.warmup_steps,
+            schedule.warmup_lr,
+            schedule.lr(extent.total_steps - 1)
+        ));
+        // Enough samples to show every milestone, few enough for a run of any length.
+        let samples = extent.total_steps.min(6000);
+        let rates: Vec<f64> =
+            (0..samples).map(|i| schedule.lr(i * extent.total_steps / samples)).collect();
+        for row in chart::draw(&rates, CHART.0, CHART.1, |rate| format!("{rate:.1e}")) {
+            line(format!("  {row}"));
+        }
+        let end = extent.total_steps.to_string();
+        line(format!("  {:>8} 0{end:>width$} step", "", width = CHART.0 - 1));
+        out
+    }
+}
+
+/// Number of weights, by the same rules as the model's layers.
+fn parameters(shape: &ModelShape) -> u64 {
+    let linear = |input: usize, output: usize| input * output + output;
+    let (dim, hidden) = (shape.dim, shape.hidden);
+    let scales = if shape.layer_scale > 0.0 { 2 * dim } else { 0 };
+    let block = 4 * dim
+        + linear(dim, 3 * dim)
+        + linear(dim, dim)
+        + linear(dim, hidden)
+        + linear(hidden, dim)
+        + scales;
+    let position = match shape.position {
+        Position::Learned | Position::Sincos => shape.patches() * dim,
+        Position::Relative => {
+            (2 * shape.grid[0] - 1) * (2 * shape.grid[1] - 1) * shape.heads
+        }
+    };
+    let rest = linear(shape.patch_len(), dim) // patch projection
+        + position
+        + 2 * dim // final norm
+        + dim // mask token
+        + linear(dim, shape.patch_len()); // head
+    (shape.depth * block + rest) as u64
+}
+
+/// Floats that autodiff keeps per block: the inputs of each layer, queries, keys and values, logits and their
+/// softmax, and both sides of the GELU. Measured peaks are within a factor of about two of it.
+fn activations(shape: &ModelShape, batch: u64) -> u64 {
+    let (n, dim, hidden) = (shape.patches() as u64, shape.dim as u64, shape.hidden as u64);
+    let per_token = 12 * dim + 3 * hidden;
+    let attention = 3 * shape.heads as u64 * n * n;
+    let block = n * per_token + attention;
+    4 * batch * (shape.depth as u64 * block + 4 * n * (dim + shape.patch_len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{self, Device};
+    use crate::train::engine;
+    use crate::train::learner::LearnerConfig;
+
+    #[test]
+    fn the_parameter_count_is_that_of_the_real_model() {
+        for position in [Position::Learned, Position::Sincos, Position::Relative] {
+            for layer_scale in [0.0, 0.1] {
+                let mut config = Config::default();
+                config.model.depth = 2;
+                config.model.embed_dim = 48;
+                config.model.position = position;
+                config.model.layer_scale = layer_scale;
+                let engine = device::engine(&Device::Cpu, LearnerConfig::new(&config));
+                let counted = engine::count(&engine.state().weights) as u64;
+                assert_eq!(Plan::new(&config, 100).parameters, counted, "{position:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_names_what_matters() {
+        let config = Config::default();
+        let text = Plan::new(&config, 171).text(&config, "171 photos");
+        for part in ["400 = 80 epochs x 5 steps", "40 of 64 patches", "20 warm-up steps", "171 photos"] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    }
+}

@@ -1,0 +1,136 @@
+//! The state of a run as a fold over its events: every front end shows this and nothing else.
+
+use crate::event::{Event, Finished, Phase, Started, Stamped, StepReport, Validation};
+
+/// What is known about a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunState {
+    pub started: Option<Started>,
+    pub phase: Option<Phase>,
+    pub last_step: Option<StepReport>,
+    pub last_validation: Option<Validation>,
+    pub first_val_loss: Option<f64>,
+    pub best_val_loss: Option<f64>,
+    /// Path of the newest checkpoint, relative to the run directory.
+    pub checkpoint: Option<String>,
+    pub finished: Option<Finished>,
+    /// Wall-clock time of the newest event, seconds since 1970-01-01 UTC.
+    pub time: f64,
+}
+
+impl RunState {
+    /// Takes in one event. A `started` forgets what a lost process had done after its last checkpoint.
+    pub fn apply(&mut self, stamped: &Stamped) {
+        self.time = stamped.time;
+        match &stamped.event {
+            Event::Started(started) => {
+                if self.last_step.as_ref().is_some_and(|last| last.step > started.step) {
+                    self.last_step = None;
+                }
+                if self.last_validation.as_ref().is_some_and(|last| last.step > started.step) {
+                    self.last_validation = None;
+                }
+                self.finished = None;
+                self.phase = Some(Phase::Starting);
+                self.started = Some(started.clone());
+            }
+            Event::Phase { phase } => self.phase = Some(*phase),
+            Event::Step(report) => self.last_step = Some(report.clone()),
+            Event::Validated(validation) => {
+                self.first_val_loss.get_or_insert(validation.val_loss);
+                let best = self.best_val_loss.unwrap_or(f64::INFINITY);
+                self.best_val_loss = Some(best.min(validation.val_loss));
+                self.last_validation = Some(validation.clone());
+            }
+            Event::CheckpointSaved { path, .. } => self.checkpoint = Some(path.clone()),
+            Event::Finished(finished) => self.finished = Some(finished.clone()),
+            Event::Preview(_) | Event::Log { .. } => {}
+        }
+    }
+}
+
+/// A time span for people: `42s`, `3m05s`, `2h07m`, `3d04h`.
+pub fn span(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return "?".to_owned();
+    }
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// A size for people: `12 B`, `3.4 MiB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_sizes_read_well() {
+        for (seconds, text) in [
+            (0.4, "0s"),
+            (59.6, "1m00s"),
+            (185.0, "3m05s"),
+            (7620.0, "2h07m"),
+            (1e5, "1d03h"),
+            (f64::NAN, "?"),
+        ] {
+            assert_eq!(span(seconds), text);
+        }
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(bytes(3 << 20), "3.0 MiB");
+    }
+
+    #[test]
+    fn a_restart_forgets_what_was_lost() {
+        let step = |step| {
+            Event::Step(StepReport {
+                step,
+                epoch: 0.0,
+                loss: 1.0,
+                losses: vec![1.0],
+                lr: 0.1,
+                grad_norm: 1.0,
+                images_per_s: 1.0,
+                data_wait: 0.0,
+                eta_s: 1.0,
+                elapsed_s: 1.0,
+            })
+        };
+        let started = |step| {
+            Event::Started(Started {
+                step,
+                total_steps: 9,
+                steps_per_epoch: 3,
+                epochs: 3,
+                warmup_steps: 0,
+                parameters: 1,
+                device: String::new(),
+                data: String::new(),
+                resumed: step > 0,
+                version: String::new(),
+            })
+        };
+        let mut state = RunState::default();
+        for event in [started(0), step(5), started(3)] {
+            state.apply(&Stamped { time: 1.0, event });
+        }
+        assert_eq!(state.last_step, None);
+        state.apply(&Stamped { time: 2.0, event: step(4) });
+        assert_eq!(state.last_step.map(|report| report.step), Some(4));
+    }
+}

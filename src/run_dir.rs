@@ -1,0 +1,255 @@
+//! The folder of one run.
+//!
+//! ```text
+//! RUN/config.toml      the resolved configuration
+//! RUN/events.jsonl     every event, one JSON object a line, append-only
+//! RUN/checkpoints/     step-NNNNNNNN.safetensors and best.safetensors
+//! RUN/previews/        step-NNNNNNNN.png
+//! RUN/lock             held by the process that writes the run; holds its process number
+//! ```
+
+pub mod event_log;
+
+use crate::config::{Config, file};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+pub use event_log::EventLog;
+
+/// What can be wrong with a run folder.
+#[derive(Debug, Error)]
+pub enum RunDirError {
+    #[error("cannot {what} {path}: {source}{}", advice(.source))]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} holds a run already: continue it with --resume {path}, or choose another --run-dir")]
+    Occupied { path: PathBuf },
+    #[error("{path} is written by another process{owner}: stop it first, or choose another --run-dir")]
+    Locked { path: PathBuf, owner: String },
+    #[error("no run at {path}: --resume takes a run directory or a checkpoint file")]
+    NotFound { path: PathBuf },
+    #[error("{path} is in use as a file: --run-dir takes a directory")]
+    NotADirectory { path: PathBuf },
+}
+
+/// What the user can do about the usual system errors.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "; free some space, then continue with --resume",
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "; choose a --run-dir that you may write"
+        }
+        _ => "",
+    }
+}
+
+/// An open run folder; the lock lives as long as this value or the process.
+#[derive(Debug)]
+pub struct RunDir {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes the folder of a new run and locks it.
+    ///
+    /// # Errors
+    /// The folder holds a run, is locked, or can't be written.
+    pub fn create(root: &Path) -> Result<Self, RunDirError> {
+        if root.is_file() {
+            return Err(RunDirError::NotADirectory { path: root.to_owned() });
+        }
+        if holds_run(root) {
+            // The lock says whether it is live; that is the more useful message.
+            Self::lock(root)?;
+            return Err(RunDirError::Occupied { path: root.to_owned() });
+        }
+        make_dir(root)?;
+        let run = Self::lock(root)?;
+        make_dir(&run.checkpoints())?;
+        make_dir(&run.previews())?;
+        Ok(run)
+    }
+
+    /// Makes `PARENT/NAME-001` or the next free number.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_numbered(parent: &Path, name: &str) -> Result<Self, RunDirError> {
+        make_dir(parent)?;
+        for number in 1_u32.. {
+            let root = parent.join(format!("{name}-{number:03}"));
+            match fs::create_dir(&root) {
+                Ok(()) => return Self::create(&root),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => {
+                    return Err(RunDirError::Io { what: "create", path: root, source });
+                }
+            }
+        }
+        unreachable!("4 billion runs in one folder")
+    }
+
+    /// Opens the folder of a run that shall go on, and locks it.
+    ///
+    /// # Errors
+    /// There is no such folder, it is locked, or it can't be written.
+    pub fn open(root: &Path) -> Result<Self, RunDirError> {
+        if !root.is_dir() {
+            return Err(RunDirError::NotFound { path: root.to_owned() });
+        }
+        let run = Self::lock(root)?;
+        make_dir(&run.checkpoints())?;
+        make_dir(&run.previews())?;
+        Ok(run)
+    }
+
+    fn lock(root: &Path) -> Result<Self, RunDirError> {
+        let path = root.join("lock");
+        let io = |what| {
+            let path = path.clone();
+            move |source| RunDirError::Io { what, path, source }
+        };
+        let mut options = File::options();
+        // Not truncated before it is ours: the number inside may be another process's.
+        let lock = options.read(true).write(true).create(true).truncate(false).open(&path);
+        let mut lock = lock.map_err(io("write"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let owner = fs::read_to_string(&path).unwrap_or_default();
+                let owner = owner.trim();
+                let owner =
+                    if owner.is_empty() { String::new() } else { format!(" (process {owner})") };
+                return Err(RunDirError::Locked { path: root.to_owned(), owner });
+            }
+            Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
+        }
+        lock.set_len(0).map_err(io("write"))?;
+        writeln!(lock, "{}", std::process::id()).map_err(io("write"))?;
+        Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    pub fn previews(&self) -> PathBuf {
+        self.root.join("previews")
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        config_path(&self.root)
+    }
+
+    pub fn events_path(&self) -> PathBuf {
+        self.root.join("events.jsonl")
+    }
+
+    /// Saves the resolved configuration.
+    ///
+    /// # Errors
+    /// The file can't be written; an older one is then unharmed.
+    pub fn write_config(&self, config: &Config) -> Result<(), RunDirError> {
+        let path = self.config_path();
+        write_atomic(&path, file::to_toml(config).as_bytes())
+            .map_err(|source| RunDirError::Io { what: "write", path, source })
+    }
+}
+
+/// Where a run keeps its configuration.
+pub fn config_path(root: &Path) -> PathBuf {
+    root.join("config.toml")
+}
+
+fn holds_run(root: &Path) -> bool {
+    root.join("events.jsonl").exists() || config_path(root).exists()
+}
+
+fn make_dir(path: &Path) -> Result<(), RunDirError> {
+    fs::create_dir_all(path).map_err(|source| RunDirError::Io {
+        what: "create",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file so that after a crash either the old or the new content is there, whole:
+/// temporary file beside it, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// Any step that fails; the temporary file is removed.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.tmp"));
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = renamed {
+        let _ = fs::remove_file(&temporary); // the first error is the one to tell
+        return Err(error);
+    }
+    sync_dir(folder)
+}
+
+/// Makes renames and links in a folder durable.
+pub fn sync_dir(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_folder_is_locked_while_open_and_free_afterwards() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let root = temp.path().join("run");
+        let run = RunDir::create(&root).expect("a new run");
+        let text = RunDir::open(&root).expect_err("locked").to_string();
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        drop(run);
+        RunDir::open(&root).expect("free again");
+    }
+
+    #[test]
+    fn a_finished_run_is_not_overwritten() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::create(temp.path()).expect("a new run");
+        run.write_config(&Config::default()).expect("writable");
+        drop(run);
+        let error = RunDir::create(temp.path()).expect_err("occupied");
+        assert!(matches!(error, RunDirError::Occupied { .. }), "{error}");
+    }
+
+    #[test]
+    fn numbered_runs_take_the_next_free_number() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let names = [1, 2].map(|_| {
+            let run = RunDir::create_numbered(temp.path(), "demo").expect("a new run");
+            run.root().file_name().expect("a name").to_owned()
+        });
+        assert_eq!(names, ["demo-001", "demo-002"]);
+    }
+
+    #[test]
+    fn a_failed_atomic_write_leaves_the_old_file_and_no_rubbish() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("file");
+        write_atomic(&path, b"old").expect("writable");
+        let blocked = temp.path().join("folder");
+        fs::create_dir_all(blocked.join("full")).expect("a folder");
+        assert!(write_atomic(&blocked, b"new").is_err(), "a folder can't be replaced by a file");
+        assert_eq!(fs::read(&path).expect("there"), b"old");
+        assert_eq!(fs::read_dir(temp.path()).expect("there").count(), 2);
+    }
+}

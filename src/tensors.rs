@@ -1,0 +1,100 @@
+//! Reading safetensors files into named host tensors.
+
+use crate::model::state::{HostTensor, NamedTensors};
+use safetensors::{Dtype, SafeTensors};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a tensor file can't be read.
+#[derive(Debug, Error)]
+pub enum TensorFileError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no valid safetensors file: {reason}")]
+    Format { path: PathBuf, reason: String },
+    #[error("{path} has no tensor {name}")]
+    Missing { path: PathBuf, name: String },
+    #[error("{path}: tensor {name} has type {dtype}, which isn't supported")]
+    Type { path: PathBuf, name: String, dtype: String },
+}
+
+/// A whole tensor file in memory, every number as f32.
+#[derive(Debug)]
+pub struct TensorFile {
+    pub path: PathBuf,
+    pub metadata: HashMap<String, String>,
+    pub tensors: NamedTensors,
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// Unreadable, not safetensors, or a type other than F64, F32, BF16 or U8.
+pub fn read(path: &Path) -> Result<TensorFile, TensorFileError> {
+    let bytes = std::fs::read(path)
+        .map_err(|source| TensorFileError::Read { path: path.to_owned(), source })?;
+    parse(&bytes, path)
+}
+
+/// Reads a file that is in memory; `path` names it in errors.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(bytes: &[u8], path: &Path) -> Result<TensorFile, TensorFileError> {
+    let format = |error: safetensors::SafeTensorError| TensorFileError::Format {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let views = SafeTensors::deserialize(bytes).map_err(format)?;
+    let mut tensors = NamedTensors::new();
+    for (name, view) in views.iter() {
+        let data = numbers(view.dtype(), view.data()).ok_or_else(|| TensorFileError::Type {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            dtype: format!("{:?}", view.dtype()),
+        })?;
+        tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), data });
+    }
+    Ok(TensorFile { path: path.to_owned(), metadata, tensors })
+}
+
+fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    // bf16 is the upper half of an f32.
+    let bf16 = |b: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
+    Some(match dtype {
+        Dtype::F32 => {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        Dtype::F64 => bytes
+            .chunks_exact(8)
+            .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+            .collect(),
+        Dtype::BF16 => bytes.chunks_exact(2).map(bf16).collect(),
+        Dtype::U8 => bytes.iter().map(|&byte| f32::from(byte)).collect(),
+        _ => return None,
+    })
+}
+
+impl TensorFile {
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// [`TensorFileError::Missing`].
+    pub fn get(&self, name: &str) -> Result<&HostTensor, TensorFileError> {
+        self.tensors.get(name).ok_or_else(|| TensorFileError::Missing {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// All tensors whose names start with `prefix`, without it.
+    pub fn with_prefix(&self, prefix: &str) -> NamedTensors {
+        let named = self.tensors.iter().filter_map(|(name, tensor)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone()))
+        });
+        named.collect()
+    }
+}

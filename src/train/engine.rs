@@ -1,0 +1,85 @@
+//! What the run loop needs from a device, free of Burn's generics: [`crate::device`] picks the implementation.
+//!
+//! The trait object keeps the many tensor types out of everything else, which compiles fast for it.
+
+use crate::model::mask::HostMask;
+use crate::model::patch::Pixels;
+use crate::model::state::{HostTensor, NamedTensors, StateError};
+
+/// One micro-batch on the host.
+#[derive(Debug, Clone, Copy)]
+pub struct MicroBatch<'a> {
+    pub pixels: Pixels<'a>,
+    pub mask: &'a HostMask,
+}
+
+/// Figures of one optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepFigures {
+    /// Mean loss over the micro-batches of the step.
+    pub loss: f32,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f32,
+}
+
+/// Result of a forward pass without gradients.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// Mean loss over the batch.
+    pub loss: f32,
+    /// The head's output. [B·M, P]
+    pub prediction: Vec<f32>,
+}
+
+/// The whole training state on the host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EngineState {
+    /// Weights, in timm's names and layouts.
+    pub weights: NamedTensors,
+    /// `first.NAME` and `second.NAME`: `AdamW` moments.
+    pub moments: NamedTensors,
+    /// Optimizer updates done.
+    pub updates: u64,
+    /// Summed gradients of an unfinished accumulation; empty between steps.
+    pub gradients: NamedTensors,
+    /// Losses of the micro-batches of an unfinished accumulation.
+    pub losses: Vec<f32>,
+}
+
+/// A model with its optimizer on one device.
+pub trait Engine: Send {
+    /// Forward and backward; adds the gradients. `micro` numbers the micro-step for drop path. Doesn't sync.
+    fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64);
+
+    /// Clips and updates with the accumulated gradients. Doesn't sync.
+    fn step(&mut self, lr: f64);
+
+    /// Figures of all steps since the last call, oldest first. Device sync.
+    fn read_figures(&mut self) -> Vec<StepFigures>;
+
+    /// Loss and prediction without gradients or drop path. Device sync.
+    fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation;
+
+    /// Mean-pooled encoder output of unmasked images. [B·D], device sync.
+    fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32>;
+
+    /// Gradients accumulated so far by parameter, in timm layout. Device sync.
+    fn gradients(&self) -> NamedTensors;
+
+    /// A copy of the whole state. Device sync.
+    fn state(&self) -> EngineState;
+
+    /// Replaces the whole state.
+    ///
+    /// # Errors
+    /// A tensor is missing, misshapen or unknown; the engine is then unchanged.
+    fn load(&mut self, state: &EngineState) -> Result<(), StateError>;
+
+    /// Waits until the device has done all work.
+    fn sync(&self);
+}
+
+/// Number of weights.
+pub fn count(tensors: &NamedTensors) -> usize {
+    tensors.values().map(|tensor: &HostTensor| tensor.data.len()).sum()
+}

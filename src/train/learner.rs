@@ -1,0 +1,210 @@
+//! The one implementation of [`Engine`], generic over Burn's backend.
+
+use super::engine::{Engine, EngineState, Evaluation, MicroBatch, StepFigures};
+use super::optim::{self, AdamW, Gradients};
+use crate::config::{Config, LossConfig};
+use crate::model::patch::{Normalization, Pixels, patchify};
+use crate::model::state::{self, NamedTensors, StateError};
+use crate::model::vit::DropPath;
+use crate::model::{ModelShape, SimMimVit, init, loss};
+use burn::module::AutodiffModule as _;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+
+/// What a learner needs beside the weights.
+#[derive(Debug, Clone)]
+pub struct LearnerConfig {
+    pub shape: ModelShape,
+    pub loss: LossConfig,
+    pub normalization: Normalization,
+    pub optimizer: crate::config::OptimizerConfig,
+    pub grad_clip: f64,
+    pub accumulation: usize,
+    pub drop_path: f64,
+    pub seed: u64,
+}
+
+impl LearnerConfig {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            shape: ModelShape::new(&config.model),
+            loss: config.loss.clone(),
+            normalization: Normalization { mean: config.data.mean, std: config.data.std },
+            optimizer: config.optimizer.clone(),
+            grad_clip: config.train.grad_clip,
+            accumulation: config.train.accumulation,
+            drop_path: config.model.drop_path,
+            seed: config.train.seed,
+        }
+    }
+}
+
+/// Model, optimizer and the figures that wait on the device.
+pub struct Learner<B: AutodiffBackend> {
+    config: LearnerConfig,
+    device: B::Device,
+    /// The same device for tensors without gradients; Burn's dispatch backend tells the two apart.
+    plain: B::Device,
+    /// Always there but while a step replaces it.
+    model: Option<SimMimVit<B>>,
+    optimizer: AdamW<B::InnerBackend>,
+    gradients: Gradients<B::InnerBackend>,
+    /// Losses of the current accumulation. [1] each
+    losses: Vec<Tensor<B::InnerBackend, 1>>,
+    /// Loss and gradient norm of steps that were not read yet. [1] each
+    unread: Vec<[Tensor<B::InnerBackend, 1>; 2]>,
+}
+
+impl<B: AutodiffBackend> Learner<B> {
+    /// A learner with fresh weights drawn from the seed.
+    pub fn new(config: LearnerConfig, device: B::Device) -> Self {
+        let model = SimMimVit::<B>::zeros(&config.shape, &device);
+        let mut weights = state::save(&model);
+        init::initialize(&mut weights, &config.shape, config.seed);
+        let model = state::load(model, &weights).expect("names and shapes are the model's own");
+        let optimizer = AdamW::new(config.optimizer.clone());
+        let plain = Tensor::<B, 1>::zeros([1], &device).inner().device();
+        Self {
+            config,
+            device,
+            plain,
+            model: Some(model),
+            optimizer,
+            gradients: Gradients::new(),
+            losses: Vec::new(),
+            unread: Vec::new(),
+        }
+    }
+
+    fn model(&self) -> &SimMimVit<B> {
+        self.model.as_ref().expect("put back at the end of every step")
+    }
+
+    fn patches<T: Backend>(
+        &self,
+        pixels: Pixels<'_>,
+        batch: usize,
+        device: &T::Device,
+    ) -> Tensor<T, 2> {
+        patchify(pixels, batch, &self.config.shape, &self.config.normalization, device)
+    }
+
+    fn save_gradients(&self) -> NamedTensors {
+        let dims = optim::trainable(self.model());
+        let saved = dims.iter().filter_map(|(name, dims)| {
+            let gradient = self.gradients.get(name)?;
+            Some((name.clone(), optim::save_flat(name, dims, gradient)))
+        });
+        saved.collect()
+    }
+}
+
+/// Values of many one-element tensors in one transfer. Device sync.
+fn read<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
+    if tensors.is_empty() {
+        return Vec::new();
+    }
+    state::download(Tensor::cat(tensors, 0)).data // device sync
+}
+
+impl<B: AutodiffBackend> Engine for Learner<B> {
+    fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64) {
+        let LearnerConfig { shape, loss: objective, drop_path, seed, .. } = &self.config;
+        let mask = batch.mask.upload::<B>(&self.device);
+        let patches = self.patches::<B>(batch.pixels, batch.mask.batch, &self.device);
+        let target = loss::target(patches.clone().select(0, mask.rows.clone()), objective);
+        let count = batch.mask.batch;
+        let drop = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
+
+        let prediction = self.model().forward(patches, &mask, &drop);
+        let loss = loss::loss(prediction, target, objective);
+        self.losses.push(loss.clone().inner());
+        // The gradient of a step is that of the mean over its micro-batches.
+        let share = loss.div_scalar(self.config.accumulation as f64);
+        let mut gradients = share.backward();
+        for (name, gradient) in optim::take_gradients(self.model(), &mut gradients) {
+            let sum = match self.gradients.remove(&name) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            self.gradients.insert(name, sum);
+        }
+    }
+
+    fn step(&mut self, lr: f64) {
+        let model = self.model.take().expect("put back at the end of every step");
+        let gradients = std::mem::take(&mut self.gradients);
+        let (model, norm) = self.optimizer.step(model, gradients, lr, self.config.grad_clip);
+        self.model = Some(model);
+        let losses = std::mem::take(&mut self.losses);
+        self.unread.push([Tensor::cat(losses, 0).mean(), norm]);
+    }
+
+    fn read_figures(&mut self) -> Vec<StepFigures> {
+        let values = read(self.unread.drain(..).flatten().collect()); // device sync
+        values
+            .chunks_exact(2)
+            .map(|pair| StepFigures { loss: pair[0], grad_norm: pair[1] })
+            .collect()
+    }
+
+    fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation {
+        let model = self.model().valid();
+        let mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
+        let patches =
+            self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
+        let hidden = patches.clone().select(0, mask.rows.clone());
+        let prediction = model.forward(patches, &mask, &DropPath::off());
+        let objective = &self.config.loss;
+        let loss = loss::loss(prediction.clone(), loss::target(hidden, objective), objective);
+        let loss = state::download(loss).data[0]; // device sync
+        Evaluation { loss, prediction: state::download(prediction).data } // device sync
+    }
+
+    fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32> {
+        let patches = self.patches::<B::InnerBackend>(pixels, batch, &self.plain);
+        state::download(self.model().valid().features(patches)).data // device sync
+    }
+
+    fn gradients(&self) -> NamedTensors {
+        self.save_gradients()
+    }
+
+    fn state(&self) -> EngineState {
+        EngineState {
+            weights: state::save(self.model()),
+            moments: self.optimizer.save(self.model()),
+            updates: self.optimizer.updates(),
+            gradients: self.save_gradients(),
+            losses: read(self.losses.clone()),
+        }
+    }
+
+    fn load(&mut self, saved: &EngineState) -> Result<(), StateError> {
+        let model = state::load(self.model().clone(), &saved.weights)?;
+        let mut optimizer = AdamW::new(self.config.optimizer.clone());
+        optimizer.load(&model, &saved.moments, saved.updates)?;
+        let mut gradients = Gradients::new();
+        if !saved.gradients.is_empty() {
+            for (name, dims) in optim::trainable(&model) {
+                let gradient = optim::load_flat(&saved.gradients, "", &name, &dims, &self.plain)?;
+                gradients.insert(name, gradient);
+            }
+        }
+        self.model = Some(model);
+        self.optimizer = optimizer;
+        self.gradients = gradients;
+        self.losses = saved
+            .losses
+            .iter()
+            .map(|&loss| Tensor::from_data(TensorData::new(vec![loss], [1]), &self.plain))
+            .collect();
+        self.unread.clear();
+        Ok(())
+    }
+
+    fn sync(&self) {
+        // An error here shows up in the next read as well, with its cause.
+        let _ = B::sync(&self.device);
+    }
+}

@@ -1,0 +1,220 @@
+//! AdamW (Loshchilov & Hutter 2019) with decay groups, and clipping by the global gradient norm.
+//!
+//! Burn's own AdamW has one decay for all parameters and clips each tensor alone; SimMIM needs neither.
+//! Gradients and moments are flat: the element order is that of the parameter inside the model.
+
+use crate::config::OptimizerConfig;
+use crate::model::SimMimVit;
+use crate::model::state::{self, HostTensor, NamedTensors, ParamMapper, ParamVisitor, StateError};
+use burn::module::Param;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use std::collections::BTreeMap;
+
+/// Flat gradients by parameter name. [elements] each
+pub type Gradients<B> = BTreeMap<String, Tensor<B, 1>>;
+
+/// Running means of the gradient and of its square. [elements] each
+#[derive(Debug, Clone)]
+struct Moments<B: Backend> {
+    first: Tensor<B, 1>,
+    second: Tensor<B, 1>,
+}
+
+/// Optimizer state of a whole model.
+#[derive(Debug, Clone)]
+pub struct AdamW<B: Backend> {
+    config: OptimizerConfig,
+    moments: BTreeMap<String, Moments<B>>,
+    /// Updates done, for the bias correction.
+    updates: u64,
+}
+
+/// Whether weight decay applies: not to 1-D parameters (biases, norms, `LayerScale`), tokens and positions.
+pub fn decays(name: &str, dims: usize) -> bool {
+    dims > 1 && !name.ends_with("mask_token") && !name.contains("pos")
+}
+
+impl<B: Backend> AdamW<B> {
+    pub fn new(config: OptimizerConfig) -> Self {
+        Self { config, moments: BTreeMap::new(), updates: 0 }
+    }
+
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Clips, updates every parameter that has a gradient, and returns the gradient norm before clipping. [1]
+    ///
+    /// `clip` is the largest allowed norm; 0 = none. Nothing is read back from the device.
+    pub fn step<AB>(
+        &mut self,
+        model: SimMimVit<AB>,
+        gradients: Gradients<B>,
+        lr: f64,
+        clip: f64,
+    ) -> (SimMimVit<AB>, Tensor<B, 1>)
+    where
+        AB: AutodiffBackend<InnerBackend = B>,
+    {
+        let norm = global_norm(&gradients, &model.mask_token.val().inner().device());
+        // As torch.nn.utils.clip_grad_norm_: factor = min(1, clip / (norm + 1e-6)).
+        let factor = (clip > 0.0)
+            .then(|| norm.clone().add_scalar(1e-6).recip().mul_scalar(clip).clamp_max(1.0));
+        self.updates += 1;
+        let mut update = Update { optimizer: self, gradients, factor, lr };
+        let model = state::map(model, &mut update);
+        (model, norm)
+    }
+
+    /// Moments by `first.NAME` and `second.NAME` in timm layout. Device sync per tensor.
+    pub fn save<AB>(&self, model: &SimMimVit<AB>) -> NamedTensors
+    where
+        AB: AutodiffBackend<InnerBackend = B>,
+    {
+        let mut tensors = NamedTensors::new();
+        for (name, dims) in trainable(model) {
+            if let Some(moments) = self.moments.get(&name) {
+                for (prefix, tensor) in [("first", &moments.first), ("second", &moments.second)] {
+                    tensors.insert(format!("{prefix}.{name}"), save_flat(&name, &dims, tensor));
+                }
+            }
+        }
+        tensors
+    }
+
+    /// Takes over moments written by [`Self::save`] after `updates` updates.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn load<AB>(
+        &mut self,
+        model: &SimMimVit<AB>,
+        tensors: &NamedTensors,
+        updates: u64,
+    ) -> Result<(), StateError>
+    where
+        AB: AutodiffBackend<InnerBackend = B>,
+    {
+        self.moments.clear();
+        self.updates = updates;
+        if updates == 0 {
+            return Ok(());
+        }
+        let device = model.mask_token.val().inner().device();
+        for (name, dims) in trainable(model) {
+            let fetch = |prefix| load_flat(tensors, prefix, &name, &dims, &device);
+            let moments = Moments { first: fetch("first")?, second: fetch("second")? };
+            self.moments.insert(name, moments);
+        }
+        Ok(())
+    }
+}
+
+/// Square root of the sum of all squared gradients. [1]
+fn global_norm<B: Backend>(gradients: &Gradients<B>, device: &B::Device) -> Tensor<B, 1> {
+    let squares = gradients.values().map(|gradient| gradient.clone().square().sum());
+    squares.fold(Tensor::zeros([1], device), |sum, square| sum + square).sqrt()
+}
+
+struct Update<'a, B: Backend> {
+    optimizer: &'a mut AdamW<B>,
+    gradients: Gradients<B>,
+    factor: Option<Tensor<B, 1>>,
+    lr: f64,
+}
+
+impl<AB: AutodiffBackend> ParamMapper<AB> for Update<'_, AB::InnerBackend> {
+    fn map<const D: usize>(&mut self, name: &str, tensor: Tensor<AB, D>) -> Tensor<AB, D> {
+        let Some(gradient) = self.gradients.remove(name) else { return tensor };
+        let gradient = match &self.factor {
+            Some(factor) => gradient * factor.clone(),
+            None => gradient,
+        };
+        let OptimizerConfig { betas: [beta1, beta2], eps, weight_decay } = self.optimizer.config;
+        let fresh_first = gradient.clone().mul_scalar(1.0 - beta1);
+        let fresh_second = gradient.square().mul_scalar(1.0 - beta2);
+        let Moments { first, second } = match self.optimizer.moments.remove(name) {
+            None => Moments { first: fresh_first, second: fresh_second },
+            Some(old) => Moments {
+                first: old.first.mul_scalar(beta1) + fresh_first,
+                second: old.second.mul_scalar(beta2) + fresh_second,
+            },
+        };
+        let updates = self.optimizer.updates as f64;
+        let (correction1, correction2) = (1.0 - beta1.powf(updates), 1.0 - beta2.powf(updates));
+        // PyTorch's order: sqrt(v) / sqrt(1 − β2^t) + ε.
+        let scale = second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(eps);
+        let change = (first.clone() / scale).mul_scalar(self.lr / correction1);
+        self.optimizer.moments.insert(name.to_owned(), Moments { first, second });
+
+        let dims = tensor.dims();
+        let weight = tensor.inner();
+        let weight = if weight_decay > 0.0 && decays(name, D) {
+            weight.mul_scalar(1.0 - self.lr * weight_decay)
+        } else {
+            weight
+        };
+        Tensor::from_inner(weight - change.reshape(dims))
+    }
+}
+
+/// Takes the gradients of all trainable parameters out of a backward pass.
+pub fn take_gradients<AB: AutodiffBackend>(
+    model: &SimMimVit<AB>,
+    gradients: &mut AB::Gradients,
+) -> Gradients<AB::InnerBackend> {
+    struct Take<'a, AB: AutodiffBackend> {
+        from: &'a mut AB::Gradients,
+        out: Gradients<AB::InnerBackend>,
+    }
+    impl<AB: AutodiffBackend> ParamVisitor<AB> for Take<'_, AB> {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<AB, D>>) {
+            if let Some(gradient) = param.val().grad_remove(self.from) {
+                let elements = gradient.dims().iter().product::<usize>();
+                self.out.insert(name.to_owned(), gradient.reshape([elements]));
+            }
+        }
+    }
+    let mut take = Take::<AB> { from: gradients, out: Gradients::new() };
+    state::visit(model, &mut take);
+    take.out
+}
+
+/// Names and dimensions (in the model's layout) of all parameters that are trained.
+pub fn trainable<AB: AutodiffBackend>(model: &SimMimVit<AB>) -> Vec<(String, Vec<usize>)> {
+    struct List(Vec<(String, Vec<usize>)>);
+    impl<B: Backend> ParamVisitor<B> for List {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>) {
+            if param.val().is_require_grad() {
+                self.0.push((name.to_owned(), param.dims().to_vec()));
+            }
+        }
+    }
+    let mut list = List(Vec::new());
+    state::visit(model, &mut list);
+    list.0
+}
+
+/// A flat tensor with the dimensions of parameter `name`, in timm layout. Device sync.
+pub fn save_flat<B: Backend>(name: &str, dims: &[usize], tensor: &Tensor<B, 1>) -> HostTensor {
+    let HostTensor { data, .. } = state::download(tensor.clone());
+    state::to_timm(name, HostTensor { shape: dims.to_vec(), data })
+}
+
+/// The reverse of [`save_flat`], from `PREFIX.NAME`.
+///
+/// # Errors
+/// A missing or misshapen tensor.
+pub fn load_flat<B: Backend>(
+    tensors: &NamedTensors,
+    prefix: &str,
+    name: &str,
+    dims: &[usize],
+    device: &B::Device,
+) -> Result<Tensor<B, 1>, StateError> {
+    let key = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+    let values = state::fetch(tensors, &key, dims)?;
+    let elements = values.len();
+    Ok(Tensor::from_data(TensorData::new(values, [elements]), device))
+}

@@ -1,0 +1,81 @@
+//! One pass over the validation images: loss with fixed masks, picture quality, previews.
+
+use super::engine::{Engine, MicroBatch};
+use crate::data::loader::{Loader, LoaderConfig};
+use crate::data::{DataError, ImageError, Source};
+use crate::model::mask::MaskGenerator;
+use crate::model::patch::Pixels;
+use crate::picture::{Painter, Triple};
+
+/// PSNR and SSIM are means over this many images at most: they are computed on the host.
+const QUALITY_IMAGES: usize = 256;
+
+/// What a pass found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Mean over all hidden pixels of all images.
+    pub loss: f64,
+    pub psnr: f64,
+    pub ssim: f64,
+    pub images: usize,
+    /// The first images, as many as were asked for.
+    pub triples: Vec<Triple>,
+    /// Images that can't be read.
+    pub skipped: Vec<ImageError>,
+}
+
+/// Evaluates all of `source`; `previews` pictures come back. Returns `None` when `stop` said so between batches.
+///
+/// # Errors
+/// No image can be read.
+pub fn validate(
+    engine: &dyn Engine,
+    source: &Source,
+    loader: LoaderConfig,
+    masks: &MaskGenerator,
+    painter: &Painter,
+    previews: usize,
+    mut stop: impl FnMut() -> bool,
+) -> Result<Option<Outcome>, DataError> {
+    let mut loader = Loader::validation(source.clone(), loader);
+    let mut outcome = Outcome {
+        loss: 0.0,
+        psnr: 0.0,
+        ssim: 0.0,
+        images: 0,
+        triples: Vec::new(),
+        skipped: Vec::new(),
+    };
+    let mut judged = 0_usize;
+    let per_image = masks.hidden_per_image() * painter.shape.patch_len();
+    while let Some(batch) = loader.next()? {
+        if stop() {
+            return Ok(None);
+        }
+        let mask = masks.validation(&batch.indices);
+        let pixels = Pixels::Bytes(&batch.images);
+        let result = engine.evaluate(MicroBatch { pixels, mask: &mask }); // device sync
+        // Equal counts per image: the mean over images is the mean over pixels.
+        outcome.loss += f64::from(result.loss) * batch.len() as f64;
+        let pictures = batch.images.chunks_exact(painter.image_len());
+        for (image, (bytes, prediction)) in
+            pictures.zip(result.prediction.chunks_exact(per_image)).enumerate()
+        {
+            if judged < QUALITY_IMAGES.max(previews) {
+                let triple = painter.triple(bytes, mask.of_image(image), prediction);
+                outcome.psnr += triple.psnr;
+                outcome.ssim += triple.ssim;
+                judged += 1;
+                if outcome.triples.len() < previews {
+                    outcome.triples.push(triple);
+                }
+            }
+        }
+        outcome.images += batch.len();
+        outcome.skipped.extend(batch.skipped);
+    }
+    outcome.loss /= outcome.images.max(1) as f64;
+    outcome.psnr /= judged.max(1) as f64;
+    outcome.ssim /= judged.max(1) as f64;
+    Ok(Some(outcome))
+}
