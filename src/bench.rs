@@ -2,15 +2,14 @@
 
 use crate::cli::BenchArgs;
 use crate::config::Config;
-use crate::data::augment::Augment;
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{self, DataError};
 use crate::device;
 use crate::error::Error;
 use crate::launch;
+use crate::model::ModelShape;
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
-use crate::model::ModelShape;
 use crate::plan::Plan;
 use crate::train::engine::MicroBatch;
 use crate::train::learner::LearnerConfig;
@@ -173,16 +172,8 @@ fn patch_of(args: &BenchArgs) -> Option<usize> {
 }
 
 fn loader(config: &Config, data: &data::Dataset, start: u64) -> Loader {
-    let loader = LoaderConfig {
-        batch_size: config.train.batch_size,
-        image_size: config.model.image_size,
-        seed: config.train.seed,
-        workers: config.data.workers,
-        prefetch: config.data.prefetch,
-        augment: Augment::from_config(&config.data),
-    };
     let epoch = Extent::new(config, data.train.len()).steps_per_epoch;
-    Loader::train(data.train.clone(), loader, epoch, start)
+    Loader::train(data.train.clone(), LoaderConfig::from_config(config), epoch, start)
 }
 
 fn next(loader: &mut Loader) -> Result<Batch, DataError> {

@@ -1,7 +1,12 @@
 //! A line chart in plain text, for output that may end in a log or a mail.
 
 /// Draws `values` (one per sample, left to right) as `height` lines of `width` marks with an axis on the left.
-pub fn draw(values: &[f64], width: usize, height: usize, format: impl Fn(f64) -> String) -> Vec<String> {
+pub fn draw(
+    values: &[f64],
+    width: usize,
+    height: usize,
+    format: impl Fn(f64) -> String,
+) -> Vec<String> {
     let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let bottom = values.iter().copied().fold(f64::INFINITY, f64::min).min(0.0);
     let range = if top > bottom { top - bottom } else { 1.0 };
@@ -11,13 +16,9 @@ pub fn draw(values: &[f64], width: usize, height: usize, format: impl Fn(f64) ->
         let share = (value - bottom) / range;
         height - 1 - ((share * (height - 1) as f64).round() as usize).min(height - 1)
     };
-    for column in 0..columns {
-        // All samples of a column leave their mark, so that no jump is lost.
-        let from = column * values.len() / columns;
-        let to = ((column + 1) * values.len() / columns).max(from + 1);
-        for &value in values.get(from..to).unwrap_or_default() {
-            rows[level(value)][column] = '*';
-        }
+    // Every sample leaves its mark, so that no jump is lost.
+    for (sample, &value) in values.iter().enumerate() {
+        rows[level(value)][sample * columns / values.len()] = '*';
     }
     let labels: Vec<String> = (0..height)
         .map(|row| match row {

@@ -1,5 +1,7 @@
 //! The command line.
 
+#![expect(clippy::doc_markdown, reason = "the comments are the help texts")]
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -160,7 +162,8 @@ mod tests {
 
     #[test]
     fn short_flags_become_quoted_settings_of_higher_rank() {
-        let cli = Cli::try_parse_from(["x", "--data", "1", "--set", "data.path=2", "--device", "cpu"]);
+        let cli =
+            Cli::try_parse_from(["x", "--data", "1", "--set", "data.path=2", "--device", "cpu"]);
         let sets = cli.expect("valid").train.config.overrides();
         assert_eq!(sets, ["data.path=2", "data.path=\"1\"", "train.device=\"cpu\""]);
     }

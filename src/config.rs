@@ -384,7 +384,7 @@ pub fn masked_units(units: usize, ratio: f64) -> usize {
 /// `value` in `[low, high]`; NaN is outside every range.
 fn within<T>(key: &str, value: T, low: T, high: T) -> Result<(), ConfigError>
 where
-    T: PartialOrd + std::fmt::Display,
+    T: PartialOrd + std::fmt::Display + Copy,
 {
     if value >= low && value <= high {
         return Ok(());

@@ -156,6 +156,25 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
     Ok(Dataset { train, val, classes, description })
 }
 
+/// Checks that a source has an image that can be read, so that a run doesn't start on rubbish.
+///
+/// # Errors
+/// None can be read.
+pub fn probe(source: &Source) -> Result<(), DataError> {
+    let mut last = None;
+    for index in 0..source.len() {
+        match source.read(index) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    let (origin, count) = (source.origin(), source.len());
+    Err(match last {
+        Some(last) => DataError::AllUnreadable { origin, count, last },
+        None => DataError::Empty { place: origin, looked_for: "images".to_owned() },
+    })
+}
+
 /// Opens `path` as `format`; `guessed` widens the message about an empty folder.
 fn open_as(format: DataFormat, path: &Path, guessed: bool) -> Result<Opened, DataError> {
     match format {

@@ -70,9 +70,7 @@ pub fn select(wanted: &str) -> Result<Selection, DeviceError> {
                 None => None,
             };
             let index = index.ok_or_else(|| DeviceError::Unknown(wanted.to_owned()))?;
-            probe_cuda(index)
-                .map(|device| Selection { device, notice: None })
-                .map_err(unusable)
+            probe_cuda(index).map(|device| Selection { device, notice: None }).map_err(unusable)
         }
     }
 }
@@ -80,7 +78,7 @@ pub fn select(wanted: &str) -> Result<Selection, DeviceError> {
 /// A learner with fresh weights on `device`.
 pub fn engine(device: &Device, config: LearnerConfig) -> Box<dyn Engine> {
     match device {
-        Device::Cpu => Box::new(Learner::<Cpu>::new(config, Default::default())),
+        Device::Cpu => Box::new(Learner::<Cpu>::new(config, burn_flex::FlexDevice)),
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => cuda::engine(*index, config),
     }

@@ -49,6 +49,8 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
     let selection = device::select(&config.train.device)?;
     notices.extend(selection.notice.map(|notice| (Level::Info, notice)));
     let data = data::open(&config.data)?;
+    data::probe(&data.train)?;
+    data::probe(&data.val)?;
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,

@@ -7,7 +7,7 @@ use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, ScheduleKin
 use crate::device::{self, Device};
 use crate::model::ModelShape;
 use crate::model::mask::HostMask;
-use crate::model::patch::{Normalization, Pixels};
+use crate::model::patch::{Normalization, Pixels, pixel_offsets};
 use crate::model::state::{HostTensor, NamedTensors, StateError};
 use crate::tensors::{self, TensorFile, TensorFileError};
 use crate::train::engine::{Engine, EngineState, MicroBatch};
@@ -118,6 +118,14 @@ impl Case {
             Size::Square(side) => [side, side],
             Size::Rectangle(size) => size,
         };
+        let FileConfig { patch_size, embed_dim, heads, .. } = config;
+        let divides = |part: usize, whole: usize| part > 0 && whole.is_multiple_of(part);
+        if !divides(patch_size, height) || !divides(patch_size, width) || !divides(heads, embed_dim)
+        {
+            return Err(ParityError::Config(format!(
+                "{height}x{width} pixels, patch {patch_size}, width {embed_dim}, {heads} heads don't fit together"
+            )));
+        }
         let weights = file.with_prefix("param.");
         let learned = weights.contains_key("encoder.pos_embed");
         let position =
@@ -140,6 +148,13 @@ impl Case {
                 config.batch,
                 shape.patches(),
                 mask.shape
+            )));
+        }
+        let images = file.get("images")?;
+        if images.shape != [config.batch, 3, height, width] {
+            return Err(ParityError::Config(format!(
+                "batch {} of {height}x{width} pixels doesn't fit images {:?}",
+                config.batch, images.shape
             )));
         }
         let mask = HostMask { hidden, batch: config.batch };
@@ -175,7 +190,7 @@ impl Case {
 
     fn forward(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
         let images = self.file.get("images")?;
-        let mut groups = Vec::new();
+        let mut groups = vec![self.target(images)?];
         for (kind, name) in [(LossKind::L1, "loss_l1"), (LossKind::Mse, "loss_mse")] {
             let engine = self.engine(device, kind)?;
             let result = engine.evaluate(self.batch(images));
@@ -189,6 +204,22 @@ impl Case {
             groups.push(absolute(name, &[result.loss], &self.file.get(name)?.data, 1e-5));
         }
         Ok(groups)
+    }
+
+    /// The hidden patches of the images, in row-major order of the mask: patches are cut on the host here, and the
+    /// losses below tell whether the device cuts them alike.
+    fn target(&self, images: &HostTensor) -> Result<Group, ParityError> {
+        let pixels = self.shape.grid[0] * self.shape.grid[1] * self.shape.patch.pow(2);
+        let n = self.shape.patches();
+        let mut found = Vec::new();
+        for row in self.mask.rows() {
+            let (image, patch) = (row as usize / n, row as usize % n);
+            found.extend(pixel_offsets(&self.shape, patch).map(|offset| {
+                // From an interleaved offset to planes.
+                images.data[(image * 3 + offset % 3) * pixels + offset / 3]
+            }));
+        }
+        Ok(absolute("target", &found, &self.file.get("target")?.data, 1e-6))
     }
 
     fn gradients(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
@@ -225,7 +256,9 @@ impl Case {
         let expected = self.file.with_prefix("after10.");
         let (mut found, mut expected) = (engine.state().weights, expected);
         for tensors in [&mut found, &mut expected] {
-            tensors.iter_mut().for_each(|(name, tensor)| drop_key_bias(name, tensor));
+            for (name, tensor) in tensors {
+                drop_key_bias(name, tensor);
+            }
         }
         Ok(vec![
             relative("step_lrs", &rates, &self.file.get("step_lrs")?.data, 1e-6),
@@ -274,7 +307,7 @@ fn compare(
             }
             _ => f64::INFINITY,
         };
-        if !(error <= group.error) {
+        if error.is_nan() || error > group.error {
             group.error = error;
             group.at.clone_from(key);
         }

@@ -168,8 +168,7 @@ mod tests {
         let prediction: Vec<f32> = pixel_offsets(&painter.shape, 0)
             .map(|offset| {
                 let channel = offset % 3;
-                painter.normalization.apply(128, channel)
-                    + 0.1 / painter.normalization.std[channel]
+                painter.normalization.apply(128, channel) + 0.1 / painter.normalization.std[channel]
             })
             .collect();
         let triple = painter.triple(&original, &[true, false, false, false], &prediction);

@@ -123,9 +123,7 @@ fn parameters(shape: &ModelShape) -> u64 {
         + scales;
     let position = match shape.position {
         Position::Learned | Position::Sincos => shape.patches() * dim,
-        Position::Relative => {
-            (2 * shape.grid[0] - 1) * (2 * shape.grid[1] - 1) * shape.heads
-        }
+        Position::Relative => (2 * shape.grid[0] - 1) * (2 * shape.grid[1] - 1) * shape.heads,
     };
     let rest = linear(shape.patch_len(), dim) // patch projection
         + position
@@ -172,7 +170,9 @@ mod tests {
     fn the_text_names_what_matters() {
         let config = Config::default();
         let text = Plan::new(&config, 171).text(&config, "171 photos");
-        for part in ["400 = 80 epochs x 5 steps", "40 of 64 patches", "20 warm-up steps", "171 photos"] {
+        for part in
+            ["400 = 80 epochs x 5 steps", "40 of 64 patches", "20 warm-up steps", "171 photos"]
+        {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");

@@ -1,6 +1,6 @@
 //! The state of a run as a fold over its events: every front end shows this and nothing else.
 
-use crate::event::{Event, Finished, Phase, Started, Stamped, StepReport, Validation};
+use crate::event::{Event, Finished, Phase, Stamped, Started, StepReport, Validation};
 
 /// What is known about a run.
 #[derive(Debug, Clone, Default, PartialEq)]

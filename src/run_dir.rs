@@ -23,9 +23,13 @@ pub use event_log::EventLog;
 pub enum RunDirError {
     #[error("cannot {what} {path}: {source}{}", advice(.source))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{path} holds a run already: continue it with --resume {path}, or choose another --run-dir")]
+    #[error(
+        "{path} holds a run already: continue it with --resume {path}, or choose another --run-dir"
+    )]
     Occupied { path: PathBuf },
-    #[error("{path} is written by another process{owner}: stop it first, or choose another --run-dir")]
+    #[error(
+        "{path} is written by another process{owner}: stop it first, or choose another --run-dir"
+    )]
     Locked { path: PathBuf, owner: String },
     #[error("no run at {path}: --resume takes a run directory or a checkpoint file")]
     NotFound { path: PathBuf },
@@ -157,8 +161,11 @@ impl RunDir {
     /// The file can't be written; an older one is then unharmed.
     pub fn write_config(&self, config: &Config) -> Result<(), RunDirError> {
         let path = self.config_path();
-        write_atomic(&path, file::to_toml(config).as_bytes())
-            .map_err(|source| RunDirError::Io { what: "write", path, source })
+        write_atomic(&path, file::to_toml(config).as_bytes()).map_err(|source| RunDirError::Io {
+            what: "write",
+            path,
+            source,
+        })
     }
 }
 
@@ -202,6 +209,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes renames and links in a folder durable.
+///
+/// # Errors
+/// The folder can't be opened or synced.
 pub fn sync_dir(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -39,8 +39,10 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError>
 /// # Errors
 /// As [`load`].
 pub fn override_with(base: &Config, sets: &[String]) -> Result<Config, ConfigError> {
-    let table = toml::Table::try_from(base)
-        .map_err(|error| ConfigError::Syntax { origin: "saved".to_owned(), message: error.to_string() })?;
+    let table = toml::Table::try_from(base).map_err(|error| ConfigError::Syntax {
+        origin: "saved".to_owned(),
+        message: error.to_string(),
+    })?;
     layered(table, "saved in the run", sets)
 }
 
@@ -59,32 +61,40 @@ pub fn to_toml(config: &Config) -> String {
 
 fn layered(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Config, ConfigError> {
     // The file is checked alone first, so that its errors name the file and not a flag.
-    if !sets.is_empty() {
-        typed(&table, origin)?;
-    }
     let mut config = typed(&table, origin)?;
     for text in sets {
         apply_set(&mut table, text)?;
-        config = typed(&table, "")
-            .map_err(|error| ConfigError::Set { text: text.clone(), message: error.to_string() })?;
+        config = typed(&table, "").map_err(|error| match error {
+            ConfigError::Syntax { message, .. } => ConfigError::Set { text: text.clone(), message },
+            other => other,
+        })?;
     }
     config.validate()?;
     Ok(config)
 }
 
 fn typed(table: &toml::Table, origin: &str) -> Result<Config, ConfigError> {
-    // Section by section would lose no information but the key path, which toml reports itself as "in `train.epochs`".
-    Config::deserialize_table(table)
-        .map_err(|message| ConfigError::Syntax { origin: origin.to_owned(), message })
+    table.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        origin: origin.to_owned(),
+        message: one_line(&error.to_string()),
+    })
 }
 
-impl Config {
-    fn deserialize_table(table: &toml::Table) -> Result<Self, String> {
-        table.clone().try_into().map_err(|error: toml::de::Error| one_line(&error.to_string()))
-    }
-}
+/// The files of `configs/`, so that their names work wherever the binary stands.
+pub const BUILT_IN: [(&str, &str); 5] = [
+    ("default", include_str!("../../configs/default.toml")),
+    ("smoke", include_str!("../../configs/smoke.toml")),
+    ("vit_small_96", include_str!("../../configs/vit_small_96.toml")),
+    ("vit_base_224", include_str!("../../configs/vit_base_224.toml")),
+    ("vit_ssl", include_str!("../../configs/vit_ssl.toml")),
+];
 
 fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
+    if !path.exists()
+        && let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| path.as_os_str() == *name)
+    {
+        return parse_table(text, name);
+    }
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     parse_table(&text, &path.display().to_string())
@@ -92,7 +102,9 @@ fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
 
 fn parse_table(text: &str, origin: &str) -> Result<toml::Table, ConfigError> {
     text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error
+            .span()
+            .map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         ConfigError::Syntax {
             origin: origin.to_owned(),
             message: format!("line {line}: {}", one_line(error.message())),
@@ -118,9 +130,8 @@ fn apply_set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     let (last, sections) = parts.split_last().expect("split yields at least one part");
     let mut at = table;
     for part in sections {
-        let entry = at
-            .entry((*part).to_owned())
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let entry =
+            at.entry((*part).to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
         at = entry.as_table_mut().ok_or_else(|| ConfigError::Set {
             text: text.to_owned(),
             message: format!("{part} is a value, not a section"),
@@ -132,4 +143,54 @@ fn apply_set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
 
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_configuration_is_valid_and_the_default_file_is_the_default() {
+        for (name, text) in BUILT_IN {
+            let config = parse(text, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(parse(&to_toml(&config), "again").expect("valid"), config, "{name}");
+            if name == "default" {
+                assert_eq!(config, Config::default(), "configs/default.toml");
+            }
+        }
+    }
+
+    #[test]
+    fn later_settings_win_and_bare_words_are_strings() {
+        let sets = ["train.epochs=3", "train.epochs=4", "data.path=a/b c", "model.position=sincos"];
+        let config = load(None, &sets.map(str::to_owned)).expect("valid");
+        assert_eq!(config.train.epochs, 4);
+        assert_eq!(config.data.path, Some(PathBuf::from("a/b c")));
+        assert_eq!(config.model.position, crate::config::Position::Sincos);
+    }
+
+    #[test]
+    fn errors_name_the_key_and_what_is_allowed() {
+        for (set, parts) in [
+            ("train.epoch=3", ["train.epoch", "epochs"]),
+            ("trian.epochs=3", ["trian", "train"]),
+            ("train.epochs=0", ["train.epochs is 0", "from 1 to"]),
+            ("train.epochs=many", ["train.epochs=many", "invalid type"]),
+            ("mask.ratio=nan", ["mask.ratio is NaN", "from 0.01 to 0.99"]),
+            ("model.patch_size=7", ["model.image_size is 64", "multiple of model.patch_size = 7"]),
+            ("model.position=up", ["up", "`learned`, `sincos`, `relative`"]),
+        ] {
+            let error = load(None, &[set.to_owned()]).expect_err(set).to_string();
+            for part in parts {
+                assert!(error.contains(part), "{set}: {part} is missing in: {error}");
+            }
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn syntax_errors_name_the_line() {
+        let error = parse("[train]\nepochs = = 3\n", "x.toml").expect_err("bad").to_string();
+        assert!(error.starts_with("config x.toml: line 2: "), "{error}");
+    }
 }

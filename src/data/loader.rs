@@ -4,6 +4,7 @@ use super::augment::Augment;
 use super::order::TrainOrder;
 use super::worker::{Done, Job, Shared};
 use super::{DataError, ImageError, Source};
+use crate::config::Config;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +22,19 @@ pub struct LoaderConfig {
     /// Batches that are made ahead of the one asked for.
     pub prefetch: usize,
     pub augment: Augment,
+}
+
+impl LoaderConfig {
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            batch_size: config.train.batch_size,
+            image_size: config.model.image_size,
+            seed: config.train.seed,
+            workers: config.data.workers,
+            prefetch: config.data.prefetch,
+            augment: Augment::from_config(&config.data),
+        }
+    }
 }
 
 /// Images of one forward pass.

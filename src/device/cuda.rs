@@ -24,7 +24,7 @@ pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
 /// What is missing, in one line.
 pub(super) fn probe(index: usize) -> Result<(), String> {
     let count = quiet(|| CudaContext::device_count().map_err(|error| error.to_string()))
-        .map_err(|_| "no NVIDIA driver found (libcuda.so)".to_owned())?
+        .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
         .map_err(|error| format!("the NVIDIA driver doesn't answer ({})", first_line(&error)))?;
     if count == 0 {
         return Err("no NVIDIA GPU found".to_owned());
@@ -35,7 +35,7 @@ pub(super) fn probe(index: usize) -> Result<(), String> {
     name(index)?;
     let compiled = quiet(|| cudarc::nvrtc::compile_ptx("extern \"C\" __global__ void k() {}"));
     match compiled {
-        Err(_) => return Err("NVRTC is missing (libnvrtc.so of the CUDA toolkit)".to_owned()),
+        Err(()) => return Err("NVRTC is missing (libnvrtc.so of the CUDA toolkit)".to_owned()),
         Ok(Err(error)) => {
             return Err(format!("NVRTC doesn't work ({})", first_line(&format!("{error:?}"))));
         }
@@ -63,8 +63,10 @@ fn headers() -> Result<(), String> {
 /// The name that the driver gives the device.
 pub(super) fn name(index: usize) -> Result<String, String> {
     quiet(|| CudaContext::new(index).and_then(|context| context.name()))
-        .map_err(|_| "no NVIDIA driver found (libcuda.so)".to_owned())?
-        .map_err(|error| format!("GPU {index} can't be opened ({})", first_line(&error.to_string())))
+        .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
+        .map_err(|error| {
+            format!("GPU {index} can't be opened ({})", first_line(&error.to_string()))
+        })
 }
 
 /// Runs `probe` and turns the panic of a missing library into an error, without its message on the screen.

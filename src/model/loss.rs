@@ -51,7 +51,7 @@ mod tests {
     fn each_kind_and_its_gradient_follow_the_definition() {
         let errors = [-2.0_f32, -0.25, 0.5, 3.0];
         let beta = 0.5_f32;
-        let smooth = |e: f32| {
+        let smooth = move |e: f32| {
             if e.abs() < beta { e * e / (2.0 * beta) } else { e.abs() - beta / 2.0 }
         };
         type Scalar = Box<dyn Fn(f32) -> f32>;

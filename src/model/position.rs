@@ -24,7 +24,7 @@ pub fn sincos([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
     table
 }
 
-/// Bias on attention logits by the offset between two patches (Swin, `BEiT`), shared by all blocks.
+/// Bias on attention logits by the offset between two patches (Swin, BEiT), shared by all blocks.
 #[derive(Module, Debug)]
 pub struct RelativeBias<B: Backend> {
     /// One number per offset and head. [(2·rows − 1)·(2·columns − 1), heads]

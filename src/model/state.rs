@@ -75,10 +75,10 @@ impl<B: Backend, T: ParamMapper<B>> ModuleMapper<B> for Walk<'_, T> {
         self.path.pop();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let (id, tensor, mapper) = param.consume();
+        let (id, tensor, burn_mapper) = param.consume();
         let trainable = tensor.is_require_grad();
-        let mapped = self.inner.map(&self.path.join("."), tensor);
-        Param::from_mapped_value(id, mapped.set_require_grad(trainable), mapper)
+        let value = self.inner.map(&self.path.join("."), tensor);
+        Param::from_mapped_value(id, value.set_require_grad(trainable), burn_mapper)
     }
 }
 

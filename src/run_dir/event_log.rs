@@ -21,7 +21,8 @@ impl EventLog {
     /// The file can't be read or written.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let io = |source| RunDirError::Io { what: "write", path: path.to_owned(), source };
-        let mut file = File::options().read(true).append(true).create(true).open(path).map_err(io)?;
+        let mut file =
+            File::options().read(true).append(true).create(true).open(path).map_err(io)?;
         let len = end_of_last_line(&mut file).map_err(io)?;
         file.set_len(len).map_err(io)?;
         Ok(Self { path: path.to_owned(), file, len })

@@ -31,7 +31,9 @@ pub enum CheckpointError {
     Read { path: PathBuf, source: io::Error },
     #[error("checkpoint {path} is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
-    #[error("checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release")]
+    #[error(
+        "checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release"
+    )]
     Version { path: PathBuf, found: u32 },
 }
 
@@ -84,8 +86,8 @@ fn position(path: &Path) -> Option<(u64, u64)> {
     if path.extension()? != EXTENSION {
         return None;
     }
-    let stem = path.file_stem()?.to_str()?.strip_prefix("step-")?;
-    let (step, accumulated) = stem.split_once('+').unwrap_or((stem, "0"));
+    let place = path.file_stem()?.to_str()?.strip_prefix("step-")?;
+    let (step, accumulated) = place.split_once('+').unwrap_or((place, "0"));
     Some((step.parse().ok()?, accumulated.parse().ok()?))
 }
 
@@ -147,8 +149,8 @@ pub fn prune(folder: &Path, keep: usize) {
 /// # Errors
 /// Unreadable, torn, altered, or of a newer format.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let bytes = fs::read(path)
-        .map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    let bytes =
+        fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     decode(bytes, path)
 }
 
@@ -195,7 +197,9 @@ pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, Checkp
 pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> usize {
     let newer = |path: &PathBuf| position(path) > Some((step, accumulated));
     let newer: Vec<_> = list(folder).into_iter().filter(newer).collect();
-    newer.iter().for_each(|path| set_aside(path, "abandoned"));
+    for path in &newer {
+        set_aside(path, "abandoned");
+    }
     newer.len()
 }
 
@@ -206,8 +210,9 @@ fn set_aside(path: &Path, ending: &str) {
 }
 
 fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
-    let EngineState { weights, moments, gradients, .. } = &checkpoint.engine;
-    let groups = [("model", weights), ("adam", moments), ("accumulated", gradients)];
+    let state = &checkpoint.engine;
+    let groups =
+        [("model", &state.weights), ("adam", &state.moments), ("accumulated", &state.gradients)];
     let raw: Vec<(String, &HostTensor, Vec<u8>)> = groups
         .into_iter()
         .flat_map(|(prefix, tensors)| {
@@ -225,10 +230,8 @@ fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
         .collect();
     let views = views.map_err(|error: safetensors::SafeTensorError| error.to_string())?;
     let meta = serde_json::to_string(&checkpoint.meta).map_err(|error| error.to_string())?;
-    let metadata = HashMap::from([
-        ("checkpoint".to_owned(), meta),
-        ("checksum".to_owned(), BLANK.to_owned()),
-    ]);
+    let metadata =
+        HashMap::from([("checkpoint".to_owned(), meta), ("checksum".to_owned(), BLANK.to_owned())]);
     let mut bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())?;
     let at = checksum_at(&bytes).ok_or("the header has no checksum")?;
@@ -245,7 +248,8 @@ fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Checkpoint, CheckpointError
     if bytes.is_empty() {
         return Err(damaged("it is empty"));
     }
-    let at = checksum_at(&bytes).ok_or_else(|| damaged("it has no checksum; is it a checkpoint?"))?;
+    let at =
+        checksum_at(&bytes).ok_or_else(|| damaged("it has no checksum; is it a checkpoint?"))?;
     let found = bytes[at..at + BLANK.len()].to_vec();
     bytes[at..at + BLANK.len()].copy_from_slice(BLANK.as_bytes());
     let sum = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes));

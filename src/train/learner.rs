@@ -151,8 +151,7 @@ impl<B: AutodiffBackend> Engine for Learner<B> {
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation {
         let model = self.model().valid();
         let mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
-        let patches =
-            self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
+        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
         let hidden = patches.clone().select(0, mask.rows.clone());
         let prediction = model.forward(patches, &mask, &DropPath::off());
         let objective = &self.config.loss;

@@ -7,7 +7,6 @@ use super::meter::{Activity, Meter};
 use super::schedule::Schedule;
 use super::validate;
 use crate::config::{Config, file};
-use crate::data::augment::Augment;
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, Dataset, ImageError};
 use crate::device::{self, Device};
@@ -146,9 +145,11 @@ impl Trainer {
             meter = Meter::new(elapsed_s);
             best_val_loss = checkpoint.meta.best_val_loss;
             validated = val_loss.map(|loss| (step, loss));
-            notices.extend(warnings.iter().map(|text| {
-                (Level::Warning, format!("{text}; going on from {}", path.display()))
-            }));
+            notices.extend(
+                warnings.iter().map(|text| {
+                    (Level::Warning, format!("{text}; going on from {}", path.display()))
+                }),
+            );
             notices.push((Level::Info, format!("resumed from {}", path.display())));
             let folder = run.checkpoints();
             if checkpoint::abandon_newer(&folder, step, checkpoint.meta.accumulated) > 0 {
@@ -156,14 +157,7 @@ impl Trainer {
                 notices.push((Level::Warning, text));
             }
         }
-        let loader_config = LoaderConfig {
-            batch_size: config.train.batch_size,
-            image_size: config.model.image_size,
-            seed: config.train.seed,
-            workers: config.data.workers,
-            prefetch: config.data.prefetch,
-            augment: Augment::from_config(&config.data),
-        };
+        let loader_config = LoaderConfig::from_config(&config);
         let accumulation = config.train.accumulation as u64;
         let loader = Loader::train(
             data.train.clone(),
@@ -278,7 +272,9 @@ impl Trainer {
             return Ok(());
         }
         let step = step + 1;
-        if step % self.config.train.log_every as u64 == 0 || self.reported + 1 == step && step == 1 {
+        if step.is_multiple_of(self.config.train.log_every as u64)
+            || self.reported + 1 == step && step == 1
+        {
             self.report()?;
         } else {
             self.meter.lap(Activity::Compute);
@@ -418,8 +414,7 @@ impl Trainer {
         let written = encoded
             .map_err(std::io::Error::other)
             .and_then(|()| write_atomic(&path, bytes.get_ref()));
-        written
-            .map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
+        written.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
         Ok(self.relative(&path))
     }
 
@@ -568,4 +563,3 @@ impl Trainer {
         self.engine.state()
     }
 }
-
