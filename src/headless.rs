@@ -45,7 +45,15 @@ pub fn follow(
             }
         }
     }
-    session.join()
+    let summary = session.join()?;
+    if summary.unreadable_images > 0 {
+        let _ = writeln!(
+            err,
+            "warning: {} images could not be read and were skipped; events.jsonl names them",
+            summary.unreadable_images
+        );
+    }
+    Ok(summary)
 }
 
 /// One event as at most one line. Errors of the terminal are the caller's to ignore.
@@ -61,8 +69,13 @@ fn print(
         writeln!(out, "{line}")?;
         return out.flush();
     }
-    if let Event::Log { level: Level::Warning | Level::Error, message } = &stamped.event {
-        return writeln!(err, "warning: {message}");
+    match &stamped.event {
+        Event::Log { level: Level::Warning, message } => {
+            return writeln!(err, "warning: {message}");
+        }
+        // What ended the run is the program's own error, told once at the end.
+        Event::Log { level: Level::Error, .. } => return Ok(()),
+        _ => {}
     }
     if let Some(line) = text(&stamped.event, state) {
         writeln!(out, "{line}")?;

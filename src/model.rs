@@ -64,6 +64,29 @@ impl ModelShape {
     pub fn patch_len(&self) -> usize {
         3 * self.patch * self.patch
     }
+
+    /// Number of weights, fixed positions included.
+    pub fn parameters(&self) -> u64 {
+        let linear = |input: usize, output: usize| input * output + output;
+        let (dim, hidden) = (self.dim, self.hidden);
+        let scales = if self.layer_scale > 0.0 { 2 * dim } else { 0 };
+        let block = 4 * dim
+            + linear(dim, 3 * dim)
+            + linear(dim, dim)
+            + linear(dim, hidden)
+            + linear(hidden, dim)
+            + scales;
+        let position = match self.position {
+            Position::Learned | Position::Sincos => self.patches() * dim,
+            Position::Relative => (2 * self.grid[0] - 1) * (2 * self.grid[1] - 1) * self.heads,
+        };
+        let rest = linear(self.patch_len(), dim) // patch projection
+            + position
+            + 2 * dim // final norm
+            + dim // mask token
+            + linear(dim, self.patch_len()); // head
+        (self.depth * block + rest) as u64
+    }
 }
 
 /// The mask of one batch on the device.

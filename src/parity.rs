@@ -92,17 +92,30 @@ struct FileSchedule {
 /// # Errors
 /// The file is unreadable, incomplete, or its weights don't fit the described model.
 pub fn check(path: &Path, device: &Device) -> Result<Vec<Group>, ParityError> {
+    check_with(path, |config| device::engine(device, config))
+}
+
+/// [`check`] on engines of the caller's making.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(
+    path: &Path,
+    make: impl Fn(LearnerConfig) -> Box<dyn Engine>,
+) -> Result<Vec<Group>, ParityError> {
     let file = tensors::read(path)?;
     let config: FileConfig = {
         let text = file.metadata.get("config").map_or("", String::as_str);
         serde_json::from_str(text).map_err(|error| ParityError::Config(error.to_string()))?
     };
     let case = Case::new(file, config)?;
-    let mut groups = case.forward(device)?;
-    groups.extend(case.gradients(device)?);
-    groups.extend(case.training(device)?);
+    let mut groups = case.forward(&make)?;
+    groups.extend(case.gradients(&make)?);
+    groups.extend(case.training(&make)?);
     Ok(groups)
 }
+
+type Make<'a> = dyn Fn(LearnerConfig) -> Box<dyn Engine> + 'a;
 
 struct Case {
     file: TensorFile,
@@ -161,25 +174,22 @@ impl Case {
         Ok(Self { file, config, shape, mask, weights })
     }
 
-    fn engine(&self, device: &Device, kind: LossKind) -> Result<Box<dyn Engine>, ParityError> {
+    fn engine(&self, make: &Make<'_>, kind: LossKind) -> Result<Box<dyn Engine>, ParityError> {
         let optimizer = &self.config.optimizer;
-        let mut engine = device::engine(
-            device,
-            LearnerConfig {
-                shape: self.shape.clone(),
-                loss: LossConfig { kind, ..LossConfig::default() },
-                normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-                optimizer: OptimizerConfig {
-                    betas: optimizer.betas,
-                    eps: optimizer.eps,
-                    weight_decay: optimizer.weight_decay,
-                },
-                grad_clip: optimizer.clip_grad_norm,
-                accumulation: 1,
-                drop_path: 0.0,
-                seed: 0,
+        let mut engine = make(LearnerConfig {
+            shape: self.shape.clone(),
+            loss: LossConfig { kind, ..LossConfig::default() },
+            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            optimizer: OptimizerConfig {
+                betas: optimizer.betas,
+                eps: optimizer.eps,
+                weight_decay: optimizer.weight_decay,
             },
-        );
+            grad_clip: optimizer.clip_grad_norm,
+            accumulation: 1,
+            drop_path: 0.0,
+            seed: 0,
+        });
         engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
         Ok(engine)
     }
@@ -188,11 +198,11 @@ impl Case {
         MicroBatch { pixels: Pixels::Normalized(&images.data), mask: &self.mask }
     }
 
-    fn forward(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
+    fn forward(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
         let images = self.file.get("images")?;
         let mut groups = vec![self.target(images)?];
         for (kind, name) in [(LossKind::L1, "loss_l1"), (LossKind::Mse, "loss_mse")] {
-            let engine = self.engine(device, kind)?;
+            let engine = self.engine(make, kind)?;
             let result = engine.evaluate(self.batch(images));
             if kind == LossKind::L1 {
                 let expected = &self.file.get("pred")?.data;
@@ -222,14 +232,14 @@ impl Case {
         Ok(absolute("target", &found, &self.file.get("target")?.data, 1e-6))
     }
 
-    fn gradients(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
-        let mut engine = self.engine(device, LossKind::L1)?;
+    fn gradients(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+        let mut engine = self.engine(make, LossKind::L1)?;
         engine.accumulate(self.batch(self.file.get("images")?), 0);
         let expected = self.file.with_prefix("grad.");
         Ok(vec![compare("gradients", &engine.gradients(), &expected, 1e-4, Scale::Largest)])
     }
 
-    fn training(&self, device: &Device) -> Result<Vec<Group>, ParityError> {
+    fn training(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
         let FileSchedule { base_lr, warmup_lr, min_lr, warmup_steps, total_steps } =
             self.config.schedule;
         let schedule = Schedule {
@@ -242,7 +252,7 @@ impl Case {
             milestones: Vec::new(),
             gamma: 1.0,
         };
-        let mut engine = self.engine(device, LossKind::L1)?;
+        let mut engine = self.engine(make, LossKind::L1)?;
         let images = self.file.get("images")?;
         let steps = self.file.get("step_lrs")?.data.len() as u64;
         let rates: Vec<f32> = (0..steps).map(|step| schedule.lr(step) as f32).collect();

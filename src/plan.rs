@@ -1,7 +1,7 @@
 //! The run before you pay: steps, schedule, parameters, memory.
 
 use crate::chart;
-use crate::config::{Config, Position};
+use crate::config::Config;
 use crate::model::ModelShape;
 use crate::model::mask::MaskGenerator;
 use crate::progress::bytes;
@@ -35,7 +35,7 @@ impl Plan {
     pub fn new(config: &Config, images: usize) -> Self {
         let shape = ModelShape::new(&config.model);
         let extent = Extent::new(config, images);
-        let parameters = parameters(&shape);
+        let parameters = shape.parameters();
         Self {
             schedule: Schedule::new(config, extent.steps_per_epoch),
             extent,
@@ -110,29 +110,6 @@ impl Plan {
     }
 }
 
-/// Number of weights, by the same rules as the model's layers.
-fn parameters(shape: &ModelShape) -> u64 {
-    let linear = |input: usize, output: usize| input * output + output;
-    let (dim, hidden) = (shape.dim, shape.hidden);
-    let scales = if shape.layer_scale > 0.0 { 2 * dim } else { 0 };
-    let block = 4 * dim
-        + linear(dim, 3 * dim)
-        + linear(dim, dim)
-        + linear(dim, hidden)
-        + linear(hidden, dim)
-        + scales;
-    let position = match shape.position {
-        Position::Learned | Position::Sincos => shape.patches() * dim,
-        Position::Relative => (2 * shape.grid[0] - 1) * (2 * shape.grid[1] - 1) * shape.heads,
-    };
-    let rest = linear(shape.patch_len(), dim) // patch projection
-        + position
-        + 2 * dim // final norm
-        + dim // mask token
-        + linear(dim, shape.patch_len()); // head
-    (shape.depth * block + rest) as u64
-}
-
 /// Floats that autodiff keeps per block: the inputs of each layer, queries, keys and values, logits and their
 /// softmax, and both sides of the GELU. Measured peaks are within a factor of about two of it.
 fn activations(shape: &ModelShape, batch: u64) -> u64 {
@@ -146,8 +123,8 @@ fn activations(shape: &ModelShape, batch: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Position;
     use crate::device::{self, Device};
-    use crate::train::engine;
     use crate::train::learner::LearnerConfig;
 
     #[test]
@@ -160,7 +137,8 @@ mod tests {
                 config.model.position = position;
                 config.model.layer_scale = layer_scale;
                 let engine = device::engine(&Device::Cpu, LearnerConfig::new(&config));
-                let counted = engine::count(&engine.state().weights) as u64;
+                let weights = engine.state().weights;
+                let counted = weights.values().map(|tensor| tensor.data.len() as u64).sum::<u64>();
                 assert_eq!(Plan::new(&config, 100).parameters, counted, "{position:?}");
             }
         }

@@ -3,6 +3,7 @@
 //! The driver and NVRTC are loaded at run time, so the same binary starts on machines without them.
 
 use super::{Engine, Learner, LearnerConfig};
+use burn::DispatchDevice;
 use burn_cuda::CudaDevice;
 use cudarc::driver::CudaContext;
 use std::panic;
@@ -13,9 +14,11 @@ use std::path::Path;
 type Gpu = burn::Dispatch;
 
 pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
-    let device = burn::DispatchDevice::Cuda(CudaDevice::new(index));
-    let device = burn::DispatchDevice::autodiff(device);
-    Box::new(Learner::<Gpu>::new(config, device))
+    dispatched(DispatchDevice::Cuda(CudaDevice::new(index)), config)
+}
+
+fn dispatched(device: DispatchDevice, config: LearnerConfig) -> Box<dyn Engine> {
+    Box::new(Learner::<Gpu>::new(config, DispatchDevice::autodiff(device)))
 }
 
 /// Checks driver, device and NVRTC.
@@ -80,4 +83,22 @@ fn quiet<T>(probe: impl FnOnce() -> T + panic::UnwindSafe) -> Result<T, ()> {
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parity;
+
+    /// All of the GPU's path but the kernels: the same learner on Burn's dispatch backend, on its CPU device.
+    #[test]
+    fn the_dispatch_backend_agrees_with_pytorch() {
+        let file =
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/simmim_small.safetensors"));
+        let cpu = || DispatchDevice::Flex(burn_flex::FlexDevice);
+        let groups = parity::check_with(file, |config| dispatched(cpu(), config));
+        for group in groups.expect("the reference file is sound") {
+            assert!(group.passes(), "{group:?}");
+        }
+    }
 }

@@ -44,8 +44,10 @@ mod tests {
 
     fn row(values: &[f32]) -> Tensor<Autodiff<Flex>, 2> {
         let data = TensorData::new(values.to_vec(), [1, values.len()]);
-        Tensor::from_data(data, &Default::default())
+        Tensor::from_data(data, &burn_flex::FlexDevice)
     }
+
+    type Scalar = Box<dyn Fn(f32) -> f32>;
 
     #[test]
     fn each_kind_and_its_gradient_follow_the_definition() {
@@ -54,7 +56,6 @@ mod tests {
         let smooth = move |e: f32| {
             if e.abs() < beta { e * e / (2.0 * beta) } else { e.abs() - beta / 2.0 }
         };
-        type Scalar = Box<dyn Fn(f32) -> f32>;
         let cases: [(LossKind, Scalar, Scalar); 3] = [
             (LossKind::L1, Box::new(f32::abs), Box::new(f32::signum)),
             (LossKind::Mse, Box::new(|e| e * e), Box::new(|e| 2.0 * e)),

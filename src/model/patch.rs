@@ -102,7 +102,7 @@ mod tests {
                 (i % 3, i / 3 % (height * width), i / (3 * height * width));
             planes[(image * 3 + channel) * height * width + pixel] = norm.apply(byte, channel);
         }
-        let device = Default::default();
+        let device = burn_flex::FlexDevice;
         let from_bytes = patchify::<Flex>(Pixels::Bytes(&bytes), 2, &shape, &norm, &device);
         let from_planes = patchify::<Flex>(Pixels::Normalized(&planes), 2, &shape, &norm, &device);
         assert_eq!(from_bytes.dims(), [12, 48]);

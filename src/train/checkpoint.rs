@@ -5,7 +5,7 @@
 //! `checksum` the XXH3-128 of the whole file with the digits of the checksum itself replaced by zeros, so
 //! that a flipped bit anywhere is found.
 
-use crate::model::state::{HostTensor, NamedTensors};
+use crate::model::state::NamedTensors;
 use crate::run_dir::{advice, sync_dir, write_atomic};
 use crate::tensors;
 use crate::train::engine::EngineState;
@@ -19,6 +19,8 @@ use thiserror::Error;
 
 /// Version of the format; higher ones are refused.
 const VERSION: u32 = 1;
+/// Numbers are written as they lie in memory, and the format is little-endian.
+const _: () = assert!(cfg!(target_endian = "little"));
 const BLANK: &str = "00000000000000000000000000000000";
 const EXTENSION: &str = "safetensors";
 
@@ -48,6 +50,8 @@ pub struct Meta {
     /// Micro-batches taken from the data since the start of the run; order, crops, masks and drop path are
     /// functions of this number and the seed.
     pub micro: u64,
+    /// Size of the training set: another one means another order.
+    pub train_images: u64,
     /// Optimizer updates, for Adam's bias correction.
     pub updates: u64,
     /// Losses of the accumulated micro-batches.
@@ -213,22 +217,16 @@ fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
     let state = &checkpoint.engine;
     let groups =
         [("model", &state.weights), ("adam", &state.moments), ("accumulated", &state.gradients)];
-    let raw: Vec<(String, &HostTensor, Vec<u8>)> = groups
-        .into_iter()
-        .flat_map(|(prefix, tensors)| {
-            tensors.iter().map(move |(name, tensor)| {
-                let bytes = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
-                (format!("{prefix}.{name}"), tensor, bytes)
-            })
+    let named = groups.into_iter().flat_map(|(prefix, tensors)| {
+        tensors.iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
+    });
+    let views: Result<Vec<_>, safetensors::SafeTensorError> = named
+        .map(|(name, tensor)| {
+            let bytes = bytemuck::cast_slice(&tensor.data);
+            Ok((name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
         })
         .collect();
-    let views: Result<Vec<_>, _> = raw
-        .iter()
-        .map(|(name, tensor, bytes)| {
-            Ok((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
-        })
-        .collect();
-    let views = views.map_err(|error: safetensors::SafeTensorError| error.to_string())?;
+    let views = views.map_err(|error| error.to_string())?;
     let meta = serde_json::to_string(&checkpoint.meta).map_err(|error| error.to_string())?;
     let metadata =
         HashMap::from([("checkpoint".to_owned(), meta), ("checksum".to_owned(), BLANK.to_owned())]);
@@ -297,6 +295,7 @@ fn checksum_at(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::state::HostTensor;
 
     fn checkpoint(step: u64) -> Checkpoint {
         let tensor =
@@ -308,6 +307,7 @@ mod tests {
                 step,
                 accumulated: 1,
                 micro: 4 * step + 1,
+                train_images: 9,
                 updates: step,
                 losses: vec![0.25],
                 best_val_loss: Some(0.5),

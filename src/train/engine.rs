@@ -4,7 +4,7 @@
 
 use crate::model::mask::HostMask;
 use crate::model::patch::Pixels;
-use crate::model::state::{HostTensor, NamedTensors, StateError};
+use crate::model::state::{NamedTensors, StateError};
 
 /// One micro-batch on the host.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +77,4 @@ pub trait Engine: Send {
 
     /// Waits until the device has done all work.
     fn sync(&self);
-}
-
-/// Number of weights.
-pub fn count(tensors: &NamedTensors) -> usize {
-    tensors.values().map(|tensor: &HostTensor| tensor.data.len()).sum()
 }

@@ -151,6 +151,16 @@ impl Trainer {
                 }),
             );
             notices.push((Level::Info, format!("resumed from {}", path.display())));
+            let (now, then) = (data.train.len() as u64, checkpoint.meta.train_images);
+            if now != then {
+                notices.push((
+                    Level::Warning,
+                    format!(
+                        "there are {now} training images, {then} when the checkpoint was written: \
+                         the order of images and the epochs differ from here on"
+                    ),
+                ));
+            }
             let folder = run.checkpoints();
             if checkpoint::abandon_newer(&folder, step, checkpoint.meta.accumulated) > 0 {
                 let text = "newer checkpoints got the ending .abandoned".to_owned();
@@ -204,7 +214,7 @@ impl Trainer {
             steps_per_epoch: self.extent.steps_per_epoch,
             epochs: self.config.train.epochs as u64,
             warmup_steps: self.schedule.warmup_steps,
-            parameters: engine::count(&self.engine.state().weights) as u64, // device sync
+            parameters: self.painter.shape.parameters(),
             device: device.to_string(),
             data: self.data.description.clone(),
             resumed,
@@ -226,6 +236,15 @@ impl Trainer {
     /// # Errors
     /// See [`TrainError`]; checkpoints that were written stay good.
     pub fn run(mut self) -> Result<Summary, TrainError> {
+        let result = self.train();
+        if let Err(error) = &result {
+            // For readers of the log; whoever started the run gets the error itself.
+            let _ = self.emit(Event::Log { level: Level::Error, message: error.to_string() });
+        }
+        result
+    }
+
+    fn train(&mut self) -> Result<Summary, TrainError> {
         self.meter.lap(Activity::Other);
         let step = self.step();
         let due = step == 0 || self.validation_due();
@@ -438,6 +457,7 @@ impl Trainer {
                 step,
                 accumulated: self.mid_step(),
                 micro: self.micro,
+                train_images: self.data.train.len() as u64,
                 updates: engine.updates,
                 losses: engine.losses.clone(),
                 best_val_loss: self.best_val_loss,
@@ -461,7 +481,7 @@ impl Trainer {
         self.phase(Phase::Running)
     }
 
-    fn finish(mut self) -> Result<Summary, TrainError> {
+    fn finish(&mut self) -> Result<Summary, TrainError> {
         self.phase(Phase::Stopping)?;
         self.save()?;
         let step = self.step();

@@ -117,7 +117,7 @@ impl Running {
     pub fn end(mut self) -> Ended {
         until("the program ends", || self.has_ended());
         let code = self.child.wait().expect("it has ended").code();
-        let mut text = |pipe: Option<JoinHandle<String>>| {
+        let text = |pipe: Option<JoinHandle<String>>| {
             pipe.expect("read once").join().expect("the reader doesn't panic")
         };
         Ended { code, stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) }
