@@ -58,8 +58,9 @@ pub struct TrainArgs {
     /// Where the run is kept [default: runs/NAME-001, -002, …]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Go on with a run, or from a checkpoint file; with another --run-dir the old run stays as it is
-    #[arg(long, value_name = "RUN|CKPT", conflicts_with = "config")]
+    /// Go on with a run, or from a checkpoint file; with another --run-dir the old run stays as it is.
+    /// With the same --run-dir it starts the run if there is none yet, for job scripts
+    #[arg(long, value_name = "RUN|CKPT")]
     pub resume: Option<PathBuf>,
     /// Plain lines instead of the screen; so it is anyway where there is no terminal
     #[arg(long)]

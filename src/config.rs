@@ -171,6 +171,7 @@ pub struct ScheduleConfig {
     pub warmup_lr: f64,
     /// Learning rate at the end of the cosine, before batch scaling.
     pub min_lr: f64,
+    /// Length of the warm-up; never more than half of the run.
     pub warmup_epochs: f64,
     /// Multistep: epochs at which the rate is multiplied by `gamma`.
     pub milestones: Vec<f64>,
@@ -350,14 +351,20 @@ impl Config {
         within("train.log_every", train.log_every, 1, 1_000_000)?;
         within("train.val_every", train.val_every, 1, 1_000_000)?;
         within("train.previews", train.previews, 0, 256)?;
-        within("optimizer.betas", optimizer.betas[0], 0.0, 0.999_999)?;
-        within("optimizer.betas", optimizer.betas[1], 0.0, 0.999_999_9)?;
+        within("optimizer.betas[0]", optimizer.betas[0], 0.0, 0.999_999)?;
+        within("optimizer.betas[1]", optimizer.betas[1], 0.0, 0.999_999_9)?;
         within("optimizer.eps", optimizer.eps, 1e-16, 1.0)?;
         within("optimizer.weight_decay", optimizer.weight_decay, 0.0, 10.0)?;
         within("schedule.base_lr", schedule.base_lr, 1e-12, 100.0)?;
-        within("schedule.warmup_lr", schedule.warmup_lr, 0.0, schedule.base_lr)?;
-        within("schedule.min_lr", schedule.min_lr, 0.0, schedule.base_lr)?;
-        within("schedule.warmup_epochs", schedule.warmup_epochs, 0.0, train.epochs as f64)?;
+        for (key, rate) in
+            [("schedule.warmup_lr", schedule.warmup_lr), ("schedule.min_lr", schedule.min_lr)]
+        {
+            if !(0.0..=schedule.base_lr).contains(&rate) {
+                let allowed = format!("from 0 to schedule.base_lr = {}", schedule.base_lr);
+                return Err(relation(key, rate, &allowed));
+            }
+        }
+        within("schedule.warmup_epochs", schedule.warmup_epochs, 0.0, 1e6)?;
         within("schedule.gamma", schedule.gamma, 1e-6, 1.0)?;
         if schedule.milestones.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(relation(
@@ -397,8 +404,12 @@ where
 }
 
 fn span(key: &str, [low, high]: [f64; 2], min: f64, max: f64) -> Result<(), ConfigError> {
-    within(key, low, min, max)?;
-    within(key, high, low, max)
+    within(&format!("{key}[0]"), low, min, max)?;
+    within(&format!("{key}[1]"), high, min, max)?;
+    if low > high {
+        return Err(relation(&format!("{key}[1]"), high, &format!("from {key}[0] = {low} up")));
+    }
+    Ok(())
 }
 
 fn divides(divisor: &str, small: usize, key: &str, large: usize) -> Result<(), ConfigError> {

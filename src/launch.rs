@@ -25,24 +25,27 @@ pub fn config(args: &ConfigArgs) -> Result<Config, Error> {
 /// # Errors
 /// Configuration, device, data, run folder or checkpoint.
 pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
-    let origin = args.resume.as_deref().map(Origin::of).transpose()?;
+    let origin = args.resume.as_deref().map(|path| Origin::of(path, args.run_dir.as_deref()));
+    let origin = origin.transpose()?.flatten();
     // A run folder is locked before its checkpoints are looked at: another process may be writing them.
-    let in_place = origin.as_ref().filter(|origin| continues(origin, args.run_dir.as_deref()));
-    let opened = in_place.map(|origin| RunDir::open(&origin.root)).transpose()?;
+    let in_place = origin.as_ref().and_then(|origin| origin.continued(args.run_dir.as_deref()));
+    let opened = in_place.map(RunDir::open).transpose()?;
     let resume = origin.as_ref().map(Origin::checkpoint).transpose()?.flatten();
 
     let mut notices = Vec::new();
     let config = match (&origin, &resume) {
-        (_, Some(found)) => resumed_config(args, &found.checkpoint)?,
+        (_, Some(found)) => resumed_config(&args.config, &found.checkpoint)?,
         (Some(origin), None) => {
+            // Without a root there is a file, and with a file there is a checkpoint or an error.
+            let root = origin.root.as_deref().unwrap_or(Path::new("."));
             let text = format!(
                 "no checkpoint in {} yet: the run starts from the beginning",
-                origin.root.display()
+                root.display()
             );
             notices.push((Level::Warning, text));
-            let saved = run_dir::config_path(&origin.root);
-            let saved = saved.exists().then_some(saved);
-            file::load(saved.as_deref(), &args.config.overrides())?
+            let saved = run_dir::config_path(root);
+            let file = args.config.config.as_deref().unwrap_or(&saved);
+            file::load(Some(file), &args.config.overrides())?
         }
         (None, None) => self::config(&args.config)?,
     };
@@ -61,41 +64,57 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
 
 /// What `--resume` points at.
 struct Origin {
-    /// The run folder.
-    root: PathBuf,
-    /// A certain checkpoint of it.
+    /// The run folder; a checkpoint file outside of one has none.
+    root: Option<PathBuf>,
+    /// A certain checkpoint.
     file: Option<PathBuf>,
 }
 
 impl Origin {
-    fn of(path: &Path) -> Result<Self, RunDirError> {
-        if path.is_dir() {
-            return Ok(Self { root: path.to_owned(), file: None });
+    /// `None` for the same folder as `--run-dir` when there is no run in it yet: a job script may say so each time.
+    fn of(path: &Path, run_dir: Option<&Path>) -> Result<Option<Self>, RunDirError> {
+        if run_dir::holds_run(path) {
+            return Ok(Some(Self { root: Some(path.to_owned()), file: None }));
         }
-        let root = path.parent().and_then(Path::parent).map(|root| {
-            if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() }
-        });
-        match root {
-            Some(root) if path.is_file() => Ok(Self { root, file: Some(path.to_owned()) }),
-            _ => Err(RunDirError::NotFound { path: path.to_owned() }),
+        if path.is_file() && path.extension().is_some_and(|ending| ending == "safetensors") {
+            let real = real(path);
+            let folder = real.parent().filter(|folder| folder.ends_with("checkpoints"));
+            let root = folder.and_then(Path::parent).filter(|root| run_dir::holds_run(root));
+            return Ok(Some(Self { root: root.map(Path::to_owned), file: Some(path.to_owned()) }));
         }
+        if run_dir.is_some_and(|run_dir| real(run_dir) == real(path)) && !path.is_file() {
+            return Ok(None);
+        }
+        Err(RunDirError::NotFound { path: path.to_owned() })
+    }
+
+    /// The folder of the run if it goes on there, rather than in a new one.
+    fn continued(&self, run_dir: Option<&Path>) -> Option<&Path> {
+        let root = self.root.as_deref()?;
+        run_dir.is_none_or(|run_dir| real(run_dir) == real(root)).then_some(root)
     }
 
     /// The checkpoint to go on from: the given one or the newest; a damaged one gives way to the one before.
     fn checkpoint(&self) -> Result<Option<Found>, CheckpointError> {
         let Some(file) = &self.file else {
-            return checkpoint::find(&self.root.join("checkpoints"), None);
+            let folder = self.root.as_deref().map(|root| root.join("checkpoints"));
+            return folder.map_or(Ok(None), |folder| checkpoint::find(&folder, None));
         };
         let error = match checkpoint::load(file) {
             Ok(checkpoint) => {
-                let found = Found { path: file.clone(), checkpoint, warnings: Vec::new() };
-                return Ok(Some(found));
+                let path = file.clone();
+                return Ok(Some(Found {
+                    path,
+                    checkpoint,
+                    warnings: Vec::new(),
+                    damaged: Vec::new(),
+                }));
             }
             Err(error) => error,
         };
         let folder = file.parent().unwrap_or(Path::new("."));
         match checkpoint::find(folder, Some(file)) {
-            Ok(Some(mut found)) => {
+            Ok(Some(mut found)) if self.root.is_some() => {
                 if found.warnings.is_empty() {
                     found.warnings.push(error.to_string());
                 }
@@ -106,23 +125,21 @@ impl Origin {
     }
 }
 
-/// Whether the run goes on in its own folder, rather than in a new one.
-fn continues(origin: &Origin, run_dir: Option<&Path>) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    run_dir.is_none_or(|run_dir| real(run_dir) == real(&origin.root))
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The configuration in the checkpoint with the overrides of this call.
-fn resumed_config(args: &TrainArgs, checkpoint: &Checkpoint) -> Result<Config, Error> {
+/// The configuration in the checkpoint, or in the given file, with the overrides of this call.
+fn resumed_config(args: &ConfigArgs, checkpoint: &Checkpoint) -> Result<Config, Error> {
     let saved = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
-    let config = file::override_with(&saved, &args.config.overrides())?;
-    let frozen = [
-        ("model", saved.model == config.model),
-        ("train.batch_size", saved.train.batch_size == config.train.batch_size),
-        ("train.accumulation", saved.train.accumulation == config.train.accumulation),
-    ];
-    match frozen.iter().find(|(_, same)| !same) {
-        Some((key, _)) => Err(Error::Usage(format!(
+    let config = match &args.config {
+        Some(file) => file::load(Some(file), &args.overrides())?,
+        None => file::override_with(&saved, &args.overrides())?,
+    };
+    match file::differences(&saved, &config).iter().find(|key| {
+        key.starts_with("model.") || *key == "train.batch_size" || *key == "train.accumulation"
+    }) {
+        Some(key) => Err(Error::Usage(format!(
             "{key} can't change on --resume: weights and data position depend on it; start a new run"
         ))),
         None => Ok(config),

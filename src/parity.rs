@@ -317,7 +317,8 @@ fn compare(
             }
             _ => f64::INFINITY,
         };
-        if error.is_nan() || error > group.error {
+        // NaN beats everything and is beaten by nothing.
+        if !group.error.is_nan() && (error.is_nan() || error > group.error) {
             group.error = error;
             group.at.clone_from(key);
         }
@@ -349,5 +350,5 @@ fn largest_error(found: &[f32], expected: &[f32]) -> f64 {
 
 /// The maximum, where NaN beats everything.
 fn worst(errors: impl Iterator<Item = f64>) -> f64 {
-    errors.fold(0.0, |worst, error| if error <= worst { worst } else { error })
+    errors.fold(0.0, |worst, error| if worst.is_nan() || error <= worst { worst } else { error })
 }

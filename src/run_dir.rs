@@ -40,7 +40,9 @@ pub enum RunDirError {
 /// What the user can do about the usual system errors.
 pub fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull => "; free some space, then continue with --resume",
+        io::ErrorKind::StorageFull => {
+            "; free some space, then start it again, with --resume if it had begun"
+        }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             "; choose a --run-dir that you may write"
         }
@@ -174,7 +176,8 @@ pub fn config_path(root: &Path) -> PathBuf {
     root.join("config.toml")
 }
 
-fn holds_run(root: &Path) -> bool {
+/// Whether a folder is that of a run.
+pub fn holds_run(root: &Path) -> bool {
     root.join("events.jsonl").exists() || config_path(root).exists()
 }
 

@@ -25,7 +25,17 @@ fn a_run_prints_plain_lines_with_every_documented_field() {
         ended.stderr, "no terminal: headless, as with --no-ui\nrun run\n",
         "it says why there is no screen, and where the run is"
     );
-    let fields = ["step ", "epoch ", "loss ", "val_loss ", "lr ", "grad_norm ", " images/s", "data_wait ", "eta "];
+    let fields = [
+        "step ",
+        "epoch ",
+        "loss ",
+        "val_loss ",
+        "lr ",
+        "grad_norm ",
+        " images/s",
+        "data_wait ",
+        "eta ",
+    ];
     let steps: Vec<&str> = ended.stdout.lines().filter(|line| line.contains("grad_norm")).collect();
     assert!(steps.len() > 5, "steps are reported: {}", ended.stdout);
     for line in &steps {
@@ -33,7 +43,15 @@ fn a_run_prints_plain_lines_with_every_documented_field() {
             assert!(line.contains(field), "{field:?} is in the step line {line:?}");
         }
     }
-    for part in ["device cpu", "data 171 train + 44 val", "2 epochs of 21 steps", "validated on 44 images", "checkpoint checkpoints/step-00000042", "preview previews/step-00000042.png", "finished at step 42/42"] {
+    for part in [
+        "device cpu",
+        "data 171 train + 44 val",
+        "2 epochs of 21 steps",
+        "validated on 44 images",
+        "checkpoint checkpoints/step-00000042",
+        "preview previews/step-00000042.png",
+        "finished at step 42/42",
+    ] {
         assert!(ended.stdout.contains(part), "the output says {part:?}: {}", ended.stdout);
     }
     common::assert_finished(&temp.path().join("run"), "completed");
@@ -67,8 +85,36 @@ fn the_event_log_has_the_documented_events_with_their_fields() {
     trained(temp.path(), &["--no-ui", "--set", "train.val_every=1"]);
     let run = temp.path().join("run");
     let cases: [(&str, &[&str]); 6] = [
-        ("started", &["step", "total_steps", "steps_per_epoch", "epochs", "warmup_steps", "parameters", "device", "data", "resumed", "version"]),
-        ("step", &["step", "epoch", "loss", "losses", "lr", "grad_norm", "images_per_s", "data_wait", "eta_s", "elapsed_s"]),
+        (
+            "started",
+            &[
+                "step",
+                "total_steps",
+                "steps_per_epoch",
+                "epochs",
+                "warmup_steps",
+                "parameters",
+                "device",
+                "data",
+                "resumed",
+                "version",
+            ],
+        ),
+        (
+            "step",
+            &[
+                "step",
+                "epoch",
+                "loss",
+                "losses",
+                "lr",
+                "grad_norm",
+                "images_per_s",
+                "data_wait",
+                "eta_s",
+                "elapsed_s",
+            ],
+        ),
         ("validated", &["step", "epoch", "val_loss", "psnr", "ssim", "images", "best", "seconds"]),
         ("preview", &["step", "path", "psnr"]),
         ("checkpoint_saved", &["step", "path", "bytes", "best"]),
@@ -175,11 +221,15 @@ fn parity_passes_on_the_reference_and_fails_on_a_change_or_on_rubbish() {
     let good = ended.stdout.lines().all(|line| line.starts_with("ok "));
     assert!(good && ended.stdout.lines().count() >= 8, "all groups agree: {}", ended.stdout);
 
-    let cases: [(&str, Vec<u8>, i32, &str); 5] = [
+    let cases: [(&str, Vec<u8>, i32, &str); 4] = [
         ("weight", altered("param.head.weight", 0.01), 1, "groups exceed their tolerance"),
         ("gradient", altered("grad.head.weight", 0.01), 1, "parity: 1 of "),
-        ("nan", altered("pred", f32::NAN), 1, "parity: 1 of "),
-        ("garbage", b"garbage that is no tensor file".to_vec(), 2, "garbage is no valid safetensors"),
+        (
+            "garbage",
+            b"garbage that is no tensor file".to_vec(),
+            2,
+            "garbage is no valid safetensors",
+        ),
         ("cut", altered("pred", 0.0)[..5000].to_vec(), 2, "cut is no valid safetensors"),
     ];
     for (name, content, code, says) in cases {
@@ -190,6 +240,17 @@ fn parity_passes_on_the_reference_and_fails_on_a_change_or_on_rubbish() {
     }
     let missing = common::run(temp.path(), &["parity", "none"]).expect(2, "no file");
     assert!(missing.stderr.contains("cannot read none"), "it names the file: {missing:?}");
+}
+
+#[test]
+fn parity_fails_on_a_single_entry_that_is_not_a_number() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    for tensor in ["pred", "features", "step_losses", "grad.head.weight", "after10.head.weight"] {
+        fs::write(temp.path().join("nan"), altered(tensor, f32::NAN)).expect("writable");
+        let ended = common::run(temp.path(), &["parity", "nan"]).expect(1, tensor);
+        assert!(ended.stderr.contains("parity: 1 of "), "{tensor}: its group fails: {ended:?}");
+        assert!(ended.stdout.contains("NaN"), "{tensor}: the error is no number: {ended:?}");
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_run_killed_at_twenty_random_moments_ends_with_the_weights_of_an_unbroken_on
 
     // Long enough to get past the start, short enough that one run takes about all kills.
     let latest = starting.mul_f64(1.5) + stepping.mul_f64(1.5 / KILLS as f64);
-    let mut random = Random(0x5EED_0F_51AA_D1E5);
+    let mut random = Random(0x005E_ED0F_51AA_D1E5);
     let (mut kills, mut runs) = (0, 0);
     while kills < KILLS || runs == 0 {
         let folder = temp.path().join(format!("killed-{runs}"));
@@ -92,4 +92,37 @@ fn a_run_killed_at_twenty_random_moments_ends_with_the_weights_of_an_unbroken_on
         assert!(leftovers.is_empty(), "no checkpoint was torn: {leftovers:?}");
     }
     eprintln!("{kills} kills over {runs} runs, each within {latest:?} of its start");
+}
+
+#[test]
+fn a_run_killed_before_its_first_checkpoint_starts_again_with_its_own_configuration() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    common::run_tiny(folder, &["--run-dir", "whole"]).expect(0, "the unbroken run");
+    let expected = common::newest_state(&folder.join("whole"));
+    // What is there after a kill at each point of the start, and how the run is begun again.
+    let again = common::tiny(&["--run-dir", "run"]);
+    let cases: [(&str, &[&str], &[&str]); 4] = [
+        ("the folder", &[], &again),
+        ("the lock", &["lock"], &again),
+        ("the configuration", &["lock", "config.toml"], &["--resume", "run"]),
+        ("a torn event", &["lock", "config.toml", "events.jsonl"], &["--resume", "run"]),
+    ];
+    for (name, files, arguments) in cases {
+        let run = folder.join("run");
+        for part in ["checkpoints", "previews"] {
+            std::fs::create_dir_all(run.join(part)).expect("a folder");
+        }
+        for file in files {
+            let mut bytes = std::fs::read(folder.join("whole").join(file)).expect("there");
+            if *file == "events.jsonl" {
+                bytes.truncate(100);
+            }
+            std::fs::write(run.join(file), bytes).expect("writable");
+        }
+        common::run(folder, arguments).expect(0, name);
+        common::assert_same_state(&common::newest_state(&run), &expected, name);
+        common::assert_finished(&run, "completed");
+        std::fs::remove_dir_all(&run).expect("it can go");
+    }
 }

@@ -125,7 +125,7 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
         config: large,
         device: Device::Cpu,
         run: RunDir::open(&root).expect("free"),
-        resume: Some(Found { path, checkpoint: loaded, warnings: Vec::new() }),
+        resume: Some(Found { path, checkpoint: loaded, warnings: Vec::new(), damaged: Vec::new() }),
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();
@@ -227,4 +227,42 @@ fn a_finished_run_resumes_to_its_end_at_once_and_can_be_prolonged() {
         common::assert_finished(&run, "completed");
     }
     assert!(checkpoint_at(&run, 84).exists(), "the run has four epochs now");
+}
+
+#[test]
+fn a_fork_past_a_damaged_checkpoint_leaves_the_old_run_as_it_is() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let (folder, run) = (temp.path(), temp.path().join("run"));
+    let often = ["--run-dir", "run", "--set", "checkpoint.every_steps=20"];
+    common::run_tiny(folder, &often).expect(0, "the run");
+    let expected = common::newest_state(&run);
+    std::fs::write(checkpoint_at(&run, 42), b"").expect("writable");
+    let before = common::contents(&run);
+    let ended =
+        common::run(folder, &["--resume", "run", "--run-dir", "fork"]).expect(0, "the fork");
+    assert!(ended.stderr.contains("is damaged"), "it warns: {ended:?}");
+    assert_same_state(&common::newest_state(&folder.join("fork")), &expected, "the fork");
+    assert_eq!(common::contents(&run), before, "the fork leaves the old run as it is");
+}
+
+#[test]
+fn a_checkpoint_that_was_copied_elsewhere_starts_a_new_run() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let (folder, run) = (temp.path(), temp.path().join("run"));
+    let often = ["--run-dir", "run", "--set", "checkpoint.every_steps=20"];
+    common::run_tiny(folder, &often).expect(0, "the run");
+    std::fs::create_dir(folder.join("far")).expect("writable");
+    for (number, copy) in ["copy.safetensors", "far/copy.safetensors"].into_iter().enumerate() {
+        std::fs::copy(checkpoint_at(&run, 20), folder.join(copy)).expect("writable");
+        let root = format!("new-{number}");
+        common::run(folder, &["--resume", copy, "--run-dir", &root]).expect(0, copy);
+        let state = common::newest_state(&folder.join(root));
+        assert_same_state(&state, &common::newest_state(&run), copy);
+    }
+    let mut left: Vec<_> = std::fs::read_dir(folder)
+        .expect("it can be listed")
+        .map(|entry| entry.expect("it can be listed").file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["copy.safetensors", "far", "new-0", "new-1", "run"], "and nothing else");
 }

@@ -1,23 +1,28 @@
 //! The TOML layer: file, `--set key=value`, and the errors of both.
 
 use super::Config;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// What is wrong with a configuration, in one line.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("cannot read config {path}: {source}")]
+    #[error("cannot read config {path}: {source}; built in are {}", BUILT_IN.map(|(name, _)| name).join(", "))]
     Read { path: PathBuf, source: std::io::Error },
     #[error("config {origin}: {message}")]
     Syntax { origin: String, message: String },
     #[error("config key {key} is {value}: allowed is {allowed}")]
     Value { key: String, value: String, allowed: String },
+    #[error("{origin}: {source}")]
+    In { origin: String, source: Box<ConfigError> },
     #[error("--set {text}: write key=value, for example --set train.epochs=20")]
     SetForm { text: String },
     #[error("--set {text}: {message}")]
     Set { text: String, message: String },
 }
+
+const DEFAULTS: &str = "defaults";
 
 /// Builds the configuration from an optional file and the `--set` texts, later ones first in rank.
 ///
@@ -30,7 +35,7 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError>
         None => toml::Table::new(),
         Some(path) => read_table(path)?,
     };
-    let origin = file.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    let origin = file.map_or_else(|| DEFAULTS.to_owned(), |path| path.display().to_string());
     layered(table, &origin, sets)
 }
 
@@ -69,14 +74,34 @@ fn layered(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Conf
             other => other,
         })?;
     }
-    config.validate()?;
-    Ok(config)
+    match config.validate() {
+        Ok(()) => Ok(config),
+        // Without a file the key says enough.
+        Err(error) if origin == DEFAULTS => Err(error),
+        Err(error) => Err(ConfigError::In { origin: origin.to_owned(), source: Box::new(error) }),
+    }
+}
+
+/// Keys in which two configurations differ, dotted.
+pub fn differences(a: &Config, b: &Config) -> Vec<String> {
+    let flat = |config: &Config| -> BTreeMap<String, toml::Value> {
+        let sections = toml::Table::try_from(config).unwrap_or_default().into_iter();
+        sections
+            .flat_map(|(section, keys)| {
+                let keys = keys.as_table().cloned().unwrap_or_default().into_iter();
+                keys.map(move |(key, value)| (format!("{section}.{key}"), value))
+            })
+            .collect()
+    };
+    let (a, b) = (flat(a), flat(b));
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    keys.into_iter().filter(|key| a.get(*key) != b.get(*key)).cloned().collect()
 }
 
 fn typed(table: &toml::Table, origin: &str) -> Result<Config, ConfigError> {
     table.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Syntax {
         origin: origin.to_owned(),
-        message: one_line(&error.to_string()),
+        message: plain(&one_line(&error.to_string())),
     })
 }
 
@@ -139,6 +164,18 @@ fn apply_set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     }
     at.insert((*last).to_owned(), parsed);
     Ok(())
+}
+
+/// Serde's words for people who don't write Rust.
+fn plain(message: &str) -> String {
+    let words = [
+        ("expected usize", "expected a whole number from 0 up"),
+        ("expected u64", "expected a whole number from 0 up"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected struct", "expected a section, like"),
+    ];
+    words.iter().fold(message.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 fn one_line(message: &str) -> String {

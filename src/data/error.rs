@@ -27,7 +27,7 @@ pub enum DataError {
     Size { path: PathBuf, expected: String, found: u64 },
     #[error("{path} has unexpected content: {problem}")]
     Content { path: PathBuf, problem: String },
-    #[error("none of the {count} images of {origin} can be read; the last one: {last}")]
+    #[error("none of the images of {origin} can be read ({count} tried); the last one: {last}")]
     AllUnreadable { origin: String, count: usize, last: ImageError },
     #[error("a loader thread failed: {message}")]
     Worker { message: String },

@@ -111,7 +111,10 @@ fn a_known_bad_image_is_not_decoded_again() {
 fn a_source_without_readable_images_is_an_error_that_names_it() {
     let mut loader = Loader::train(numbered(4, &[0, 1, 2, 3]), config(2), 1, 0);
     let message = loader.next().unwrap_err().to_string();
-    assert!(message.contains("none of the 4 images of numbered images"), "{message}");
+    assert!(
+        message.contains("none of the images of numbered images can be read (4 tried)"),
+        "{message}"
+    );
     assert!(message.contains("bad on purpose"), "{message}");
     assert!(loader.next().unwrap().is_none());
 }

@@ -165,11 +165,12 @@ pub struct Found {
     pub checkpoint: Checkpoint,
     /// Errors of newer checkpoints that were passed over.
     pub warnings: Vec<String>,
+    /// Those of them whose content is damaged.
+    pub damaged: Vec<PathBuf>,
 }
 
-/// The newest sound checkpoint of a folder, not newer than `limit` if that is given.
-///
-/// Damaged ones get the ending `.damaged`, so that they neither count for retention nor come up again.
+/// The newest sound checkpoint of a folder, not newer than `limit` if that is given; without one, the best.
+/// Nothing is changed.
 ///
 /// # Errors
 /// There are checkpoints but none is sound: the error of the newest.
@@ -180,20 +181,33 @@ pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, Checkp
     for path in list(folder).into_iter().filter(usable).rev() {
         match load(&path) {
             Ok(checkpoint) => {
-                let warnings = failed.iter().map(|(_, error)| error.to_string()).collect();
-                for (damaged, error) in &failed {
-                    if matches!(error, CheckpointError::Damaged { .. }) {
-                        set_aside(damaged, "damaged");
-                    }
-                }
-                return Ok(Some(Found { path, checkpoint, warnings }));
+                return Ok(Some(Found::past(&failed, path, checkpoint)));
             }
             Err(error) => failed.push((path, error)),
         }
     }
+    let best = folder.join(format!("best.{EXTENSION}"));
+    match load(&best) {
+        Ok(checkpoint) if limit.is_none() => {
+            return Ok(Some(Found::past(&failed, best, checkpoint)));
+        }
+        _ => {}
+    }
     match failed.into_iter().next() {
         Some((_, error)) => Err(error),
         None => Ok(None),
+    }
+}
+
+impl Found {
+    fn past(failed: &[(PathBuf, CheckpointError)], path: PathBuf, checkpoint: Checkpoint) -> Self {
+        let damaged = failed.iter().filter(|(_, e)| matches!(e, CheckpointError::Damaged { .. }));
+        Self {
+            path,
+            checkpoint,
+            warnings: failed.iter().map(|(_, error)| error.to_string()).collect(),
+            damaged: damaged.map(|(path, _)| path.clone()).collect(),
+        }
     }
 }
 
@@ -207,7 +221,8 @@ pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> usize {
     newer.len()
 }
 
-fn set_aside(path: &Path, ending: &str) {
+/// Gives a file another ending, so that it neither counts for retention nor comes up again.
+pub fn set_aside(path: &Path, ending: &str) {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{ending}"));
     let _ = fs::rename(path, PathBuf::from(name)); // a file that stays is only passed over once more
@@ -362,10 +377,10 @@ mod tests {
         assert_eq!((found.path, found.checkpoint.meta.step), (paths[1].clone(), 2));
         assert_eq!(found.warnings.len(), 1);
         assert!(found.warnings[0].contains("step-00000010+1"), "{:?}", found.warnings);
-        assert_eq!(list(temp.path()), paths[..2]);
+        assert_eq!(found.damaged, [paths[2].clone()]);
         let found = find(temp.path(), Some(&paths[0])).expect("no error").expect("the first");
         assert_eq!(found.checkpoint.meta.step, 1);
-        assert_eq!(abandon_newer(temp.path(), 1, 1), 1);
+        assert_eq!(abandon_newer(temp.path(), 1, 1), 2);
         assert_eq!(list(temp.path()), paths[..1]);
         fs::write(&paths[0], b"").expect("writable");
         find(temp.path(), None).expect_err("all are damaged");

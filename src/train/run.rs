@@ -101,6 +101,10 @@ pub struct Trainer {
     stopping: bool,
 }
 
+fn same_folder(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
@@ -121,8 +125,9 @@ impl Trainer {
         commands: Receiver<Command>,
     ) -> Result<Self, TrainError> {
         let Job { config, device, data, run, resume, notices } = job;
-        let log = EventLog::open(&run.events_path())?;
+        // The configuration first: with a log alone a resume would not know what to train.
         run.write_config(&config)?;
+        let log = EventLog::open(&run.events_path())?;
         let extent = Extent::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
         let painter = Painter {
@@ -136,7 +141,7 @@ impl Trainer {
         let mut best_val_loss = None;
         let mut validated = None;
         let mut notices = notices;
-        if let Some(Found { path, checkpoint, warnings }) = &resume {
+        if let Some(Found { path, checkpoint, warnings, damaged }) = &resume {
             let Meta { step, elapsed_s, val_loss, .. } = checkpoint.meta;
             engine
                 .load(&checkpoint.engine)
@@ -161,7 +166,12 @@ impl Trainer {
                     ),
                 ));
             }
+            // Only in this run's own folder: a branch leaves the old run as it is.
             let folder = run.checkpoints();
+            damaged
+                .iter()
+                .filter(|path| path.parent().is_some_and(|parent| same_folder(parent, &folder)))
+                .for_each(|path| checkpoint::set_aside(path, "damaged"));
             if checkpoint::abandon_newer(&folder, step, checkpoint.meta.accumulated) > 0 {
                 let text = "newer checkpoints got the ending .abandoned".to_owned();
                 notices.push((Level::Warning, text));

@@ -26,13 +26,15 @@ impl Schedule {
             1.0
         };
         let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
+        let total_steps = config.train.epochs as u64 * steps_per_epoch;
         Self {
             kind,
             base_lr: base_lr * scale,
             warmup_lr: warmup_lr * scale,
             min_lr: min_lr * scale,
-            warmup_steps: steps(config.schedule.warmup_epochs),
-            total_steps: config.train.epochs as u64 * steps_per_epoch,
+            // A short run of a long recipe must not be warm-up alone.
+            warmup_steps: steps(config.schedule.warmup_epochs).min(total_steps / 2),
+            total_steps,
             milestones: config.schedule.milestones.iter().map(|&epoch| steps(epoch)).collect(),
             gamma,
         }
@@ -94,6 +96,14 @@ mod tests {
         close(schedule.lr(100), f64::midpoint(1e-6, 2e-4));
         close(schedule.lr(200), 2e-4);
         close(schedule.lr(999), 2e-4);
+    }
+
+    #[test]
+    fn warm_up_takes_half_of_a_short_run_at_most() {
+        let mut config = config(ScheduleKind::Cosine);
+        config.train.epochs = 1;
+        assert_eq!(Schedule::new(&config, 100).warmup_steps, 50);
+        assert_eq!(Schedule::new(&config, 1).warmup_steps, 0);
     }
 
     #[test]
