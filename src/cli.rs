@@ -29,6 +29,9 @@ pub enum Command {
     Plan(ConfigArgs),
     /// Time the training step and the loader; prints one JSON object
     Bench(BenchArgs),
+    /// Show the previews of a run, or images, in the plain shell or as PNG
+    #[cfg(feature = "tui")]
+    Preview(crate::preview::PreviewArgs),
     /// Compare with values that PyTorch computed
     #[command(hide = true)]
     Parity(ParityArgs),
@@ -65,9 +68,51 @@ pub struct TrainArgs {
     /// Plain lines instead of the screen; so it is anyway where there is no terminal
     #[arg(long)]
     pub no_ui: bool,
+    #[cfg(feature = "tui")]
+    #[command(flatten)]
+    pub look: LookArgs,
     /// Headless with one JSON object per line, as in events.jsonl
     #[arg(long)]
     pub json: bool,
+}
+
+/// How the screen looks.
+#[cfg(feature = "tui")]
+#[derive(Debug, Clone, Default, Args)]
+pub struct LookArgs {
+    /// Colours of the screen; auto goes by NO_COLOR, COLORTERM and TERM
+    #[arg(long, value_enum)]
+    pub color: Option<Color>,
+    /// Draw with ASCII characters only
+    #[arg(long)]
+    pub ascii: bool,
+}
+
+/// Colours of the screen.
+#[cfg(feature = "tui")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    Auto,
+    True,
+    #[value(name = "256")]
+    Indexed,
+    #[value(name = "16")]
+    Sixteen,
+    None,
+}
+
+#[cfg(feature = "tui")]
+impl Color {
+    pub fn depth(self) -> Option<crate::ui::theme::ColorDepth> {
+        use crate::ui::theme::ColorDepth;
+        match self {
+            Self::Auto => None,
+            Self::True => Some(ColorDepth::True),
+            Self::Indexed => Some(ColorDepth::Indexed),
+            Self::Sixteen => Some(ColorDepth::Sixteen),
+            Self::None => Some(ColorDepth::Mono),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]

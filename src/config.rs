@@ -318,9 +318,11 @@ impl Config {
                 "a multiple of 4 with model.position = \"sincos\"",
             ));
         }
-        within("mask.unit", mask.unit, model.patch_size, model.image_size)?;
         divides("model.patch_size", model.patch_size, "mask.unit", mask.unit)?;
-        divides("mask.unit", mask.unit, "model.image_size", model.image_size)?;
+        if mask.unit == 0 || !model.image_size.is_multiple_of(mask.unit) {
+            let allowed = format!("a divisor of model.image_size = {}", model.image_size);
+            return Err(relation("mask.unit", mask.unit, &allowed));
+        }
         within("mask.ratio", mask.ratio, 0.01, 0.99)?;
         let units = (model.image_size / mask.unit).pow(2);
         if masked_units(units, mask.ratio) >= units {
@@ -348,9 +350,22 @@ impl Config {
         within("train.grad_clip", train.grad_clip, 0.0, 1e6)?;
         // TOML has signed 64-bit integers, so a larger seed could not be written back.
         within("train.seed", train.seed, 0, i64::MAX as u64)?;
-        within("train.log_every", train.log_every, 1, 1_000_000)?;
+        within("train.log_every", train.log_every, 1, 10_000)?;
         within("train.val_every", train.val_every, 1, 1_000_000)?;
         within("train.previews", train.previews, 0, 256)?;
+        let pixels = 3 * model.image_size * model.image_size;
+        for (key, images) in
+            [("train.batch_size", train.batch_size), ("train.previews", 4 * train.previews)]
+        {
+            if images * pixels > MOST_PIXELS {
+                let allowed = format!(
+                    "small enough for {} million numbers of pixels at model.image_size = {}",
+                    MOST_PIXELS / 1_000_000,
+                    model.image_size
+                );
+                return Err(relation(key, images, &allowed));
+            }
+        }
         within("optimizer.betas[0]", optimizer.betas[0], 0.0, 0.999_999)?;
         within("optimizer.betas[1]", optimizer.betas[1], 0.0, 0.999_999_9)?;
         within("optimizer.eps", optimizer.eps, 1e-16, 1.0)?;
@@ -382,6 +397,9 @@ impl Config {
         Ok(())
     }
 }
+
+/// Numbers in the pictures of one batch or sheet: more is a slip of the finger.
+const MOST_PIXELS: usize = 2_000_000_000;
 
 /// Hidden units per image: `ceil(ratio · units)`, as in the official `SimMIM` mask generator.
 pub fn masked_units(units: usize, ratio: f64) -> usize {

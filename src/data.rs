@@ -163,7 +163,7 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
 pub fn probe(source: &Source) -> Result<(), DataError> {
     let mut last = None;
     for index in 0..source.len() {
-        match source.read(index) {
+        match worker::guarded_read(source, index) {
             Ok(_) => return Ok(()),
             Err(error) => last = Some(error),
         }

@@ -37,6 +37,9 @@ pub enum Error {
     Train(#[from] TrainError),
     #[error(transparent)]
     Parity(#[from] ParityError),
+    #[cfg(feature = "tui")]
+    #[error(transparent)]
+    Preview(#[from] crate::preview::PreviewError),
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]
     PastTolerance { failed: usize, groups: usize },
     #[error("{what}: {source}")]
@@ -57,6 +60,10 @@ impl Error {
                 | RunDirError::NotFound { .. }
                 | RunDirError::NotADirectory { .. },
             ) => exit::USAGE,
+            #[cfg(feature = "tui")]
+            Self::Preview(error) if error.is_usage() => exit::USAGE,
+            #[cfg(feature = "tui")]
+            Self::Preview(_) => exit::FAILED,
             Self::Train(TrainError::NotFinite { .. }) => exit::NOT_A_NUMBER,
             Self::RunDir(RunDirError::Io { .. })
             | Self::Checkpoint(_)

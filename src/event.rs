@@ -94,10 +94,21 @@ pub struct StepReport {
     pub images_per_s: f64,
     /// Share of the period's time in which the trainer waited for the loader, 0 to 1.
     pub data_wait: f64,
+    /// Where the time of this session went.
+    pub spent: TimeSplit,
     /// Seconds to the end, with validations and checkpoints to come.
     pub eta_s: f64,
     /// Seconds of training so far without pauses, over all resumes.
     pub elapsed_s: f64,
+}
+
+/// Seconds by activity, since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimeSplit {
+    pub data_wait: f64,
+    pub compute: f64,
+    pub validation: f64,
+    pub saving: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,8 +128,13 @@ pub struct Validation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreviewFile {
     pub step: u64,
-    /// PNG relative to the run directory: a row per image, columns original, masked, reconstructed.
+    /// PNG relative to the run directory: a row per image, columns original, masked, reconstructed (visible patches
+    /// pasted in), raw output.
     pub path: String,
+    /// Side of a picture, pixels.
+    pub image: u32,
+    /// Whole factor by which the PNG is enlarged.
+    pub scale: u32,
     /// Decibels, per image.
     pub psnr: Vec<f64>,
 }
@@ -164,4 +180,44 @@ pub enum Command {
 pub fn now() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_comes_back_from_its_line() {
+        let events = [
+            Event::Phase { phase: Phase::Compiling },
+            Event::Step(StepReport {
+                step: 7,
+                epoch: 1.4,
+                loss: 0.1,
+                losses: vec![0.3, 0.1],
+                lr: 1e-3,
+                grad_norm: 2.5,
+                images_per_s: 70.25,
+                data_wait: 0.01,
+                spent: TimeSplit { data_wait: 0.5, compute: 9.0, validation: 1.0, saving: 0.1 },
+                eta_s: 10.0,
+                elapsed_s: 20.0,
+            }),
+            Event::Log { level: Level::Warning, message: "a \"quoted\" line".to_owned() },
+            Event::Finished(Finished {
+                step: 9,
+                reason: Reason::Completed,
+                best_val_loss: None,
+                elapsed_s: 1.5,
+            }),
+        ];
+        for event in events {
+            let stamped = Stamped { time: 1_795_441_968.594_311, event };
+            let line = serde_json::to_string(&stamped).expect("plain data");
+            let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(value["time"].as_f64(), Some(stamped.time), "{line}");
+            let back: Stamped = serde_json::from_str(&line).expect(&line);
+            assert_eq!(back, stamped);
+        }
+    }
 }

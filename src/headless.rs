@@ -1,10 +1,9 @@
 //! The front end for logs and scripts: one line per log period, no escape codes.
 
-use crate::event::{Command, Event, Level, Phase, Reason, Stamped};
+use crate::event::{Event, Level, Phase, Reason, Stamped};
 use crate::progress::{RunState, bytes, span};
 use crate::train::Session;
 use crate::train::run::{Summary, TrainError};
-use crossbeam_channel::{Receiver, select};
 use std::io::Write;
 
 /// How lines look.
@@ -16,34 +15,22 @@ pub enum Style {
     Json,
 }
 
-/// Prints a run to its end. `stops` brings requests to save and end; each is passed on.
+/// Prints a run to its end.
 ///
-/// A closed standard output doesn't end the run: the event log has every line.
+/// A closed or blocked standard output doesn't hold up the run: the event log has every line.
 ///
 /// # Errors
 /// What ended the run early.
 pub fn follow(
     session: Session,
     style: Style,
-    stops: &Receiver<()>,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> Result<Summary, TrainError> {
     let mut state = RunState::default();
-    loop {
-        select! {
-            recv(session.events) -> event => {
-                let Ok(event) = event else { break };
-                state.apply(&event);
-                let _ = print(&event, &state, style, out, err);
-            }
-            recv(stops) -> stop => {
-                if stop.is_ok() {
-                    let _ = writeln!(err, "stopping: saving a checkpoint (once more to abort at once)");
-                    let _ = session.commands.send(Command::Stop);
-                }
-            }
-        }
+    for event in &session.events {
+        state.apply(&event);
+        let _ = print(&event, &state, style, out, err);
     }
     let summary = session.join()?;
     if summary.unreadable_images > 0 {
@@ -84,6 +71,15 @@ fn print(
     Ok(())
 }
 
+fn resumed(state: &RunState) -> bool {
+    state.started.as_ref().is_some_and(|started| started.resumed)
+}
+
+fn steps_done(state: &RunState) -> u64 {
+    let started = state.started.as_ref().map_or(0, |started| started.step);
+    state.last_step.as_ref().map_or(started, |report| report.step.max(started))
+}
+
 /// The line of an event that has one.
 fn text(event: &Event, state: &RunState) -> Option<String> {
     let total = state.started.as_ref().map_or(0, |started| started.total_steps);
@@ -104,6 +100,9 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
             "first step: compiling and tuning kernels where the device needs it".to_owned()
         }
         Event::Phase { phase: Phase::Paused } => "paused".to_owned(),
+        Event::Phase { phase: Phase::Stopping } if steps_done(state) < total => {
+            "stopping: a checkpoint is saved (interrupt again to abort at once)".to_owned()
+        }
         Event::Phase { .. } => return None,
         Event::Step(report) => {
             let val = state
@@ -144,8 +143,10 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
                 Reason::Stopped => "stopped and saved",
             };
             let losses = match (state.first_val_loss, finished.best_val_loss) {
-                (Some(first), Some(best)) => format!("  val_loss {first:.4} -> best {best:.4}"),
-                (None, Some(best)) => format!("  best val_loss {best:.4}"),
+                (Some(first), Some(best)) if !resumed(state) => {
+                    format!("  val_loss {first:.4} -> best {best:.4}")
+                }
+                (_, Some(best)) => format!("  best val_loss {best:.4}"),
                 _ => String::new(),
             };
             format!("{what} at {}{losses}  after {}", at(finished.step), span(finished.elapsed_s))

@@ -54,6 +54,7 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
     let data = data::open(&config.data)?;
     data::probe(&data.train)?;
     data::probe(&data.val)?;
+    let config = with_absolute_paths(config);
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,
@@ -123,6 +124,16 @@ impl Origin {
             _ => Err(error),
         }
     }
+}
+
+/// So that a run can be resumed from any directory.
+fn with_absolute_paths(mut config: Config) -> Config {
+    for path in [&mut config.data.path, &mut config.data.val_path].into_iter().flatten() {
+        if let Ok(absolute) = std::path::absolute(&*path) {
+            *path = absolute;
+        }
+    }
+    config
 }
 
 fn real(path: &Path) -> PathBuf {

@@ -23,19 +23,24 @@ pub mod model;
 pub mod parity;
 pub mod picture;
 pub mod plan;
+#[cfg(feature = "tui")]
+pub mod preview;
 pub mod progress;
 pub mod quality;
 pub mod rng;
 pub mod run_dir;
+pub mod sheet;
 pub mod signals;
 pub mod tensors;
 pub mod train;
+#[cfg(feature = "tui")]
+pub mod ui;
 
 use cli::{BenchArgs, Cli, Command, ConfigArgs, ParityArgs, TrainArgs};
 use device::Device;
 use error::Error;
 use headless::Style;
-use std::io::{IsTerminal as _, stderr, stdout};
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
 
 /// Does what the command line says.
 ///
@@ -47,6 +52,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(Command::Train(args)) => train(&args),
         Some(Command::Plan(args)) => plan(&args),
         Some(Command::Bench(args)) => bench(&args),
+        #[cfg(feature = "tui")]
+        Some(Command::Preview(args)) => Ok(preview::run(&args)?),
         Some(Command::Parity(args)) => parity(&args),
     }
 }
@@ -54,16 +61,53 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 fn train(args: &TrainArgs) -> Result<(), Error> {
     let job = launch::prepare(args)?;
     let style = if args.json { Style::Json } else { Style::Text };
-    if !args.no_ui && !args.json {
-        let why = if stdout().is_terminal() { "this build has no screen" } else { "no terminal" };
+    let no_screen = if args.no_ui || args.json { Some(None) } else { no_screen().map(Some) };
+    if let Some(Some(why)) = no_screen {
         say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));
     }
-    say(&mut stderr(), &format!("run {}", job.run.root().display()));
+    let root = job.run.root().to_owned();
+    say(&mut stderr(), &format!("run {}", root.display()));
+    #[cfg(feature = "tui")]
+    let app = screen(&job, &args.look);
     let system = |what| move |source| Error::System { what, source };
-    let stops = signals::stops().map_err(system("cannot catch signals"))?;
     let session = train::spawn(job).map_err(system("cannot start the trainer"))?;
-    headless::follow(session, style, &stops, &mut stdout(), &mut stderr())?;
+    let commands = session.commands.clone();
+    signals::on_stop(move || {
+        let _ = commands.send(event::Command::Stop); // the trainer may have ended just now
+    })
+    .map_err(system("cannot catch signals"))?;
+    let (out, err) = (&mut stdout(), &mut stderr());
+    #[cfg(feature = "tui")]
+    if no_screen.is_none() {
+        ui::run(session, app, &root, out, err)?;
+        say(out, &format!("run {}", root.display()));
+        return Ok(());
+    }
+    headless::follow(session, style, out, err)?;
     Ok(())
+}
+
+/// Why there can be no screen, if so.
+fn no_screen() -> Option<&'static str> {
+    if cfg!(not(feature = "tui")) {
+        return Some("this build has no screen");
+    }
+    if !stdout().is_terminal() || !stdin().is_terminal() {
+        return Some("no terminal");
+    }
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb").then_some("TERM is dumb or not set")
+}
+
+/// The screen's state before the first event.
+#[cfg(feature = "tui")]
+fn screen(job: &train::run::Job, look: &cli::LookArgs) -> ui::app::App {
+    let env = |name: &str| std::env::var(name).ok();
+    let extent = train::run::Extent::new(&job.config, job.data.train.len());
+    let schedule = train::schedule::Schedule::new(&job.config, extent.steps_per_epoch);
+    let colors = ui::theme::detect(look.color.and_then(cli::Color::depth), env);
+    let ascii = look.ascii || !ui::theme::has_unicode(env);
+    let name = job.run.root().display().to_string();
+    ui::app::App::new(name, Box::new(move |step| schedule.lr(step)), colors, ascii)
 }
 
 fn plan(args: &ConfigArgs) -> Result<(), Error> {

@@ -131,7 +131,16 @@ impl Case {
             Size::Square(side) => [side, side],
             Size::Rectangle(size) => size,
         };
-        let FileConfig { patch_size, embed_dim, heads, .. } = config;
+        let FileConfig { patch_size, embed_dim, heads, depth, mlp_ratio, batch, .. } = config;
+        if !(1..=8192).contains(&embed_dim)
+            || !(1..=1024).contains(&depth)
+            || !(0.01..=64.0).contains(&mlp_ratio)
+            || !(1..=4096).contains(&height)
+            || !(1..=4096).contains(&width)
+            || batch == 0
+        {
+            return Err(ParityError::Config("sizes are zero or beyond all models".to_owned()));
+        }
         let divides = |part: usize, whole: usize| part > 0 && whole.is_multiple_of(part);
         if !divides(patch_size, height) || !divides(patch_size, width) || !divides(heads, embed_dim)
         {
@@ -140,6 +149,7 @@ impl Case {
             )));
         }
         let weights = file.with_prefix("param.");
+        let scaled = weights.contains_key("encoder.blocks.0.ls1.gamma");
         let learned = weights.contains_key("encoder.pos_embed");
         let position =
             config.position.unwrap_or(if learned { Position::Learned } else { Position::Relative });
@@ -151,8 +161,16 @@ impl Case {
             heads: config.heads,
             hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
             position,
-            layer_scale: config.layer_scale.unwrap_or(0.0),
+            layer_scale: config.layer_scale.unwrap_or(if scaled { 1.0 } else { 0.0 }),
         };
+        // Also keeps absurd sizes from being allocated: the weights are there, so they fit into memory.
+        let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
+        if found as u64 != shape.parameters() {
+            return Err(ParityError::Config(format!(
+                "describes a model of {} weights, the file has {found}",
+                shape.parameters()
+            )));
+        }
         let mask = file.get("mask")?;
         let hidden: Vec<bool> = mask.data.iter().map(|&value| value != 0.0).collect();
         if hidden.len() != config.batch * shape.patches() {

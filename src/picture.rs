@@ -4,12 +4,11 @@ use crate::model::ModelShape;
 use crate::model::loss::PATCH_VARIANCE_EPS;
 use crate::model::patch::{Normalization, pixel_offsets};
 use crate::quality;
-use image::{Rgb, RgbImage, imageops};
+use crate::sheet::Row;
+use image::RgbImage;
 
 /// What a hidden patch looks like in the masked picture.
 const HIDDEN: [u8; 3] = [110, 110, 118];
-/// Between the pictures of a sheet, pixels before enlargement.
-const GAP: u32 = 2;
 /// Sheets of small pictures are enlarged until one picture is about this wide.
 const COMFORTABLE_WIDTH: u32 = 160;
 
@@ -56,15 +55,11 @@ impl Painter {
         let (mut squares, mut numbers) = (0.0, 0_usize);
         let patches = hidden.iter().enumerate().filter(|&(_, &hidden)| hidden);
         for ((patch, _), predicted) in patches.zip(prediction.chunks_exact(len)) {
-            let (scale, shift) = self.patch_scale(original, patch);
-            for (k, offset) in pixel_offsets(&self.shape, patch).enumerate() {
-                let channel = offset % 3;
-                let value = self.normalization.undo(predicted[k] * scale + shift, channel);
-                let value = value.clamp(0.0, 1.0);
+            self.paint(original, patch, predicted, |offset, value| {
                 squares += (f64::from(value) - f64::from(original[offset]) / 255.0).powi(2);
-                reconstructed[offset] = (value * 255.0).round() as u8;
-                masked[offset] = HIDDEN[channel];
-            }
+                reconstructed[offset] = to_byte(value);
+                masked[offset] = HIDDEN[offset % 3];
+            });
             numbers += len;
         }
         let [height, width] = self.size();
@@ -91,30 +86,52 @@ impl Painter {
         ((variance + PATCH_VARIANCE_EPS as f32).sqrt(), mean)
     }
 
-    /// A sheet with one row per image: original, masked, reconstructed. Small pictures are enlarged by a whole factor.
-    pub fn sheet(&self, triples: &[Triple]) -> RgbImage {
-        let [height, width] = self.size().map(|side| side as u32);
-        let rows = triples.len() as u32;
-        let mut sheet = RgbImage::from_pixel(
-            3 * width + 2 * GAP,
-            (rows * (height + GAP)).saturating_sub(GAP).max(1),
-            Rgb([255; 3]),
-        );
-        for (row, triple) in triples.iter().enumerate() {
-            let top = i64::from(row as u32 * (height + GAP));
-            for (column, bytes) in
-                [&triple.original, &triple.masked, &triple.reconstructed].into_iter().enumerate()
-            {
-                let left = i64::from(column as u32 * (width + GAP));
-                if let Some(picture) = RgbImage::from_raw(width, height, bytes.clone()) {
-                    imageops::replace(&mut sheet, &picture, left, top);
-                }
-            }
+    /// The model's output everywhere, from its prediction of all patches. [N, P] -> [H, W, 3]
+    pub fn raw(&self, original: &[u8], prediction: &[f32]) -> Vec<u8> {
+        let mut raw = original.to_vec();
+        for (patch, predicted) in prediction.chunks_exact(self.shape.patch_len()).enumerate() {
+            self.paint(original, patch, predicted, |offset, value| raw[offset] = to_byte(value));
         }
-        let factor = (COMFORTABLE_WIDTH / width).max(1);
-        let (wide, high) = (sheet.width() * factor, sheet.height() * factor);
-        imageops::resize(&sheet, wide, high, imageops::FilterType::Nearest)
+        raw
     }
+
+    /// Calls `put` with the place and value (0 to 1) of each number of a patch.
+    fn paint(
+        &self,
+        original: &[u8],
+        patch: usize,
+        predicted: &[f32],
+        mut put: impl FnMut(usize, f32),
+    ) {
+        let (scale, shift) = self.patch_scale(original, patch);
+        for (offset, value) in pixel_offsets(&self.shape, patch).zip(predicted) {
+            let value = self.normalization.undo(value * scale + shift, offset % 3);
+            put(offset, value.clamp(0.0, 1.0));
+        }
+    }
+
+    /// A row of the preview sheet.
+    pub fn row(&self, triple: &Triple, raw: &[u8]) -> Row {
+        let [height, width] = self.size().map(|side| side as u32);
+        let picture =
+            |bytes: &[u8]| RgbImage::from_raw(width, height, bytes.to_vec()).unwrap_or_default();
+        Row {
+            original: picture(&triple.original),
+            masked: picture(&triple.masked),
+            reconstructed: picture(&triple.reconstructed),
+            raw: picture(raw),
+        }
+    }
+
+    /// Side of a picture, pixels, and the whole factor by which sheets of small pictures are enlarged.
+    pub fn sheet_scale(&self) -> (u32, u32) {
+        let side = self.size()[1] as u32;
+        (side, (COMFORTABLE_WIDTH / side).max(1))
+    }
+}
+
+fn to_byte(value: f32) -> u8 {
+    (value * 255.0).round() as u8
 }
 
 #[cfg(test)]
@@ -176,12 +193,23 @@ mod tests {
     }
 
     #[test]
-    fn a_sheet_has_three_columns_and_a_row_per_image() {
-        let painter = painter(false);
-        let original = original();
-        let triple = painter.triple(&original, &[false; 4], &[]);
-        let sheet = painter.sheet(&[triple.clone(), triple]);
-        assert_eq!(sheet.dimensions(), ((3 * 16 + 4) * 10, (2 * 16 + 2) * 10));
-        assert_eq!(sheet.get_pixel(0, 0).0, original[..3]);
+    fn a_row_of_the_sheet_holds_the_raw_output_of_visible_patches_too() {
+        for normalize in [false, true] {
+            let painter = painter(normalize);
+            let original = original();
+            let triple = painter.triple(&original, &[false; 4], &[]);
+            let all: Vec<f32> =
+                (0..4).flat_map(|patch| perfect(&painter, &original, patch)).collect();
+            let raw = painter.raw(&original, &all);
+            assert_eq!(raw, original, "a perfect output is the original");
+            let grey = painter.raw(&original, &vec![0.0; all.len()]);
+            assert_ne!(
+                grey, original,
+                "the output stands for itself, also where the patch is visible"
+            );
+            let row = painter.row(&triple, &raw);
+            assert_eq!(row.original.as_raw(), row.raw.as_raw());
+            assert_eq!(painter.sheet_scale(), (16, 10));
+        }
     }
 }

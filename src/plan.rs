@@ -85,7 +85,7 @@ impl Plan {
         ));
         line(format!(
             "memory      about {}: {} weights, gradients and moments, {} activations",
-            bytes(memory.state + memory.activations),
+            bytes(memory.state.saturating_add(memory.activations)),
             bytes(memory.state),
             bytes(memory.activations)
         ));
@@ -115,9 +115,13 @@ impl Plan {
 fn activations(shape: &ModelShape, batch: u64) -> u64 {
     let (n, dim, hidden) = (shape.patches() as u64, shape.dim as u64, shape.hidden as u64);
     let per_token = 12 * dim + 3 * hidden;
-    let attention = 3 * shape.heads as u64 * n * n;
-    let block = n * per_token + attention;
-    4 * batch * (shape.depth as u64 * block + 4 * n * (dim + shape.patch_len() as u64))
+    let attention = (3 * shape.heads as u64).saturating_mul(n.saturating_mul(n));
+    let block = n.saturating_mul(per_token).saturating_add(attention);
+    let floats = (shape.depth as u64)
+        .saturating_mul(block)
+        .saturating_add(4 * n * (dim + shape.patch_len() as u64))
+        .saturating_mul(batch);
+    floats.saturating_mul(4)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ pub struct RunState {
     pub started: Option<Started>,
     pub phase: Option<Phase>,
     pub last_step: Option<StepReport>,
+    /// When that report came, seconds since 1970-01-01 UTC.
+    pub step_time: Option<f64>,
     pub last_validation: Option<Validation>,
     pub first_val_loss: Option<f64>,
     pub best_val_loss: Option<f64>,
@@ -35,7 +37,10 @@ impl RunState {
                 self.started = Some(started.clone());
             }
             Event::Phase { phase } => self.phase = Some(*phase),
-            Event::Step(report) => self.last_step = Some(report.clone()),
+            Event::Step(report) => {
+                self.last_step = Some(report.clone());
+                self.step_time = Some(stamped.time);
+            }
             Event::Validated(validation) => {
                 self.first_val_loss.get_or_insert(validation.val_loss);
                 let best = self.best_val_loss.unwrap_or(f64::INFINITY);
@@ -78,6 +83,7 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::TimeSplit;
 
     #[test]
     fn spans_and_sizes_read_well() {
@@ -107,6 +113,7 @@ mod tests {
                 grad_norm: 1.0,
                 images_per_s: 1.0,
                 data_wait: 0.0,
+                spent: TimeSplit::default(),
                 eta_s: 1.0,
                 elapsed_s: 1.0,
             })

@@ -73,6 +73,10 @@ impl RunDir {
         }
         make_dir(root)?;
         let run = Self::lock(root)?;
+        if holds_run(root) {
+            // Another process was faster between the question and the lock, and has ended.
+            return Err(RunDirError::Occupied { path: root.to_owned() });
+        }
         make_dir(&run.checkpoints())?;
         make_dir(&run.previews())?;
         Ok(run)
@@ -108,6 +112,9 @@ impl RunDir {
         let run = Self::lock(root)?;
         make_dir(&run.checkpoints())?;
         make_dir(&run.previews())?;
+        for folder in [root.to_owned(), run.checkpoints(), run.previews()] {
+            remove_temporaries(&folder);
+        }
         Ok(run)
     }
 
@@ -187,6 +194,17 @@ fn make_dir(path: &Path) -> Result<(), RunDirError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Removes what atomic writes left that a kill cut short.
+fn remove_temporaries(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            let _ = fs::remove_file(entry.path()); // rubbish that stays does no harm
+        }
+    }
 }
 
 /// Writes a file so that after a crash either the old or the new content is there, whole:

@@ -30,7 +30,7 @@ pub struct TensorFile {
 /// Reads a file.
 ///
 /// # Errors
-/// Unreadable, not safetensors, or a type other than F64, F32, BF16 or U8.
+/// Unreadable, not safetensors, or a type other than F64, F32, BF16, U8 or BOOL.
 pub fn read(path: &Path) -> Result<TensorFile, TensorFileError> {
     let bytes = std::fs::read(path)
         .map_err(|source| TensorFileError::Read { path: path.to_owned(), source })?;
@@ -73,7 +73,7 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
             .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
             .collect(),
         Dtype::BF16 => bytes.chunks_exact(2).map(bf16).collect(),
-        Dtype::U8 => bytes.iter().map(|&byte| f32::from(byte)).collect(),
+        Dtype::U8 | Dtype::BOOL => bytes.iter().map(|&byte| f32::from(byte)).collect(),
         _ => return None,
     })
 }

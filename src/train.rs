@@ -7,6 +7,7 @@ pub mod engine;
 pub mod learner;
 pub mod meter;
 pub mod optim;
+mod record;
 pub mod run;
 pub mod schedule;
 pub mod validate;

@@ -212,7 +212,7 @@ fn a_loss_that_is_not_a_number_stops_the_run_with_its_own_code_and_is_never_save
     let ended = ended.expect(3, "a rate far too high");
     let parts = ["not a number at step ", "lower schedule.base_lr", "--resume"];
     assert_says(&ended.stderr, &parts, "the error");
-    for path in checkpoint::list(&temp.path().join("run/checkpoints")) {
+    for path in checkpoint::list(&temp.path().join("run/checkpoints")).expect("readable") {
         let weights = checkpoint::load(&path).expect("sound").engine.weights;
         let finite =
             weights.values().flat_map(|tensor| &tensor.data).all(|value| value.is_finite());
@@ -292,16 +292,11 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let good = fs::read(checkpoint_at(&folder.join("run"), 42)).expect("saved");
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 0x10;
-    let mut newer = checkpoint::load(&checkpoint_at(&folder.join("run"), 42)).expect("sound");
-    newer.meta.version = Meta::CURRENT + 1;
-    let (newer, _) = checkpoint::save(&folder.join("run"), &newer).expect("written");
-    let newer = fs::read(newer).expect("written");
-    let cases: [(&str, &[u8], &[&str]); 5] = [
+    let cases: [(&str, &[u8], &[&str]); 4] = [
         ("empty", b"", &["is damaged", "empty"]),
         ("text", b"no checkpoint at all", &["is damaged", "is it a checkpoint?"]),
         ("truncated", &good[..good.len() - 100], &["is damaged"]),
         ("flipped", &flipped, &["is damaged", "checksum"]),
-        ("newer", &newer, &["format version 2", "use a newer release"]),
     ];
     for (name, content, parts) in cases {
         for by_name in [false, true] {
@@ -333,6 +328,19 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
         let place = run.to_str().expect("a plain path");
         assert_refused(folder, &["--resume", place], 1, &[parts, &["step-00000042"]].concat());
     }
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_format_is_neither_passed_over_nor_touched() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    let often = ["--run-dir", "run", "--set", "checkpoint.every_steps=20"];
+    common::run_tiny(folder, &often).expect(0, "the run");
+    let mut newer = checkpoint::load(&checkpoint_at(&folder.join("run"), 42)).expect("sound");
+    newer.meta.version = Meta::CURRENT + 1;
+    checkpoint::save(&folder.join("run/checkpoints"), &newer).expect("written");
+    let parts = ["step-00000042", "format version 2", "use a newer release"];
+    assert_refused(folder, &["--resume", "run"], 1, &parts);
 }
 
 #[test]
@@ -378,7 +386,7 @@ fn a_disk_that_fills_up_ends_the_run_and_after_some_room_is_made_it_goes_on() {
         &["simmim-tui: cannot write", "No space left", "free some space", "--resume"],
         "the error",
     );
-    let saved = checkpoint::list(&run.join("checkpoints"));
+    let saved = checkpoint::list(&run.join("checkpoints")).expect("readable");
     assert!(saved.len() > 1, "some checkpoints were written before: {saved:?}");
     for path in &saved {
         checkpoint::load(path).expect("an earlier checkpoint is unharmed");

@@ -115,7 +115,7 @@ pub const BUILT_IN: [(&str, &str); 5] = [
 ];
 
 fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
-    if !path.exists()
+    if !path.is_file()
         && let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| path.as_os_str() == *name)
     {
         return parse_table(text, name);

@@ -130,12 +130,14 @@ fn an_empty_source_is_an_error() {
 }
 
 #[test]
-fn a_panic_in_a_worker_becomes_an_error() {
+fn a_decoder_that_panics_costs_one_image_and_not_the_run() {
     for workers in [1, 4] {
         let source = Numbered { panics: Some(3), ..Numbered::new(5, &[]) };
         let mut loader = Loader::validation(Arc::new(source), config(workers));
-        let message = loader.next().unwrap_err().to_string();
-        assert!(message.contains("image 3 is cursed"), "{message}");
+        let batch = loader.next().unwrap().unwrap();
+        assert_eq!(batch.indices, [0, 1, 2, 4, 4], "the next image takes its place");
+        assert_eq!(batch.skipped.len(), 1);
+        assert!(batch.skipped[0].reason.contains("image 3 is cursed"), "{:?}", batch.skipped);
     }
 }
 

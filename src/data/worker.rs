@@ -4,11 +4,12 @@ use super::augment::{Augment, Scratch, val_view};
 use super::{DataError, ImageError, Source};
 use crate::rng::{Purpose, stream};
 use crossbeam_channel::{Receiver, Sender};
+use image::RgbImage;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A run of samples of one batch.
 pub struct Job {
@@ -143,7 +144,7 @@ impl Shared {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Result<(), ImageError> {
-        let image = self.source.read(index)?;
+        let image = guarded_read(&self.source, index)?;
         let made = match &self.augment {
             Some(augment) => {
                 let mut rng = stream(self.seed, Purpose::Augment, sample, 0);
@@ -158,6 +159,14 @@ impl Shared {
         // A map of errors is whole after each insert, whichever thread panicked.
         self.bad.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads an image; a decoder that panics on a strange file costs that file, not the run.
+pub(super) fn guarded_read(source: &Source, index: usize) -> Result<Arc<RgbImage>, ImageError> {
+    catch_unwind(AssertUnwindSafe(|| source.read(index))).unwrap_or_else(|panic| {
+        let reason = format!("the decoder panicked: {}", panic_text(&*panic));
+        Err(ImageError { name: source.name(index), reason })
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

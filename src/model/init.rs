@@ -1,14 +1,16 @@
 //! Fresh weights: the same for every backend, drawn on the host from the run's seed.
 //!
-//! As the official `SimMIM` ViT: normal with standard deviation 0.02 for linear layers, tokens and tables;
-//! norms at one, biases at zero; patch projection and head uniform in ±1/√fan-in like PyTorch's own layers.
+//! As the official SimMIM ViT: linear layers, patch projection and mask token normal with deviation 0.02, cut at one
+//! deviation; norms at one, biases and relative tables at zero; the two projections that end a residual branch divided
+//! by √(2 · block number); the head as PyTorch's own layers, uniform in ±1/√fan-in. A learned position, which the
+//! official ViT leaves at zero, is normal with deviation 0.02 as in timm.
 
 use super::ModelShape;
 use super::state::NamedTensors;
 use crate::config::Position;
 use crate::rng::{self, Purpose};
 use rand::RngExt as _;
-use rand_distr::{Distribution as _, Normal};
+use rand_distr::{Distribution as _, StandardNormal};
 
 const STD: f32 = 0.02;
 
@@ -21,16 +23,80 @@ pub fn initialize(tensors: &mut NamedTensors, shape: &ModelShape, seed: u64) {
             data.fill(if name.ends_with("weight") { 1.0 } else { 0.0 });
         } else if name.ends_with("gamma") {
             data.fill(shape.layer_scale as f32);
-        } else if name.contains("patch_embed") || name.starts_with("head") {
-            let fan_in =
-                if name.starts_with("head") { shape.dim } else { shape.patch_len() } as f32;
-            let bound = fan_in.sqrt().recip();
+        } else if name.starts_with("head") {
+            let bound = (shape.dim as f32).sqrt().recip();
             data.fill_with(|| rng.random_range(-bound..bound));
-        } else if name.ends_with("bias") {
+        } else if name.ends_with("bias") || name.ends_with("bias_table") {
             data.fill(0.0);
-        } else if !(name.ends_with("pos_embed") && shape.position == Position::Sincos) {
-            let normal = Normal::new(0.0, STD).expect("a positive deviation");
-            data.fill_with(|| normal.sample(&mut rng));
+        } else if name.ends_with("pos_embed") {
+            if shape.position == Position::Learned {
+                data.fill_with(|| normal(&mut rng) * STD);
+            }
+        } else {
+            let scale = STD / branch_divisor(name);
+            data.fill_with(|| cut_normal(&mut rng) * scale);
+        }
+    }
+}
+
+/// √(2 · block number, from 1) for a projection that ends a residual branch, else 1.
+fn branch_divisor(name: &str) -> f32 {
+    let ends_branch = name.ends_with("attn.proj.weight") || name.ends_with("mlp.fc2.weight");
+    let block = name.split('.').nth(2).and_then(|number| number.parse::<u16>().ok());
+    match block {
+        Some(block) if ends_branch => (2.0 * (f32::from(block) + 1.0)).sqrt(),
+        _ => 1.0,
+    }
+}
+
+fn normal(rng: &mut impl rand::Rng) -> f32 {
+    StandardNormal.sample(rng)
+}
+
+/// Standard normal, drawn again outside of one deviation.
+fn cut_normal(rng: &mut impl rand::Rng) -> f32 {
+    loop {
+        let value = normal(rng);
+        if value.abs() <= 1.0 {
+            return value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::state::HostTensor;
+
+    fn drawn(name: &str) -> Vec<f32> {
+        let shape = ModelShape::new(&crate::config::ModelConfig::default());
+        let zeros = HostTensor { shape: vec![10_000], data: vec![0.0; 10_000] };
+        let mut tensors = NamedTensors::from([(name.to_owned(), zeros)]);
+        initialize(&mut tensors, &shape, 7);
+        tensors.remove(name).expect("there").data
+    }
+
+    fn largest(values: &[f32]) -> f32 {
+        values.iter().fold(0.0, |m, v| m.max(v.abs()))
+    }
+
+    #[test]
+    fn linear_weights_are_cut_and_branch_ends_are_smaller_in_deeper_blocks() {
+        let plain = largest(&drawn("encoder.blocks.3.attn.qkv.weight"));
+        assert!((0.0199..=0.02).contains(&plain), "{plain}");
+        let deep = largest(&drawn("encoder.blocks.3.mlp.fc2.weight"));
+        assert!((deep - 0.02 / 8.0_f32.sqrt()).abs() < 1e-4, "{deep}");
+        let head = largest(&drawn("head.weight"));
+        assert!((head - 192.0_f32.sqrt().recip()).abs() < 1e-3, "{head}");
+    }
+
+    #[test]
+    fn norms_start_at_one_and_biases_at_zero() {
+        assert!(drawn("encoder.norm.weight").iter().all(|&v| v == 1.0));
+        for name in
+            ["encoder.norm.bias", "encoder.blocks.0.attn.qkv.bias", "encoder.patch_embed.proj.bias"]
+        {
+            assert_eq!(largest(&drawn(name)), 0.0, "{name}");
         }
     }
 }

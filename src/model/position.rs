@@ -4,9 +4,9 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// The 2-D sine-cosine table of MAE and MoCo v3. [N · D], row-major; D is a multiple of 4.
+/// The 2-D sine-cosine table of MAE. [N · D], row-major; D is a multiple of 4.
 ///
-/// The first half of the channels encodes the row, the second the column; each half is sines then cosines.
+/// The first half of the channels encodes the column, the second the row; each half is sines then cosines.
 pub fn sincos([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
     let quarter = dim / 4;
     let encode = |place: usize, out: &mut Vec<f32>| {
@@ -17,8 +17,8 @@ pub fn sincos([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
     let mut table = Vec::with_capacity(rows * columns * dim);
     for row in 0..rows {
         for column in 0..columns {
-            encode(row, &mut table);
             encode(column, &mut table);
+            encode(row, &mut table);
         }
     }
     table
@@ -78,8 +78,8 @@ mod tests {
         assert_eq!(table.len(), 2 * 3 * 8);
         assert_eq!(&table[..8], &[0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
         let second = &table[8..16];
-        assert_eq!(&second[..4], &[0.0, 0.0, 1.0, 1.0], "column 1 is still in row 0");
-        assert!((f64::from(second[4]) - 1_f64.sin()).abs() < 1e-6, "column 1 has angle 1");
+        assert!((f64::from(second[0]) - 1_f64.sin()).abs() < 1e-6, "column 1 has angle 1");
+        assert_eq!(&second[4..], &[0.0, 0.0, 1.0, 1.0], "column 1 is still in row 0");
     }
 
     #[test]

@@ -96,12 +96,23 @@ fn position(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Checkpoints of a folder, oldest first; `best.safetensors` isn't among them.
-pub fn list(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut found: Vec<_> = paths.filter_map(|path| Some((position(&path)?, path))).collect();
+///
+/// # Errors
+/// The folder is there but can't be read.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let read = |source| CheckpointError::Read { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(read(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(read)?.path();
+        found.extend(position(&path).map(|position| (position, path)));
+    }
     found.sort();
-    found.into_iter().map(|(_, path)| path).collect()
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Writes a checkpoint atomically; returns its path and size in bytes.
@@ -124,7 +135,7 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<(PathBuf, u64), Ch
 /// # Errors
 /// The link (or, where the file system has none, the copy) can't be made.
 pub fn mark_best(path: &Path) -> Result<(), CheckpointError> {
-    let best = path.with_file_name(format!("best.{EXTENSION}"));
+    let best = best_path(path.parent().unwrap_or(Path::new(".")));
     let temporary = path.with_file_name(format!(".best.{EXTENSION}.tmp"));
     let _ = fs::remove_file(&temporary); // left by a kill, or not there
     let linked = fs::hard_link(path, &temporary)
@@ -142,7 +153,7 @@ pub fn mark_best(path: &Path) -> Result<(), CheckpointError> {
 
 /// Deletes all but the `keep` newest; `best.safetensors` stays as its own link.
 pub fn prune(folder: &Path, keep: usize) {
-    let all = list(folder);
+    let all = list(folder).unwrap_or_default();
     for path in &all[..all.len().saturating_sub(keep)] {
         let _ = fs::remove_file(path); // tried again after the next checkpoint
     }
@@ -165,7 +176,7 @@ pub struct Found {
     pub checkpoint: Checkpoint,
     /// Errors of newer checkpoints that were passed over.
     pub warnings: Vec<String>,
-    /// Those of them whose content is damaged.
+    /// Those checkpoints.
     pub damaged: Vec<PathBuf>,
 }
 
@@ -173,25 +184,24 @@ pub struct Found {
 /// Nothing is changed.
 ///
 /// # Errors
-/// There are checkpoints but none is sound: the error of the newest.
+/// There are checkpoints but none is sound: the error of the newest. Or one can't be read, or is of a newer format.
 pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, CheckpointError> {
     let limit = limit.and_then(position);
-    let mut failed: Vec<(PathBuf, CheckpointError)> = Vec::new();
-    let usable = |path: &PathBuf| limit.is_none() || position(path) <= limit;
-    for path in list(folder).into_iter().filter(usable).rev() {
-        match load(&path) {
-            Ok(checkpoint) => {
-                return Ok(Some(Found::past(&failed, path, checkpoint)));
-            }
-            Err(error) => failed.push((path, error)),
-        }
+    let mut candidates: Vec<PathBuf> = list(folder)?;
+    candidates.retain(|path| limit.is_none() || position(path) <= limit);
+    candidates.reverse();
+    let best = best_path(folder);
+    if limit.is_none() && best.exists() {
+        candidates.push(best);
     }
-    let best = folder.join(format!("best.{EXTENSION}"));
-    match load(&best) {
-        Ok(checkpoint) if limit.is_none() => {
-            return Ok(Some(Found::past(&failed, best, checkpoint)));
+    let mut failed: Vec<(PathBuf, CheckpointError)> = Vec::new();
+    for path in candidates {
+        match load(&path) {
+            Ok(checkpoint) => return Ok(Some(Found::past(&failed, path, checkpoint))),
+            Err(error @ CheckpointError::Damaged { .. }) => failed.push((path, error)),
+            // What may be sound must not be passed over: that would throw work away.
+            Err(error) => return Err(error),
         }
-        _ => {}
     }
     match failed.into_iter().next() {
         Some((_, error)) => Err(error),
@@ -201,24 +211,37 @@ pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, Checkp
 
 impl Found {
     fn past(failed: &[(PathBuf, CheckpointError)], path: PathBuf, checkpoint: Checkpoint) -> Self {
-        let damaged = failed.iter().filter(|(_, e)| matches!(e, CheckpointError::Damaged { .. }));
         Self {
             path,
             checkpoint,
             warnings: failed.iter().map(|(_, error)| error.to_string()).collect(),
-            damaged: damaged.map(|(path, _)| path.clone()).collect(),
+            damaged: failed.iter().map(|(path, _)| path.clone()).collect(),
         }
     }
 }
 
-/// Takes checkpoints that are newer than this position out of the way: the run goes on from there.
-pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> usize {
+/// Takes checkpoints that are newer than this position out of the way: the run goes on from there. So is a best one
+/// that is newer or damaged; it would be overwritten by the next.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> Result<usize, CheckpointError> {
     let newer = |path: &PathBuf| position(path) > Some((step, accumulated));
-    let newer: Vec<_> = list(folder).into_iter().filter(newer).collect();
+    let newer: Vec<_> = list(folder)?.into_iter().filter(newer).collect();
     for path in &newer {
         set_aside(path, "abandoned");
     }
-    newer.len()
+    let best = best_path(folder);
+    match load(&best) {
+        Ok(best_one) if best_one.meta.step > step => set_aside(&best, "abandoned"),
+        Err(CheckpointError::Damaged { .. }) => set_aside(&best, "damaged"),
+        _ => {}
+    }
+    Ok(newer.len())
+}
+
+fn best_path(folder: &Path) -> PathBuf {
+    folder.join(format!("best.{EXTENSION}"))
 }
 
 /// Gives a file another ending, so that it neither counts for retention nor comes up again.
@@ -380,8 +403,8 @@ mod tests {
         assert_eq!(found.damaged, [paths[2].clone()]);
         let found = find(temp.path(), Some(&paths[0])).expect("no error").expect("the first");
         assert_eq!(found.checkpoint.meta.step, 1);
-        assert_eq!(abandon_newer(temp.path(), 1, 1), 2);
-        assert_eq!(list(temp.path()), paths[..1]);
+        assert_eq!(abandon_newer(temp.path(), 1, 1).expect("readable"), 2);
+        assert_eq!(list(temp.path()).expect("readable"), paths[..1]);
         fs::write(&paths[0], b"").expect("writable");
         find(temp.path(), None).expect_err("all are damaged");
     }
@@ -396,7 +419,10 @@ mod tests {
             }
             prune(temp.path(), 2);
         }
-        let steps: Vec<_> = list(temp.path()).iter().filter_map(|path| position(path)).collect();
+        let steps: Vec<_> = {
+            let paths = list(temp.path()).expect("readable");
+            paths.iter().filter_map(|path| position(path)).collect()
+        };
         assert_eq!(steps, [(4, 1), (5, 1)]);
         let best = load(&temp.path().join("best.safetensors")).expect("sound");
         assert_eq!(best.meta.step, 2);

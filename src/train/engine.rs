@@ -46,6 +46,15 @@ pub struct EngineState {
     pub losses: Vec<f32>,
 }
 
+impl EngineState {
+    /// Whether all of it are numbers, neither infinite nor NaN.
+    pub fn is_finite(&self) -> bool {
+        let tensors = [&self.weights, &self.moments, &self.gradients];
+        let values = tensors.into_iter().flat_map(|named| named.values()).flat_map(|t| &t.data);
+        values.chain(&self.losses).all(|value| value.is_finite())
+    }
+}
+
 /// A model with its optimizer on one device.
 pub trait Engine: Send {
     /// Forward and backward; adds the gradients. `micro` numbers the micro-step for drop path. Doesn't sync.
@@ -59,6 +68,9 @@ pub trait Engine: Send {
 
     /// Loss and prediction without gradients or drop path. Device sync.
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation;
+
+    /// Prediction of all patches, the visible ones too, under the mask. [B·N·P], device sync.
+    fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32>;
 
     /// Mean-pooled encoder output of unmasked images. [B·D], device sync.
     fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32>;

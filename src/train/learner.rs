@@ -160,6 +160,14 @@ impl<B: AutodiffBackend> Engine for Learner<B> {
         Evaluation { loss, prediction: state::download(prediction).data } // device sync
     }
 
+    fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32> {
+        let mut mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
+        mask.rows = Tensor::arange(0..batch.mask.hidden.len() as i64, &self.plain);
+        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
+        let prediction = self.model().valid().forward(patches, &mask, &DropPath::off());
+        state::download(prediction).data // device sync
+    }
+
     fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32> {
         let patches = self.patches::<B::InnerBackend>(pixels, batch, &self.plain);
         state::download(self.model().valid().features(patches)).data // device sync

@@ -1,5 +1,6 @@
 //! Where the time goes: rate, data wait, and the time to the end.
 
+use crate::event::TimeSplit;
 use std::time::{Duration, Instant};
 
 /// Weight of the newest period in the running means.
@@ -18,6 +19,8 @@ pub struct Meter {
     compute: Duration,
     wait: Duration,
     steps: u64,
+    /// Of the whole session.
+    split: TimeSplit,
     /// Periods closed in this session.
     periods: u64,
     /// Running means, seconds.
@@ -56,6 +59,7 @@ impl Meter {
             compute: Duration::ZERO,
             wait: Duration::ZERO,
             steps: 0,
+            split: TimeSplit::default(),
             periods: 0,
             step_s: None,
             validation_s: None,
@@ -73,10 +77,22 @@ impl Meter {
         }
         let seconds = time.as_secs_f64();
         match activity {
-            Activity::DataWait => self.wait += time,
-            Activity::Compute => self.compute += time,
-            Activity::Validation => mix(&mut self.validation_s, seconds),
-            Activity::Saving => mix(&mut self.saving_s, seconds),
+            Activity::DataWait => {
+                self.wait += time;
+                self.split.data_wait += seconds;
+            }
+            Activity::Compute => {
+                self.compute += time;
+                self.split.compute += seconds;
+            }
+            Activity::Validation => {
+                mix(&mut self.validation_s, seconds);
+                self.split.validation += seconds;
+            }
+            Activity::Saving => {
+                mix(&mut self.saving_s, seconds);
+                self.split.saving += seconds;
+            }
             Activity::Other | Activity::Pause => {}
         }
         time
@@ -108,6 +124,11 @@ impl Meter {
     /// Seconds of training so far over all sessions, without pauses.
     pub fn elapsed_s(&self) -> f64 {
         (self.before + self.worked).as_secs_f64()
+    }
+
+    /// Where the time of this session went.
+    pub fn split(&self) -> TimeSplit {
+        self.split
     }
 
     /// Seconds to the end.

@@ -1,27 +1,22 @@
 //! The run loop: batches in, steps, reports, validations and checkpoints out, commands between micro-steps.
 
-use super::checkpoint::{self, Checkpoint, CheckpointError, Found, Meta};
+use super::checkpoint::{self, CheckpointError, Found, Meta};
 use super::engine::{self, Engine, MicroBatch};
 use super::learner::LearnerConfig;
 use super::meter::{Activity, Meter};
 use super::schedule::Schedule;
-use super::validate;
-use crate::config::{Config, file};
+use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
-use crate::data::{DataError, Dataset, ImageError};
+use crate::data::{DataError, Dataset};
 use crate::device::{self, Device};
-use crate::event::{
-    Command, Event, Finished, Level, Phase, PreviewFile, Reason, Stamped, Started, StepReport,
-    Validation,
-};
+use crate::event::{Command, Event, Finished, Level, Phase, Reason, Stamped, Started};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
 use crate::model::state::StateError;
 use crate::picture::Painter;
-use crate::run_dir::{EventLog, RunDir, RunDirError, write_atomic};
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use std::collections::BTreeSet;
-use std::io::Cursor;
+use crate::run_dir::{EventLog, RunDir, RunDirError};
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -37,8 +32,8 @@ pub enum TrainError {
     #[error("checkpoint {path} doesn't fit the model: {source}")]
     State { path: PathBuf, source: StateError },
     #[error(
-        "the loss or its gradient is not a number at step {step}: the run is stopped, checkpoints before it are good; \
-         lower schedule.base_lr and continue with --resume"
+        "the loss, its gradient or a weight is not a number at step {step}: the run is stopped without saving; lower \
+         schedule.base_lr and continue with --resume, from an older checkpoint if the newest has gone bad already"
     )]
     NotFinite { step: u64 },
     #[error("the trainer panicked: {0}")]
@@ -74,34 +69,37 @@ impl Extent {
 
 /// The trainer: owns model, data, run folder and all counters.
 pub struct Trainer {
-    config: Config,
-    data: Dataset,
-    run: RunDir,
-    engine: Box<dyn Engine>,
-    loader: Loader,
-    loader_config: LoaderConfig,
-    masks: MaskGenerator,
-    painter: Painter,
-    schedule: Schedule,
-    extent: Extent,
-    log: EventLog,
-    events: Sender<Stamped>,
-    commands: Receiver<Command>,
-    meter: Meter,
+    pub(super) config: Config,
+    pub(super) data: Dataset,
+    pub(super) run: RunDir,
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) loader: Loader,
+    pub(super) loader_config: LoaderConfig,
+    pub(super) masks: MaskGenerator,
+    pub(super) painter: Painter,
+    pub(super) schedule: Schedule,
+    pub(super) extent: Extent,
+    pub(super) log: EventLog,
+    pub(super) events: Sender<Stamped>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) meter: Meter,
     /// Micro-batches taken since the start of the run: the one counter of progress.
-    micro: u64,
+    pub(super) micro: u64,
     /// Step of the last report.
-    reported: u64,
-    best_val_loss: Option<f64>,
+    pub(super) reported: u64,
+    pub(super) best_val_loss: Option<f64>,
     /// Step and loss of the newest validation.
-    validated: Option<(u64, f64)>,
-    /// Step and micro-batch of the newest checkpoint.
-    saved: Option<u64>,
-    unreadable: BTreeSet<String>,
-    stopping: bool,
+    pub(super) validated: Option<(u64, f64)>,
+    /// Micro-batches of the newest checkpoint in the run folder.
+    pub(super) saved: Option<u64>,
+    pub(super) unreadable: BTreeSet<String>,
+    /// Orders that came while they could not be carried out.
+    pub(super) queue: VecDeque<Command>,
+    pub(super) stopping: bool,
+    pub(super) phase: Phase,
 }
 
-fn same_folder(a: &Path, b: &Path) -> bool {
+fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
@@ -141,7 +139,8 @@ impl Trainer {
         let mut best_val_loss = None;
         let mut validated = None;
         let mut notices = notices;
-        if let Some(Found { path, checkpoint, warnings, damaged }) = &resume {
+        let mut saved = None;
+        if let Some(Found { path, checkpoint, warnings, .. }) = &resume {
             let Meta { step, elapsed_s, val_loss, .. } = checkpoint.meta;
             engine
                 .load(&checkpoint.engine)
@@ -166,16 +165,8 @@ impl Trainer {
                     ),
                 ));
             }
-            // Only in this run's own folder: a branch leaves the old run as it is.
-            let folder = run.checkpoints();
-            damaged
-                .iter()
-                .filter(|path| path.parent().is_some_and(|parent| same_folder(parent, &folder)))
-                .for_each(|path| checkpoint::set_aside(path, "damaged"));
-            if checkpoint::abandon_newer(&folder, step, checkpoint.meta.accumulated) > 0 {
-                let text = "newer checkpoints got the ending .abandoned".to_owned();
-                notices.push((Level::Warning, text));
-            }
+            let own = checkpoint::file_name(step, checkpoint.meta.accumulated);
+            saved = same_file(path, &run.checkpoints().join(own)).then_some(micro);
         }
         let loader_config = LoaderConfig::from_config(&config);
         let accumulation = config.train.accumulation as u64;
@@ -189,7 +180,7 @@ impl Trainer {
             masks: MaskGenerator::new(&config.mask, &painter.shape, config.train.seed),
             schedule: Schedule::new(&config, extent.steps_per_epoch),
             reported: micro / accumulation,
-            saved: resume.as_ref().map(|_| micro),
+            saved,
             config,
             data,
             run,
@@ -206,10 +197,42 @@ impl Trainer {
             best_val_loss,
             validated,
             unreadable: BTreeSet::new(),
+            queue: VecDeque::new(),
             stopping: false,
+            phase: Phase::Starting,
         };
         trainer.announce(&device, resume.is_some(), notices)?;
+        if let Some(found) = &resume {
+            trainer.settle(found)?;
+        }
         Ok(trainer)
+    }
+
+    /// Makes the checkpoint that the run goes on from its newest one, and takes what contradicts it out of the way.
+    fn settle(&mut self, found: &Found) -> Result<(), TrainError> {
+        let folder = self.run.checkpoints();
+        // First a sound file in place, then the rest: a kill in between must not leave the run without one.
+        if self.saved.is_none() {
+            self.write_checkpoint()?;
+        } else if found.checkpoint.meta.val_loss.is_some()
+            && found.checkpoint.meta.val_loss == self.best_val_loss
+        {
+            // A kill may have come between the checkpoint and its mark.
+            checkpoint::mark_best(&found.path)?;
+        }
+        for path in &found.damaged {
+            // A branch leaves the old run as it is.
+            if path.parent().is_some_and(|parent| same_file(parent, &folder)) {
+                checkpoint::set_aside(path, "damaged");
+            }
+        }
+        let Meta { step, accumulated, .. } = found.checkpoint.meta;
+        let newer = checkpoint::abandon_newer(&folder, step, accumulated)?;
+        if newer > 0 {
+            let message = format!("{newer} newer checkpoints got the ending .abandoned");
+            self.emit(Event::Log { level: Level::Warning, message })?;
+        }
+        Ok(())
     }
 
     fn announce(
@@ -259,7 +282,10 @@ impl Trainer {
         let step = self.step();
         let due = step == 0 || self.validation_due();
         if due && self.mid_step() == 0 && self.validated.is_none_or(|(at, _)| at != step) {
-            self.validate()?;
+            let best = self.validate()?;
+            if best {
+                self.save()?;
+            }
         }
         self.phase(Phase::Compiling)?;
         let first = self.micro;
@@ -319,176 +345,25 @@ impl Trainer {
     }
 
     /// Micro-batches of the unfinished step.
-    fn mid_step(&self) -> u64 {
+    pub(super) fn mid_step(&self) -> u64 {
         self.micro % self.config.train.accumulation as u64
     }
 
-    fn epoch(&self) -> f64 {
+    pub(super) fn epoch(&self) -> f64 {
         self.step() as f64 / self.extent.steps_per_epoch as f64
     }
 
-    fn validation_due(&self) -> bool {
+    pub(super) fn validation_due(&self) -> bool {
         let step = self.step();
         let period = self.config.train.val_every as u64 * self.extent.steps_per_epoch;
         step > 0 && (step.is_multiple_of(period) || step == self.extent.total_steps)
     }
 
-    fn checkpoint_due(&self) -> bool {
+    pub(super) fn checkpoint_due(&self) -> bool {
         let step = self.step();
         let every = |period: u64| period > 0 && step.is_multiple_of(period);
         every(self.config.checkpoint.every_epochs as u64 * self.extent.steps_per_epoch)
             || every(self.config.checkpoint.every_steps as u64)
-    }
-
-    /// Reads the figures of all steps since the last report. Device sync.
-    fn report(&mut self) -> Result<(), TrainError> {
-        let figures = self.engine.read_figures(); // device sync
-        self.meter.lap(Activity::Compute);
-        if figures.is_empty() {
-            return Ok(());
-        }
-        let step = self.step();
-        if let Some(bad) =
-            figures.iter().position(|f| !f.loss.is_finite() || !f.grad_norm.is_finite())
-        {
-            let step = step + 1 + bad as u64 - figures.len() as u64;
-            return Err(TrainError::NotFinite { step });
-        }
-        let rate = self.meter.close_period(self.config.images_per_step());
-        let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
-        let left = self.extent.total_steps - step;
-        let epochs_left = left.div_ceil(self.extent.steps_per_epoch);
-        let validations = epochs_left.div_ceil(self.config.train.val_every as u64);
-        let checkpoints = match self.config.checkpoint.every_steps as u64 {
-            0 => epochs_left.checked_div(self.config.checkpoint.every_epochs as u64).unwrap_or(0),
-            every => left / every,
-        };
-        self.reported = step;
-        self.emit(Event::Step(StepReport {
-            step,
-            epoch: self.epoch(),
-            loss: losses.iter().sum::<f32>() / losses.len() as f32,
-            losses,
-            lr: self.schedule.lr(step - 1),
-            grad_norm: figures.iter().map(|figure| figure.grad_norm).fold(0.0, f32::max),
-            images_per_s: rate.images_per_s,
-            data_wait: rate.data_wait,
-            eta_s: self.meter.eta_s(left, validations, checkpoints),
-            elapsed_s: self.meter.elapsed_s(),
-        }))
-    }
-
-    /// Validates, writes previews, and says whether the loss is the lowest so far.
-    fn validate(&mut self) -> Result<bool, TrainError> {
-        self.report()?;
-        self.phase(Phase::Evaluating)?;
-        self.meter.lap(Activity::Other);
-        // Orders that come meanwhile wait in `later`; only Stop cuts the pass short.
-        let mut later = Vec::new();
-        let commands = &self.commands;
-        let outcome = validate::validate(
-            self.engine.as_ref(),
-            &self.data.val,
-            self.loader_config,
-            &self.masks,
-            &self.painter,
-            self.config.train.previews,
-            || {
-                later.extend(commands.try_iter());
-                later.contains(&Command::Stop)
-            },
-        )?;
-        let seconds = self.meter.lap(Activity::Validation).as_secs_f64();
-        for command in later {
-            self.execute(command)?;
-        }
-        let Some(outcome) = outcome else { return Ok(false) };
-        self.note_unreadable(&outcome.skipped)?;
-        if !outcome.loss.is_finite() {
-            return Err(TrainError::NotFinite { step: self.step() });
-        }
-        let step = self.step();
-        let best = self.best_val_loss.is_none_or(|best| outcome.loss < best);
-        if best {
-            self.best_val_loss = Some(outcome.loss);
-        }
-        self.validated = Some((step, outcome.loss));
-        self.emit(Event::Validated(Validation {
-            step,
-            epoch: self.epoch(),
-            val_loss: outcome.loss,
-            psnr: outcome.psnr,
-            ssim: outcome.ssim,
-            images: outcome.images as u64,
-            best,
-            seconds,
-        }))?;
-        if !outcome.triples.is_empty() {
-            let path = self.write_preview(step, &outcome.triples)?;
-            let psnr = outcome.triples.iter().map(|triple| triple.psnr).collect();
-            self.emit(Event::Preview(PreviewFile { step, path, psnr }))?;
-        }
-        self.phase(Phase::Running)?;
-        Ok(best)
-    }
-
-    fn write_preview(
-        &self,
-        step: u64,
-        triples: &[crate::picture::Triple],
-    ) -> Result<String, TrainError> {
-        let path = self.run.previews().join(format!("step-{step:08}.png"));
-        let mut bytes = Cursor::new(Vec::new());
-        let encoded = self.painter.sheet(triples).write_to(&mut bytes, image::ImageFormat::Png);
-        let written = encoded
-            .map_err(std::io::Error::other)
-            .and_then(|()| write_atomic(&path, bytes.get_ref()));
-        written.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
-        Ok(self.relative(&path))
-    }
-
-    /// Saves a checkpoint unless this very state is saved already.
-    ///
-    /// # Errors
-    /// It can't be written, or the figures on the device are not finite: bad weights are never saved.
-    pub fn save(&mut self) -> Result<(), TrainError> {
-        if self.saved == Some(self.micro) {
-            return Ok(());
-        }
-        self.report()?;
-        self.phase(Phase::Saving)?;
-        self.meter.lap(Activity::Other);
-        let step = self.step();
-        let val_loss = self.validated.filter(|&(at, _)| at == step).map(|(_, loss)| loss);
-        let engine = self.engine.state(); // device sync
-        let checkpoint = Checkpoint {
-            meta: Meta {
-                version: Meta::CURRENT,
-                step,
-                accumulated: self.mid_step(),
-                micro: self.micro,
-                train_images: self.data.train.len() as u64,
-                updates: engine.updates,
-                losses: engine.losses.clone(),
-                best_val_loss: self.best_val_loss,
-                val_loss,
-                elapsed_s: self.meter.elapsed_s(),
-                config: file::to_toml(&self.config),
-            },
-            engine,
-        };
-        let folder = self.run.checkpoints();
-        let (path, bytes) = checkpoint::save(&folder, &checkpoint)?;
-        let best = val_loss.is_some() && val_loss == self.best_val_loss;
-        if best {
-            checkpoint::mark_best(&path)?;
-        }
-        checkpoint::prune(&folder, self.config.checkpoint.keep);
-        self.saved = Some(self.micro);
-        self.meter.lap(Activity::Saving);
-        let path = self.relative(&path);
-        self.emit(Event::CheckpointSaved { step, path, bytes, best })?;
-        self.phase(Phase::Running)
     }
 
     fn finish(&mut self) -> Result<Summary, TrainError> {
@@ -514,15 +389,13 @@ impl Trainer {
         })
     }
 
-    /// Carries out what has been ordered; while paused, waits for more.
+    /// Carries out what has been ordered.
     fn obey(&mut self) -> Result<(), TrainError> {
-        loop {
-            match self.commands.try_recv() {
-                Ok(command) => self.execute(command)?,
-                // A front end that left doesn't end the run.
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
-            }
+        // A front end that left doesn't end the run.
+        while let Some(command) = self.queue.pop_front().or_else(|| self.commands.try_recv().ok()) {
+            self.execute(command)?;
         }
+        Ok(())
     }
 
     fn execute(&mut self, command: Command) -> Result<(), TrainError> {
@@ -539,11 +412,14 @@ impl Trainer {
 
     /// Waits for Resume or Stop; Checkpoint is served meanwhile.
     fn pause(&mut self) -> Result<(), TrainError> {
+        if self.stopping {
+            return Ok(());
+        }
         self.report()?;
         self.phase(Phase::Paused)?;
         self.meter.lap(Activity::Other);
         loop {
-            let command = self.commands.recv();
+            let command = self.queue.pop_front().map_or_else(|| self.commands.recv(), Ok);
             self.meter.lap(Activity::Pause);
             match command {
                 Ok(Command::Pause) => {}
@@ -560,32 +436,6 @@ impl Trainer {
             }
         }
         self.phase(Phase::Running)
-    }
-
-    fn note_unreadable(&mut self, skipped: &[ImageError]) -> Result<(), TrainError> {
-        for error in skipped {
-            if self.unreadable.insert(error.name.clone()) {
-                let count = self.unreadable.len();
-                let message = format!("unreadable image skipped ({count} so far): {error}");
-                self.emit(Event::Log { level: Level::Warning, message })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn phase(&mut self, phase: Phase) -> Result<(), TrainError> {
-        self.emit(Event::Phase { phase })
-    }
-
-    /// Into the log, which must work, and to the front end, which may be slow or gone: it never holds up a step.
-    fn emit(&mut self, event: Event) -> Result<(), TrainError> {
-        let stamped = self.log.append(event)?;
-        let _ = self.events.try_send(stamped); // the log has it
-        Ok(())
-    }
-
-    fn relative(&self, path: &Path) -> String {
-        path.strip_prefix(self.run.root()).unwrap_or(path).display().to_string()
     }
 
     /// The engine's whole state, for tests and comparisons. Device sync.

@@ -5,7 +5,8 @@ use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, ImageError, Source};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
-use crate::picture::{Painter, Triple};
+use crate::picture::Painter;
+use crate::sheet::Row;
 
 /// PSNR and SSIM are means over this many images at most: they are computed on the host.
 const QUALITY_IMAGES: usize = 256;
@@ -19,9 +20,17 @@ pub struct Outcome {
     pub ssim: f64,
     pub images: usize,
     /// The first images, as many as were asked for.
-    pub triples: Vec<Triple>,
+    pub previews: Vec<Preview>,
     /// Images that can't be read.
     pub skipped: Vec<ImageError>,
+}
+
+/// Pictures of one image.
+#[derive(Debug)]
+pub struct Preview {
+    pub row: Row,
+    /// Decibels over the hidden pixels.
+    pub psnr: f64,
 }
 
 /// Evaluates all of `source`; `previews` pictures come back. Returns `None` when `stop` said so between batches.
@@ -43,7 +52,7 @@ pub fn validate(
         psnr: 0.0,
         ssim: 0.0,
         images: 0,
-        triples: Vec::new(),
+        previews: Vec::new(),
         skipped: Vec::new(),
     };
     let mut judged = 0_usize;
@@ -57,6 +66,16 @@ pub fn validate(
         let result = engine.evaluate(MicroBatch { pixels, mask: &mask }); // device sync
         // Equal counts per image: the mean over images is the mean over pixels.
         outcome.loss += f64::from(result.loss) * batch.len() as f64;
+        // Whole outputs cost a pass more, so only the pictures that are shown get one.
+        let shown = (previews - outcome.previews.len()).min(batch.len());
+        let raw = if shown > 0 {
+            let mask = masks.validation(&batch.indices[..shown]);
+            let pixels = Pixels::Bytes(&batch.images[..shown * painter.image_len()]);
+            engine.reconstruct(MicroBatch { pixels, mask: &mask }) // device sync
+        } else {
+            Vec::new()
+        };
+        let mut raw = raw.chunks_exact(painter.shape.patches() * painter.shape.patch_len());
         let pictures = batch.images.chunks_exact(painter.image_len());
         for (image, (bytes, prediction)) in
             pictures.zip(result.prediction.chunks_exact(per_image)).enumerate()
@@ -66,8 +85,9 @@ pub fn validate(
                 outcome.psnr += triple.psnr;
                 outcome.ssim += triple.ssim;
                 judged += 1;
-                if outcome.triples.len() < previews {
-                    outcome.triples.push(triple);
+                if let Some(raw) = raw.next() {
+                    let row = painter.row(&triple, &painter.raw(bytes, raw));
+                    outcome.previews.push(Preview { row, psnr: triple.psnr });
                 }
             }
         }

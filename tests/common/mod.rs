@@ -200,7 +200,10 @@ pub fn checkpoint_at(run: &Path, step: u64) -> PathBuf {
 
 /// The state in the newest checkpoint of a run.
 pub fn newest_state(run: &Path) -> EngineState {
-    let path = checkpoint::list(&run.join("checkpoints")).pop().expect("the run has a checkpoint");
+    let path = checkpoint::list(&run.join("checkpoints"))
+        .expect("readable")
+        .pop()
+        .expect("the run has a checkpoint");
     checkpoint::load(&path).expect("the newest checkpoint is sound").engine
 }
 

@@ -1,0 +1,81 @@
+//! What there is to show: the pictures of a run, a sheet, or any image.
+
+use super::PreviewError;
+use crate::sheet::GAP;
+use image::{ImageReader, Rgb, RgbImage, imageops};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A picture and the line above it.
+pub struct Picture {
+    pub caption: String,
+    pub image: RgbImage,
+}
+
+/// Opens a run directory, a preview or an image.
+pub fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
+    let io = |source| PreviewError::Read { path: path.to_owned(), source };
+    let file = if fs::metadata(path).map_err(io)?.is_dir() {
+        of_run(path, step)?
+    } else if path.extension().is_some_and(|extension| extension == "safetensors") {
+        return Err(PreviewError::NeedsModel { path: path.to_owned() });
+    } else {
+        path.to_owned()
+    };
+    let io = |source| PreviewError::Read { path: file.clone(), source };
+    let reader = ImageReader::open(&file).and_then(ImageReader::with_guessed_format).map_err(io)?;
+    let decoded = reader.decode();
+    let image = decoded.map_err(|error| not_a_picture(&file, &error))?.into_rgb8();
+    let mut caption = file.display().to_string();
+    if step_of(&file).is_some() {
+        caption += "  (original, masked, reconstructed, raw)";
+    }
+    Ok(Picture { caption, image })
+}
+
+fn not_a_picture(path: &Path, error: &image::ImageError) -> PreviewError {
+    let why = error.to_string();
+    let why = why.lines().next().unwrap_or_default().to_owned();
+    PreviewError::NotAPicture { path: path.to_owned(), why }
+}
+
+/// The sheet nearest to `step`, or the newest one.
+fn of_run(run: &Path, step: Option<u64>) -> Result<PathBuf, PreviewError> {
+    let folder = run.join("previews");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(PreviewError::NotARun { path: run.to_owned() });
+        }
+        Err(source) => return Err(PreviewError::Read { path: folder, source }),
+    };
+    let files = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let sheets = files.filter_map(|path| Some((step_of(&path)?, path)));
+    let found = match step {
+        None => sheets.max(),
+        Some(step) => sheets.min_by_key(|(at, _)| (at.abs_diff(step), *at)),
+    };
+    found.map(|(_, path)| path).ok_or_else(|| PreviewError::NoPreviews { path: run.to_owned() })
+}
+
+/// The step in `step-NNNNNNNN.png`.
+fn step_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
+}
+
+/// One image of all pictures, one above the other on white.
+pub fn stacked(pictures: &[Picture]) -> RgbImage {
+    if let [only] = pictures {
+        return only.image.clone();
+    }
+    let width = pictures.iter().map(|picture| picture.image.width()).max().unwrap_or(1);
+    let height: u32 = pictures.iter().map(|picture| picture.image.height() + GAP).sum();
+    let mut all = RgbImage::from_pixel(width, height.saturating_sub(GAP).max(1), Rgb([255; 3]));
+    let mut top = 0;
+    for picture in pictures {
+        imageops::replace(&mut all, &picture.image, 0, top);
+        top += i64::from(picture.image.height() + GAP);
+    }
+    all
+}

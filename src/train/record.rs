@@ -1,0 +1,205 @@
+//! What the trainer leaves behind: reports, validations, previews, checkpoints, events.
+
+use super::checkpoint::{self, Checkpoint, Meta};
+use super::meter::Activity;
+use super::run::{TrainError, Trainer};
+use super::validate::{self, Preview};
+use crate::config::file;
+use crate::data::ImageError;
+use crate::event::{Command, Event, Level, Phase, PreviewFile, StepReport, Validation};
+use crate::run_dir::{RunDirError, write_atomic};
+use crate::sheet::{self, Row};
+use std::io::Cursor;
+use std::path::Path;
+
+impl Trainer {
+    /// Reads the figures of all steps since the last report. Device sync.
+    pub(super) fn report(&mut self) -> Result<(), TrainError> {
+        let figures = self.engine.read_figures(); // device sync
+        self.meter.lap(Activity::Compute);
+        if figures.is_empty() {
+            return Ok(());
+        }
+        let step = self.step();
+        if let Some(bad) =
+            figures.iter().position(|f| !f.loss.is_finite() || !f.grad_norm.is_finite())
+        {
+            let step = step + 1 + bad as u64 - figures.len() as u64;
+            return Err(TrainError::NotFinite { step });
+        }
+        let rate = self.meter.close_period(self.config.images_per_step());
+        let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
+        let left = self.extent.total_steps - step;
+        // Those of the whole run less those that are due by now; the last step has one in any case.
+        let total = self.extent.total_steps;
+        let period = self.config.train.val_every as u64 * self.extent.steps_per_epoch;
+        let validations = total.div_ceil(period) - step / period;
+        let checkpoints = [
+            self.config.checkpoint.every_epochs as u64 * self.extent.steps_per_epoch,
+            self.config.checkpoint.every_steps as u64,
+        ]
+        .into_iter()
+        .filter(|&period| period > 0)
+        .map(|period| total / period - step / period)
+        .sum();
+        self.reported = step;
+        self.emit(Event::Step(StepReport {
+            step,
+            epoch: self.epoch(),
+            loss: losses.iter().sum::<f32>() / losses.len() as f32,
+            losses,
+            lr: self.schedule.lr(step - 1),
+            grad_norm: figures.iter().map(|figure| figure.grad_norm).fold(0.0, f32::max),
+            images_per_s: rate.images_per_s,
+            data_wait: rate.data_wait,
+            spent: self.meter.split(),
+            eta_s: self.meter.eta_s(left, validations, checkpoints),
+            elapsed_s: self.meter.elapsed_s(),
+        }))
+    }
+
+    /// Validates, writes previews, and says whether the loss is the lowest so far.
+    pub(super) fn validate(&mut self) -> Result<bool, TrainError> {
+        self.report()?;
+        self.phase(Phase::Evaluating)?;
+        self.meter.lap(Activity::Other);
+        // Orders that come meanwhile wait in the queue; only Stop cuts the pass short.
+        let (queue, commands) = (&mut self.queue, &self.commands);
+        let outcome = validate::validate(
+            self.engine.as_ref(),
+            &self.data.val,
+            self.loader_config,
+            &self.masks,
+            &self.painter,
+            self.config.train.previews,
+            || {
+                queue.extend(commands.try_iter());
+                queue.contains(&Command::Stop)
+            },
+        )?;
+        let seconds = self.meter.lap(Activity::Validation).as_secs_f64();
+        let Some(outcome) = outcome else { return Ok(false) };
+        self.note_unreadable(&outcome.skipped)?;
+        if !outcome.loss.is_finite() {
+            return Err(TrainError::NotFinite { step: self.step() });
+        }
+        let step = self.step();
+        // The untrained model only gives the first value.
+        let best = step > 0 && self.best_val_loss.is_none_or(|best| outcome.loss < best);
+        if best {
+            self.best_val_loss = Some(outcome.loss);
+            self.saved = None; // a checkpoint of this step that doesn't know its loss is written again
+        }
+        self.validated = Some((step, outcome.loss));
+        self.emit(Event::Validated(Validation {
+            step,
+            epoch: self.epoch(),
+            val_loss: outcome.loss,
+            psnr: outcome.psnr,
+            ssim: outcome.ssim,
+            images: outcome.images as u64,
+            best,
+            seconds,
+        }))?;
+        if !outcome.previews.is_empty() {
+            self.write_preview(step, outcome.previews)?;
+        }
+        self.phase(Phase::Running)?;
+        Ok(best)
+    }
+
+    fn write_preview(&mut self, step: u64, previews: Vec<Preview>) -> Result<(), TrainError> {
+        let (psnr, rows): (Vec<f64>, Vec<Row>) =
+            previews.into_iter().map(|preview| (preview.psnr, preview.row)).unzip();
+        let (image, scale) = self.painter.sheet_scale();
+        let path = self.run.previews().join(format!("step-{step:08}.png"));
+        let mut bytes = Cursor::new(Vec::new());
+        let encoded = sheet::compose(&rows, scale).write_to(&mut bytes, image::ImageFormat::Png);
+        let written = encoded
+            .map_err(std::io::Error::other)
+            .and_then(|()| write_atomic(&path, bytes.get_ref()));
+        written.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
+        let path = self.relative(&path);
+        self.emit(Event::Preview(PreviewFile { step, path, image, scale, psnr }))
+    }
+
+    /// Saves a checkpoint unless this very state is saved already.
+    ///
+    /// # Errors
+    /// It can't be written, or something in it is not a number: bad weights are never saved.
+    pub fn save(&mut self) -> Result<(), TrainError> {
+        if self.saved == Some(self.micro) {
+            return Ok(());
+        }
+        self.write_checkpoint()?;
+        checkpoint::prune(&self.run.checkpoints(), self.config.checkpoint.keep);
+        Ok(())
+    }
+
+    /// Writes the checkpoint of this moment and deletes nothing.
+    pub(super) fn write_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.report()?;
+        let before = self.phase;
+        self.phase(Phase::Saving)?;
+        self.meter.lap(Activity::Other);
+        let step = self.step();
+        let val_loss = self.validated.filter(|&(at, _)| at == step).map(|(_, loss)| loss);
+        let engine = self.engine.state(); // device sync
+        if !engine.is_finite() {
+            return Err(TrainError::NotFinite { step });
+        }
+        let checkpoint = Checkpoint {
+            meta: Meta {
+                version: Meta::CURRENT,
+                step,
+                accumulated: self.mid_step(),
+                micro: self.micro,
+                train_images: self.data.train.len() as u64,
+                updates: engine.updates,
+                losses: engine.losses.clone(),
+                best_val_loss: self.best_val_loss,
+                val_loss,
+                elapsed_s: self.meter.elapsed_s(),
+                config: file::to_toml(&self.config),
+            },
+            engine,
+        };
+        let (path, bytes) = checkpoint::save(&self.run.checkpoints(), &checkpoint)?;
+        let best = val_loss.is_some() && val_loss == self.best_val_loss;
+        if best {
+            checkpoint::mark_best(&path)?;
+        }
+        self.saved = Some(self.micro);
+        self.meter.lap(Activity::Saving);
+        let path = self.relative(&path);
+        self.emit(Event::CheckpointSaved { step, path, bytes, best })?;
+        self.phase(before)
+    }
+
+    pub(super) fn note_unreadable(&mut self, skipped: &[ImageError]) -> Result<(), TrainError> {
+        for error in skipped {
+            if self.unreadable.insert(error.name.clone()) {
+                let count = self.unreadable.len();
+                let message = format!("unreadable image skipped ({count} so far): {error}");
+                self.emit(Event::Log { level: Level::Warning, message })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase) -> Result<(), TrainError> {
+        self.phase = phase;
+        self.emit(Event::Phase { phase })
+    }
+
+    /// Into the log, which must work, and to the front end, which may be slow or gone: it never holds up a step.
+    pub(super) fn emit(&mut self, event: Event) -> Result<(), TrainError> {
+        let stamped = self.log.append(event)?;
+        let _ = self.events.try_send(stamped); // the log has it
+        Ok(())
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(self.run.root()).unwrap_or(path).display().to_string()
+    }
+}

@@ -1,0 +1,159 @@
+//! The one table of keys: it drives the screen, the help and the README.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// A panel of the dashboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Panel {
+    Loss,
+    Previews,
+    Schedule,
+    Figures,
+    Log,
+}
+
+impl Panel {
+    pub const ALL: [Self; 5] =
+        [Self::Loss, Self::Previews, Self::Schedule, Self::Figures, Self::Log];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Previews => "previews",
+            Self::Schedule => "learning rate",
+            Self::Figures => "figures",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// What a key means. None of them alone ends or changes the run but through a box or a pause that the same key undoes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    PauseResume,
+    Checkpoint,
+    Quit,
+    Help,
+    FocusNext,
+    FocusPrevious,
+    Left,
+    Right,
+    Up,
+    Down,
+    Enlarge,
+    Back,
+    Toggle(Panel),
+    LogScale,
+    Smoother,
+    Rougher,
+    ZoomIn,
+    ZoomOut,
+    ZoomReset,
+    PanLeft,
+    PanRight,
+    XAxis,
+    Freeze,
+    Filter,
+    Level,
+    Raw,
+    FullPicture,
+}
+
+/// One line of the help.
+pub struct Binding {
+    pub keys: &'static [KeyCode],
+    /// As people read it.
+    pub label: &'static str,
+    pub action: Action,
+    pub help: &'static str,
+}
+
+const fn binding(
+    keys: &'static [KeyCode],
+    label: &'static str,
+    action: Action,
+    help: &'static str,
+) -> Binding {
+    Binding { keys, label, action, help }
+}
+
+use KeyCode::{BackTab, Char, Enter, Esc, Tab};
+
+/// All keys of the dashboard. Ctrl-C is `q`.
+pub const BINDINGS: [Binding; 31] = [
+    binding(&[Char('p')], "p", Action::PauseResume, "pause or resume training"),
+    binding(&[Char('c')], "c", Action::Checkpoint, "save a checkpoint now and go on"),
+    binding(&[Char('q')], "q Ctrl-C", Action::Quit, "box: detach, stop and save, cancel"),
+    binding(&[Char('?')], "?", Action::Help, "this help"),
+    binding(&[Tab], "Tab", Action::FocusNext, "next panel"),
+    binding(&[BackTab], "Shift-Tab", Action::FocusPrevious, "previous panel"),
+    binding(&[KeyCode::Left, Char('h')], "Left h", Action::Left, "cursor back, previews follow"),
+    binding(&[KeyCode::Right, Char('l')], "Right l", Action::Right, "cursor on, previews follow"),
+    binding(&[KeyCode::Up, Char('k')], "Up k", Action::Up, "previous picture, log up"),
+    binding(&[KeyCode::Down, Char('j')], "Down j", Action::Down, "next picture, log down"),
+    binding(&[Enter], "Enter", Action::Enlarge, "focused panel on the whole screen"),
+    binding(&[Esc], "Esc", Action::Back, "back; cursor off"),
+    binding(&[Char('1')], "1", Action::Toggle(Panel::Loss), "show or hide the loss"),
+    binding(&[Char('2')], "2", Action::Toggle(Panel::Previews), "show or hide the previews"),
+    binding(&[Char('3')], "3", Action::Toggle(Panel::Schedule), "show or hide the learning rate"),
+    binding(&[Char('4')], "4", Action::Toggle(Panel::Figures), "show or hide the figures"),
+    binding(&[Char('5')], "5", Action::Toggle(Panel::Log), "show or hide the log"),
+    binding(&[Char('y')], "y", Action::LogScale, "loss: logarithmic or linear"),
+    binding(&[Char('s')], "s", Action::Smoother, "loss: smoother"),
+    binding(&[Char('S')], "S", Action::Rougher, "loss: less smooth"),
+    binding(&[Char('+'), Char('=')], "+", Action::ZoomIn, "loss: zoom in"),
+    binding(&[Char('-')], "-", Action::ZoomOut, "loss: zoom out"),
+    binding(&[Char('0')], "0", Action::ZoomReset, "loss: whole run"),
+    binding(&[Char('[')], "[", Action::PanLeft, "loss: pan back"),
+    binding(&[Char(']')], "]", Action::PanRight, "loss: pan on"),
+    binding(&[Char('x')], "x", Action::XAxis, "loss: steps or time"),
+    binding(&[Char('f')], "f", Action::Freeze, "freeze the view; the run goes on"),
+    binding(&[Char('/')], "/", Action::Filter, "log: show lines with a text"),
+    binding(&[Char('v')], "v", Action::Level, "log: all lines, or warnings and errors"),
+    binding(&[Char('r')], "r", Action::Raw, "previews: raw output, or visible patches pasted in"),
+    binding(
+        &[Char('z')],
+        "z",
+        Action::FullPicture,
+        "previews: selected picture on the whole screen",
+    ),
+];
+
+/// What a key press means on the dashboard.
+pub fn action(key: &KeyEvent) -> Option<Action> {
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    if control {
+        return (key.code == Char('c')).then_some(Action::Quit);
+    }
+    BINDINGS.iter().find(|binding| binding.keys.contains(&key.code)).map(|binding| binding.action)
+}
+
+/// The table as Markdown, for the README.
+pub fn markdown() -> String {
+    let row = |binding: &Binding| {
+        let keys: Vec<String> = binding.label.split(' ').map(|key| format!("`{key}`")).collect();
+        format!("| {} | {} |\n", keys.join(" "), binding.help)
+    };
+    let head = "| key | what it does |\n|---|---|\n".to_owned();
+    BINDINGS.iter().map(row).fold(head, |table, row| table + &row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_has_two_meanings() {
+        let mut seen = Vec::new();
+        for key in BINDINGS.iter().flat_map(|binding| binding.keys) {
+            assert!(!seen.contains(key), "{key:?} is bound twice");
+            seen.push(*key);
+        }
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&markdown()), "put this into the README:\n{}", markdown());
+    }
+}

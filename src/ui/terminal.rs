@@ -1,0 +1,141 @@
+//! The real terminal: entered, counted, and always given back.
+
+use super::{Console, theme::ColorDepth};
+use crossterm::event::{self, Event};
+use crossterm::{cursor, execute, terminal as tty};
+use image::RgbImage;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Whether the screen is up: a panic message must then wait.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+/// The first panic while the screen was up.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Buffered standard output that counts its bytes.
+pub struct Counted(BufWriter<File>);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        WRITTEN.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// ratatui's terminal on standard output.
+pub type Tty = Terminal<CrosstermBackend<Counted>>;
+
+/// The terminal while it is ours. Dropping it gives the terminal back.
+pub struct Guard {
+    stderr: Option<OwnedFd>,
+    down: bool,
+}
+
+impl Guard {
+    /// Raw mode and alternate screen; standard error goes to `stderr_log`, so that no library writes over the screen.
+    ///
+    /// # Errors
+    /// Standard output is no terminal that takes this.
+    pub fn enter(stderr_log: &Path) -> io::Result<(Self, Tty)> {
+        hold_back_panics();
+        tty::enable_raw_mode()?;
+        ACTIVE.store(true, Ordering::SeqCst);
+        let mut guard = Self { stderr: None, down: false };
+        execute!(io::stdout(), tty::EnterAlternateScreen, cursor::Hide)?;
+        guard.stderr = redirect_stderr(stderr_log).ok();
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let backend = CrosstermBackend::new(Counted(BufWriter::with_capacity(1 << 16, out)));
+        Ok((guard, Terminal::new(backend)?))
+    }
+
+    /// Gives the terminal back; a second call does nothing. Errors mean that it is gone already.
+    pub fn leave(&mut self) {
+        if std::mem::replace(&mut self.down, true) {
+            return;
+        }
+        let _ = execute!(io::stdout(), tty::LeaveAlternateScreen, cursor::Show);
+        let _ = tty::disable_raw_mode();
+        if let Some(stderr) = self.stderr.take() {
+            let _ = rustix::stdio::dup2_stderr(&stderr);
+        }
+        ACTIVE.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The message of a panic that happened while the screen was up.
+pub fn held_back_panic() -> Option<String> {
+    PANIC.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+}
+
+fn hold_back_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if ACTIVE.load(Ordering::SeqCst) {
+                let mut slot = PANIC.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                slot.get_or_insert_with(|| info.to_string());
+            } else {
+                usual(info);
+            }
+        }));
+    });
+}
+
+fn redirect_stderr(log: &Path) -> io::Result<OwnedFd> {
+    let before = io::stderr().as_fd().try_clone_to_owned()?;
+    let file = File::options().create(true).append(true).open(log)?;
+    rustix::stdio::dup2_stderr(&file)?;
+    Ok(before)
+}
+
+/// Keys and pictures of the real terminal. One thread reads and draws: viuer and crossterm must not read at once.
+pub struct RealConsole {
+    pub depth: ColorDepth,
+}
+
+impl Console for RealConsole {
+    fn next(&mut self, wait: Duration) -> io::Result<Option<Event>> {
+        if event::poll(wait.max(Duration::from_millis(1)))? {
+            return event::read().map(Some);
+        }
+        Ok(None)
+    }
+
+    fn full_picture(&mut self, picture: &RgbImage) -> io::Result<()> {
+        let (columns, rows) = tty::size()?;
+        execute!(io::stdout(), tty::Clear(tty::ClearType::All))?;
+        crate::preview::zoom(picture, columns, rows, self.depth == ColorDepth::True)
+            .map_err(io::Error::other)?;
+        while !matches!(event::read()?, Event::Key(_) | Event::Resize(..)) {}
+        Ok(())
+    }
+
+    fn written(&self) -> u64 {
+        WRITTEN.load(Ordering::Relaxed)
+    }
+
+    fn synchronized(&self) -> bool {
+        // tmux 3.3 ignores it, later ones resend the whole pane for it.
+        std::env::var_os("TMUX").is_none()
+    }
+}

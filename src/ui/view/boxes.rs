@@ -1,0 +1,100 @@
+//! What lies over the dashboard: help, the quit box, the failure screen.
+
+use crate::progress::bytes;
+use crate::ui::app::{App, QuitChoice};
+use crate::ui::keys::BINDINGS;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
+
+/// A box of this size in the middle, cut to the screen; returns what is inside.
+fn middle(app: &App, title: &str, size: (u16, u16), style: Style, frame: &mut Frame<'_>) -> Rect {
+    let screen = frame.area();
+    let (width, height) = (size.0.min(screen.width), size.1.min(screen.height));
+    let area = Rect {
+        x: screen.x + (screen.width - width) / 2,
+        y: screen.y + (screen.height - height) / 2,
+        width,
+        height,
+    };
+    let mut block = Block::bordered().border_style(style).title(format!(" {title} "));
+    if app.ascii {
+        block = block.border_set(super::ASCII_BORDER);
+    }
+    let inner = block.inner(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(block, area);
+    inner
+}
+
+/// All keys, then how the screen is drawn.
+pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) {
+    let theme = app.theme();
+    let mut lines: Vec<Line<'_>> = BINDINGS
+        .iter()
+        .map(|binding| {
+            let key = Span::styled(format!("{:>10}  ", binding.label), theme.key());
+            Line::from(vec![key, Span::raw(binding.help)])
+        })
+        .collect();
+    lines.push(Line::default());
+    let facts = [
+        format!("run      {}", app.run),
+        format!("colours  {:?} ({})", app.colors.depth, app.colors.reason),
+        format!("written  {} to this terminal", bytes(app.written)),
+        "pictures half blocks; z uses the terminal's own pictures where it says so".to_owned(),
+    ];
+    lines.extend(facts.into_iter().map(|fact| Line::styled(fact, theme.dim())));
+    let height = lines.len() as u16 + 2;
+    let title = "help: any key closes, j k scroll";
+    let inner = middle(app, title, (76, height), theme.focus(), frame);
+    let last = (lines.len() as u16).saturating_sub(inner.height);
+    frame.render_widget(Paragraph::new(lines).scroll((scroll.min(last), 0)), inner);
+}
+
+/// The three ways out.
+pub fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
+    let theme = app.theme();
+    let inner = middle(app, "leave?", (60, 9), theme.warning(), frame);
+    let mut lines = vec![
+        Line::raw("d  detach: the screen goes, training goes on with plain lines"),
+        Line::raw("s  stop and save: the step ends, a checkpoint is written"),
+        Line::raw("c  cancel"),
+        Line::default(),
+    ];
+    let mut buttons = Vec::new();
+    for option in QuitChoice::ALL {
+        let style = if option == choice {
+            theme.focus().add_modifier(Modifier::REVERSED)
+        } else {
+            theme.text()
+        };
+        buttons.push(Span::styled(format!("[ {} ]", option.text()), style));
+        buttons.push(Span::raw("  "));
+    }
+    lines.push(Line::from(buttons));
+    lines.push(Line::styled("arrows and Enter, or the letters", theme.dim()));
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// What went wrong and where everything is.
+pub fn failed(app: &App, frame: &mut Frame<'_>) {
+    let theme = app.theme();
+    let inner = middle(app, "the run failed", (78, 14), theme.error(), frame);
+    let error = app.error.clone().unwrap_or_default();
+    let mut lines = vec![
+        Line::styled(error, theme.error()),
+        Line::default(),
+        Line::raw(format!("run        {}", app.run)),
+        Line::raw(format!("log        {}/events.jsonl and stderr.log", app.run)),
+    ];
+    if let Some(path) = &app.state.checkpoint {
+        lines.push(Line::raw(format!("checkpoint {path}")));
+    }
+    lines.push(Line::raw(format!("continue   simmim-tui --resume {}", app.run)));
+    lines.push(Line::default());
+    lines.push(Line::styled("any key leaves", theme.dim()));
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
+}

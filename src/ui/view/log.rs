@@ -1,0 +1,46 @@
+//! The log pane.
+
+use crate::event::Level;
+use crate::ui::app::App;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+/// Title with the filters at work.
+pub fn title(app: &App) -> String {
+    let log = &app.log;
+    let mut title = "log".to_owned();
+    if log.warnings_only {
+        title += "  warnings";
+    }
+    if log.editing {
+        title += &format!("  /{}_", log.filter);
+    } else if !log.filter.is_empty() {
+        title += &format!("  /{}", log.filter);
+    }
+    if log.scroll > 0 {
+        title += &format!("  {} newer below", log.scroll);
+    }
+    title
+}
+
+/// The newest lines, or those at the scroll position.
+pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
+    let theme = app.theme();
+    let lines = app.log.visible(usize::from(area.height));
+    for (line, row) in lines.into_iter().zip(area.rows()) {
+        let style = match line.level {
+            Level::Info => theme.text(),
+            Level::Warning => theme.warning(),
+            Level::Error => theme.error(),
+        };
+        let clock = Span::styled(format!("{} ", clock(line.time)), theme.dim());
+        frame.render_widget(Line::from(vec![clock, Span::styled(line.text.clone(), style)]), row);
+    }
+}
+
+/// Time of day, UTC.
+fn clock(time: f64) -> String {
+    let second = time.max(0.0) as u64 % 86_400;
+    format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}

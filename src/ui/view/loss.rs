@@ -1,0 +1,458 @@
+//! Training and validation loss over the same steps or time.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::widgets::Widget;
+
+use super::canvas::{Canvas, Pen};
+use super::chart::{
+    ChartView, format_step, format_time, format_value, gutter, multiples, nice_step, tick_label,
+    x_ticks,
+};
+use super::curve::{Curve, Scale};
+use crate::ui::series::{Series, XAxis, column_of, extent};
+use crate::ui::theme::{ColorDepth, Theme};
+
+/// The loss chart: it fills its area and draws no border. The top line holds the values at the cursor (or the last
+/// ones), the line under the plot the marks.
+pub struct LossChart<'a> {
+    pub train: &'a Series,
+    pub val: &'a Series,
+    pub marks: &'a [Mark],
+    pub view: &'a ChartView,
+    pub theme: Theme,
+    /// Only ASCII characters.
+    pub ascii: bool,
+}
+
+/// Something that happened at a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mark {
+    /// Optimizer step.
+    pub step: f64,
+    /// Seconds of training elapsed.
+    pub time: f64,
+    pub kind: MarkKind,
+}
+
+/// Later kinds hide earlier ones in the same column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MarkKind {
+    Checkpoint,
+    Resume,
+    Alarm,
+}
+
+const RAW: usize = 0;
+const TRAIN: usize = 1;
+const VAL: usize = 2;
+
+/// Where the parts are; a line that has no room is None.
+struct Layout {
+    /// Columns left of the plot.
+    gutter: u16,
+    plot: Rect,
+    header: Option<Rect>,
+    axis: Option<u16>,
+    labels: Option<u16>,
+}
+
+impl Widget for LossChart<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let area = area.intersection(buf.area);
+        if area.is_empty() {
+            return;
+        }
+        if self.train.is_empty() && self.val.is_empty() {
+            note(buf, area, "no data yet", self.theme.dim());
+            return;
+        }
+        let layout = layout(area);
+        let range = self.view.window(extent(&[self.train, self.val], self.view.axis));
+        let mut canvas = Canvas::new(
+            usize::from(layout.plot.width),
+            usize::from(layout.plot.height),
+            3,
+            self.ascii,
+        );
+        let curves = self.curves(range, canvas.width * canvas.dots.0);
+        if let Some(scale) = self.scale(&curves, canvas.height * canvas.dots.1) {
+            for (layer, curve) in curves.iter().enumerate() {
+                curve.draw(&mut canvas, layer, range, &scale);
+            }
+            self.draw_levels(&scale, &layout, canvas.dots.1, buf);
+            self.draw_canvas(&canvas, layout.plot, buf);
+            self.draw_points(range, &scale, canvas.dots.1, layout.plot, buf);
+            self.draw_clipped(&curves, &scale, canvas.dots.0, layout.plot, buf);
+        } else {
+            let text = if self.view.log_y { "no loss above 0" } else { "no finite loss" };
+            note(buf, layout.plot, text, self.theme.dim());
+        }
+        self.draw_cursor(range, layout.plot, buf);
+        self.draw_axis(&curves, range, &layout, canvas.dots.0, buf);
+        if let Some(header) = layout.header {
+            self.draw_header(header, buf);
+        }
+    }
+}
+
+/// Gives up the labels first, then the header, then the marks.
+fn layout(area: Rect) -> Layout {
+    let left = gutter(area.width);
+    let header = area.height >= 3;
+    let axis = area.height >= 2;
+    let labels = area.height >= 5;
+    let lines = u16::from(header) + u16::from(axis) + u16::from(labels);
+    let plot = Rect {
+        x: area.x + left,
+        y: area.y + u16::from(header),
+        width: area.width - left,
+        height: area.height - lines,
+    };
+    Layout {
+        gutter: left,
+        plot,
+        header: header.then_some(Rect { height: 1, ..area }),
+        axis: axis.then_some(plot.bottom()),
+        labels: labels.then_some(plot.bottom() + 1),
+    }
+}
+
+/// A short text in the middle of an area.
+fn note(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
+    if !area.is_empty() {
+        let left = (usize::from(area.width).saturating_sub(text.len()) / 2) as u16;
+        let (x, y) = (area.x + left, area.y + area.height / 2);
+        buf.set_stringn(x, y, text, usize::from(area.width - left), style);
+    }
+}
+
+impl LossChart<'_> {
+    /// Raw, smoothed and validation; raw is empty where the smoothed line is the same.
+    fn curves(&self, range: (f64, f64), columns: usize) -> [Curve; 3] {
+        let (train, val, beta) = (self.train.points(), self.val.points(), self.view.beta());
+        let place = (range, columns);
+        let raw = |index: usize| train[index].value;
+        let smooth = self.train.smoothed(beta);
+        let mean = |index: usize| smooth.get(index).copied().unwrap_or(f64::NAN);
+        let (behind, line) = if beta > 0.0 {
+            let mut behind = Curve::new(train, raw, place, self.view);
+            behind.ends.clear();
+            (behind, Curve::new(train, mean, place, self.view))
+        } else {
+            let none = Curve { buckets: vec![None; columns], ends: Vec::new() };
+            (none, Curve::new(train, raw, place, self.view))
+        };
+        [behind, line, Curve::new(val, |index| val[index].value, place, self.view)]
+    }
+
+    /// From the visible levels. Rare spikes of the training loss that would flatten all else are left above the top.
+    fn scale(&self, [raw, train, val]: &[Curve; 3], rows: usize) -> Option<Scale> {
+        let fold = |levels: &mut dyn Iterator<Item = f64>| {
+            let start = (f64::INFINITY, f64::NEG_INFINITY);
+            levels.fold(start, |(low, high), level| (low.min(level), high.max(level)))
+        };
+        let bounds = |curve: &Curve| {
+            let levels = curve.drawn().flat_map(|bucket| [bucket.min, bucket.max]);
+            fold(&mut levels.chain(curve.end_levels()))
+        };
+        let all = [bounds(raw), bounds(train), bounds(val)];
+        let (mut low, _) = fold(&mut all.iter().map(|bound| bound.0));
+        let (_, mut high) = fold(&mut all.iter().map(|bound| bound.1));
+        if !low.is_finite() || !high.is_finite() || rows == 0 {
+            return None;
+        }
+        let mut tops: Vec<f64> =
+            raw.drawn().chain(train.drawn()).map(|bucket| bucket.max).collect();
+        tops.sort_by(f64::total_cmp);
+        if tops.len() >= 20 {
+            let most = tops[(tops.len() - 1) * 19 / 20].max(all[2].1);
+            if most > low && high - low > 5.0 * (most - low) {
+                high = most + 0.1 * (most - low);
+            }
+        }
+        let size = low.abs().max(high.abs());
+        if high - low <= 1e-7 * size || high - low < 1e-300 {
+            let pad = if self.view.log_y { 0.1 } else { size * 0.05 };
+            let pad = if pad > 0.0 { pad } else { 1.0 };
+            (low, high) = (low - pad, high + pad);
+        }
+        // Ends on a coarse grid stay put while the data moves: fewer cells change.
+        let grid = nice_step(low, high) / 4.0;
+        let (low, high) = ((low / grid).floor() * grid, (high / grid).ceil() * grid);
+        (low.is_finite() && high > low).then_some(Scale { low, high, rows })
+    }
+
+    /// Levels with labels: 3 to 6 where the plot is high enough.
+    fn ticks(&self, scale: &Scale) -> Vec<(f64, String)> {
+        let (low, high) = (scale.low, scale.high);
+        if !self.view.log_y {
+            let step = nice_step(low, high);
+            return multiples(low, high, step).map(|v| (v, tick_label(v, step))).collect();
+        }
+        let digits: [&[f64]; 3] = [&[1.0], &[1.0, 3.0], &[1.0, 2.0, 5.0]];
+        for digits in digits {
+            let powers = multiples(low.floor(), high, 1.0);
+            let levels = powers.flat_map(|power| digits.iter().map(move |d| power + d.log10()));
+            let levels: Vec<f64> =
+                levels.filter(|level| (low - 1e-9..=high + 1e-9).contains(level)).collect();
+            if levels.len() >= 3 {
+                let every = levels.len().div_ceil(6);
+                let label = |level: f64| {
+                    let power = 10_f64.powf((level + 1e-9).floor());
+                    (level, tick_label(10_f64.powf(level), power))
+                };
+                return levels.into_iter().step_by(every).map(label).collect();
+            }
+        }
+        let (low, high) = (10_f64.powf(low), 10_f64.powf(high));
+        let step = nice_step(low, high);
+        multiples(low, high, step).map(|v| (v.log10(), tick_label(v, step))).collect()
+    }
+
+    fn draw_levels(&self, scale: &Scale, layout: &Layout, dots: usize, buf: &mut Buffer) {
+        let plot = layout.plot;
+        if layout.gutter == 0 {
+            return;
+        }
+        let (line, tick) = if self.ascii { ("|", "+") } else { ("│", "┤") };
+        let style = self.theme.dim();
+        let x = plot.x - 1;
+        for y in plot.top()..plot.bottom() {
+            buf.set_string(x, y, line, style);
+        }
+        let mut taken = u16::MAX;
+        for (level, label) in self.ticks(scale) {
+            let y = plot.y + (scale.row(level) / dots) as u16;
+            if y != taken {
+                let label = format!("{label:>7}");
+                buf.set_stringn(x - (layout.gutter - 1), y, label, 7, style);
+                buf.set_string(x, y, tick, style);
+                taken = y;
+            }
+        }
+    }
+
+    /// How a layer looks. Without colour the curves differ by their characters.
+    fn pen(&self, layer: usize) -> Pen {
+        let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
+        let (glyph, style) = match layer {
+            RAW => (plain.then_some('.'), self.theme.train_raw()),
+            TRAIN => (self.ascii.then_some('*'), self.theme.train()),
+            _ => (plain.then_some('+'), self.theme.val()),
+        };
+        Pen { glyph, style }
+    }
+
+    /// The topmost layer gives a cell its colour. The smoothed line hides the raw one, which would blur it; the
+    /// validation line does not interrupt the others.
+    fn draw_canvas(&self, canvas: &Canvas, plot: Rect, buf: &mut Buffer) {
+        for row in 0..canvas.height {
+            for column in 0..canvas.width {
+                let [raw, train, val] = [RAW, TRAIN, VAL].map(|one| canvas.bits(one, column, row));
+                let (layer, bits) = match (raw, train, val) {
+                    (0, 0, 0) => continue,
+                    (raw, 0, 0) => (RAW, raw),
+                    // Too few rows to tell a spike by its upper end.
+                    (raw, train, 0) if canvas.height <= 3 => (TRAIN, raw | train),
+                    (_, train, 0) => (TRAIN, train),
+                    (_, train, val) => (VAL, train | val),
+                };
+                let pen = self.pen(layer);
+                let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
+                cell.set_char(pen.draw(bits)).set_style(pen.style);
+            }
+        }
+    }
+
+    /// Validation values as points where there is room between them.
+    fn draw_points(
+        &self,
+        range: (f64, f64),
+        scale: &Scale,
+        dots: usize,
+        plot: Rect,
+        buf: &mut Buffer,
+    ) {
+        let (axis, width) = (self.view.axis, usize::from(plot.width));
+        let points = self.val.points();
+        let first = points.partition_point(|point| point.x(axis) < range.0);
+        let after = points.partition_point(|point| point.x(axis) <= range.1);
+        if after <= first || (after - first) * 3 > width.max(3) {
+            return;
+        }
+        for point in &points[first..after] {
+            let level = if self.view.log_y { point.value.log10() } else { point.value };
+            if let Some(column) =
+                column_of(point.x(axis), range, width).filter(|_| level.is_finite())
+            {
+                let row = scale.row(level) / dots;
+                let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
+                cell.set_char('o').set_style(self.theme.val());
+            }
+        }
+    }
+
+    /// `^` in the top row over what lies higher.
+    fn draw_clipped(
+        &self,
+        curves: &[Curve; 3],
+        scale: &Scale,
+        dots: usize,
+        plot: Rect,
+        buf: &mut Buffer,
+    ) {
+        for curve in curves {
+            for (x, bucket) in curve.buckets.iter().enumerate() {
+                if bucket.is_some_and(|bucket| bucket.max > scale.high) {
+                    let cell = &mut buf[(plot.x + (x / dots) as u16, plot.y)];
+                    cell.set_char('^').set_style(self.theme.warning());
+                }
+            }
+        }
+    }
+
+    fn draw_cursor(&self, range: (f64, f64), plot: Rect, buf: &mut Buffer) {
+        let column = |x| column_of(x, range, usize::from(plot.width));
+        if let Some(column) = self.view.cursor().and_then(column) {
+            for y in plot.top()..plot.bottom() {
+                let cell = &mut buf[(plot.x + column as u16, y)];
+                if cell.symbol() == " " {
+                    let line = if self.ascii { '|' } else { '│' };
+                    cell.set_char(line).set_style(self.theme.cursor());
+                }
+            }
+        }
+    }
+
+    /// The line under the plot with its labels; on it marks, and over these NaN.
+    fn draw_axis(
+        &self,
+        curves: &[Curve; 3],
+        range: (f64, f64),
+        layout: &Layout,
+        dots: usize,
+        buf: &mut Buffer,
+    ) {
+        let Some(y) = layout.axis else { return };
+        let (plot, axis, dim) = (layout.plot, self.view.axis, self.theme.dim());
+        let width = usize::from(plot.width);
+        let [line, corner, tick] = if self.ascii { ["-", "+", "+"] } else { ["─", "└", "┬"] };
+        for x in plot.left()..plot.right() {
+            buf.set_string(x, y, line, dim);
+        }
+        if layout.gutter > 0 {
+            buf.set_string(plot.x - 1, y, corner, dim);
+        }
+        if let Some(labels) = layout.labels {
+            let row = Rect { y: labels, height: 1, ..plot };
+            for column in draw_labels(&x_ticks(range, width, axis), row, dim, buf) {
+                buf.set_string(plot.x + column as u16, y, tick, dim);
+            }
+            if layout.gutter > 0 {
+                let name = if axis == XAxis::Step { "step" } else { "time" };
+                buf.set_stringn(plot.x - layout.gutter, labels, name, 7, dim);
+            }
+        }
+        let mut marks: Vec<Option<MarkKind>> = vec![None; width];
+        for mark in self.marks {
+            let x = if axis == XAxis::Step { mark.step } else { mark.time };
+            if let Some(column) = column_of(x, range, width) {
+                marks[column] = marks[column].max(Some(mark.kind));
+            }
+        }
+        for (column, kind) in marks.iter().enumerate() {
+            let (glyph, style) = match kind {
+                None => continue,
+                Some(MarkKind::Checkpoint) => ('c', self.theme.good()),
+                Some(MarkKind::Resume) => ('r', self.theme.focus()),
+                Some(MarkKind::Alarm) => ('!', self.theme.warning()),
+            };
+            buf[(plot.x + column as u16, y)].set_char(glyph).set_style(style);
+        }
+        for curve in curves {
+            for (x, bucket) in curve.buckets.iter().enumerate() {
+                if bucket.is_some_and(|bucket| bucket.nan) {
+                    let glyph = if self.ascii { '!' } else { '✗' };
+                    let cell = &mut buf[(plot.x + (x / dots) as u16, y)];
+                    cell.set_char(glyph).set_style(self.theme.error());
+                }
+            }
+        }
+    }
+
+    /// The values at the cursor, else the last ones; also the legend. What has no room is left out from the right.
+    fn draw_header(&self, row: Rect, buf: &mut Buffer) {
+        let (theme, axis, beta) = (self.theme, self.view.axis, self.view.beta());
+        let cursor = self.view.cursor();
+        let x = cursor.unwrap_or(f64::MAX);
+        let train = self.train.nearest_index(x, axis);
+        let val = self.val.nearest(x, axis);
+        let point = train.map(|index| &self.train.points()[index]);
+        let mut parts: Vec<(String, Style)> = Vec::new();
+        let here = point.or(val);
+        if let (Some(_), Some(here)) = (cursor, here) {
+            parts.push((format!("step {:<7}", format_step(here.step, 1.0)), theme.title()));
+        }
+        if let (Some(index), Some(point)) = (train, point) {
+            let smooth = self.train.smoothed(beta).get(index).copied();
+            let shown = if beta > 0.0 { smooth.unwrap_or(f64::NAN) } else { point.value };
+            parts.push((format!("train {:<7}", format_value(shown)), theme.train()));
+        }
+        if let Some(val) = val {
+            let step = format_step(val.step, 1.0);
+            parts.push((format!("o val {:<7}@{step}", format_value(val.value)), theme.val()));
+        }
+        if let Some(point) = point.filter(|_| beta > 0.0) {
+            parts.push((format!("raw {:<7}", format_value(point.value)), theme.train_raw()));
+        }
+        if let (Some(_), Some(here)) = (cursor, here) {
+            parts.push((format!("{:<6}", format_time(here.time)), theme.title()));
+        }
+        if beta > 0.0 {
+            parts.push((format!("ema {beta}"), theme.dim()));
+        }
+        if self.view.log_y {
+            parts.push(("log".to_owned(), theme.dim()));
+        }
+        let mut left = row.x;
+        for (text, style) in parts {
+            let length = text.trim_end().len() as u16;
+            if left + length > row.right() {
+                break;
+            }
+            buf.set_stringn(left, row.y, &text, usize::from(row.right() - left), style);
+            left += text.len() as u16 + 2;
+            if left >= row.right() {
+                break;
+            }
+        }
+    }
+}
+
+/// Centres each label under its column where it doesn't touch the one before; returns the columns of those drawn.
+pub(super) fn draw_labels(
+    ticks: &[(usize, String)],
+    row: Rect,
+    style: Style,
+    buf: &mut Buffer,
+) -> Vec<usize> {
+    let width = usize::from(row.width);
+    let mut free = 0;
+    let mut drawn = Vec::new();
+    for (column, label) in ticks {
+        let Some(last) = width.checked_sub(label.len()) else { continue };
+        let start = column.saturating_sub(label.len() / 2).min(last);
+        if start >= free {
+            buf.set_string(row.x + start as u16, row.y, label, style);
+            drawn.push(*column);
+            free = start + label.len() + 1;
+        }
+    }
+    drawn
+}
+
+#[cfg(test)]
+#[path = "loss_tests.rs"]
+mod tests;

@@ -1,0 +1,377 @@
+//! The pictures panel: what the model sees and what it fills in.
+
+use crate::sheet::{Row, Sheet};
+use crate::ui::halfblock::{Cells, render_after};
+use crate::ui::theme::{ColorDepth, Theme};
+use image::RgbImage;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::widgets::Widget;
+use std::collections::HashMap;
+
+/// Pictures narrower than this, in columns, show too little: fewer of them are better.
+const COMFORTABLE: u16 = 16;
+/// The least that is drawn at all, columns.
+const SMALLEST: u16 = 4;
+/// Wider pictures cost a slow line too much, columns.
+const LARGEST: u16 = 64;
+/// From this many rows on, a line says step and page.
+const ROWS_FOR_INFO: u16 = 10;
+/// Between the pictures of a triple, columns.
+const PICTURE_GAP: u16 = 1;
+/// Between triples, columns.
+const TRIPLE_GAP: u16 = 3;
+
+/// Triples original · masked · reconstructed with decibels, as many as fit.
+pub struct Previews<'a> {
+    pub sheet: Option<&'a Sheet>,
+    /// Names the sheet: another sheet has another number.
+    pub id: u64,
+    pub cache: &'a mut PreviewCache,
+    /// Decibels over the hidden pixels, per image.
+    pub psnr: &'a [f64],
+    pub step: u64,
+    /// Index of an image; it is always among those that are shown.
+    pub selected: usize,
+    /// The model's output everywhere instead of the reconstruction.
+    pub raw: bool,
+    pub theme: Theme,
+    pub ascii: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Original,
+    Masked,
+    Reconstructed,
+    Raw,
+}
+
+impl Kind {
+    fn of(self, row: &Row) -> &RgbImage {
+        match self {
+            Self::Original => &row.original,
+            Self::Masked => &row.masked,
+            Self::Reconstructed => &row.reconstructed,
+            Self::Raw => &row.raw,
+        }
+    }
+}
+
+/// Pictures as cells, for one sheet at one size; a frame without changes scales nothing.
+#[derive(Debug, Default)]
+pub struct PreviewCache {
+    frame: Option<Frame>,
+    pictures: HashMap<(usize, Kind), Cells>,
+    /// Of the sheet before: what is still on the screen and may stay.
+    before: HashMap<(usize, Kind), Cells>,
+    scaled: u64,
+}
+
+/// All that the cells of a picture depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    id: u64,
+    /// Columns and rows of a picture.
+    size: (u16, u16),
+    depth: ColorDepth,
+    ascii: bool,
+}
+
+impl PreviewCache {
+    /// Pictures scaled so far.
+    pub fn scaled(&self) -> u64 {
+        self.scaled
+    }
+
+    fn begin(&mut self, frame: Frame) {
+        if self.frame == Some(frame) {
+            return;
+        }
+        let same_place = self.frame.is_some_and(|last| Frame { id: frame.id, ..last } == frame);
+        let old = std::mem::take(&mut self.pictures);
+        self.before = if same_place { old } else { HashMap::new() };
+        self.frame = Some(frame);
+    }
+
+    fn cells(&mut self, frame: Frame, row: usize, kind: Kind, image: &RgbImage) -> &Cells {
+        self.pictures.entry((row, kind)).or_insert_with(|| {
+            self.scaled += 1;
+            let before = self.before.get(&(row, kind));
+            let (columns, rows) = frame.size;
+            render_after(before, image, columns, rows, frame.depth, frame.ascii)
+        })
+    }
+}
+
+/// How triples are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Grid {
+    /// Whether the three pictures stand one above the other.
+    stacked: bool,
+    /// Triples side by side.
+    across: u16,
+    /// Triples shown at once.
+    shown: usize,
+    /// A picture, cells.
+    columns: u16,
+    rows: u16,
+}
+
+impl Grid {
+    /// The most triples with comfortable pictures, and the largest pictures for that number.
+    ///
+    /// `None` when not even one triple fits.
+    fn choose(width: u16, height: u16, triples: usize) -> Option<Self> {
+        // No terminal shows more than this.
+        let most = triples.min(64);
+        let best = |shown: usize| {
+            let ways = (1..=shown as u16).flat_map(|across| [(across, false), (across, true)]);
+            let grids = ways
+                .filter_map(|(across, stacked)| Self::sized(width, height, shown, across, stacked));
+            // The first of equals: few side by side.
+            grids.reduce(|best, grid| if grid.columns > best.columns { grid } else { best })
+        };
+        let comfortable = |grid: &Self| grid.columns >= COMFORTABLE;
+        let grid = (2..=most).rev().filter_map(best).find(comfortable);
+        grid.or_else(|| if most > 0 { best(1) } else { None })
+    }
+
+    fn sized(width: u16, height: u16, shown: usize, across: u16, stacked: bool) -> Option<Self> {
+        let down = (shown as u16).div_ceil(across);
+        let (pictures_across, pictures_down) = if stacked { (1, 3) } else { (3, 1) };
+        let width = (width.checked_sub((across - 1) * TRIPLE_GAP)? / across)
+            .checked_sub((pictures_across - 1) * PICTURE_GAP)?;
+        // Each picture has a line above it.
+        let rows = (height / down / pictures_down).checked_sub(1)?;
+        let columns = (width / pictures_across).min(2 * rows).min(LARGEST);
+        let grid = Self { stacked, across, shown, columns, rows: columns.div_ceil(2) };
+        (columns >= SMALLEST).then_some(grid)
+    }
+
+    /// Size of a triple with its captions, cells.
+    fn triple(self) -> (u16, u16) {
+        if self.stacked {
+            (self.columns, 3 * (self.rows + 1))
+        } else {
+            (3 * self.columns + 2 * PICTURE_GAP, self.rows + 1)
+        }
+    }
+
+    /// Where the picture `column` (0 to 2) of the triple in place `slot` stands, with its caption's line.
+    fn place(self, area: Rect, slot: usize, column: u16) -> Rect {
+        let (width, height) = self.triple();
+        let slot = slot as u16;
+        let (x, y) = (slot % self.across * (width + TRIPLE_GAP), slot / self.across * height);
+        let (dx, dy) = if self.stacked {
+            (0, column * (self.rows + 1))
+        } else {
+            (column * (self.columns + PICTURE_GAP), 0)
+        };
+        Rect::new(area.x + x + dx, area.y + y + dy, self.columns, self.rows + 1).intersection(area)
+    }
+}
+
+impl Widget for Previews<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let area = area.intersection(buf.area);
+        if area.is_empty() {
+            return;
+        }
+        let Some(sheet) = self.sheet.filter(|sheet| !sheet.rows.is_empty()) else {
+            write(buf, area, "no previews yet", self.theme.dim());
+            return;
+        };
+        let info = u16::from(area.height >= ROWS_FOR_INFO);
+        let body = Rect { y: area.y + info, height: area.height - info, ..area };
+        let Some(grid) = Grid::choose(body.width, body.height, sheet.rows.len()) else {
+            write(buf, area, "no room for pictures", self.theme.dim());
+            return;
+        };
+        let count = sheet.rows.len();
+        let selected = self.selected.min(count - 1);
+        let first = (selected / grid.shown * grid.shown).min(count - grid.shown);
+        if info > 0 {
+            write(buf, area, &self.info(first, grid.shown, count), self.theme.dim());
+        }
+        let (id, depth, ascii) = (self.id, self.theme.depth, self.ascii);
+        let frame = Frame { id, size: (grid.columns, grid.rows), depth, ascii };
+        self.cache.begin(frame);
+        for (slot, index) in (first..first + grid.shown).enumerate() {
+            let places = [0, 1, 2].map(|column| grid.place(body, slot, column));
+            let captions = self.captions(index, index == selected);
+            let style = if index == selected { self.theme.focus() } else { self.theme.dim() };
+            for ((kind, texts), place) in captions.into_iter().zip(places) {
+                let fits = |text: &&String| text.chars().count() <= usize::from(place.width);
+                write(buf, place, texts.iter().find(fits).map_or("", |text| text), style);
+                let room = Rect { y: place.y + 1, height: place.height.saturating_sub(1), ..place };
+                let image = kind.of(&sheet.rows[index]);
+                self.cache.cells(frame, index, kind, image).draw(room, buf);
+            }
+        }
+    }
+}
+
+impl Previews<'_> {
+    fn info(&self, first: usize, shown: usize, count: usize) -> String {
+        let what = if self.raw { "raw output" } else { "reconstruction" };
+        let step = self.step;
+        if shown == count {
+            return format!("step {step}, {what}");
+        }
+        let (from, to) = (first + 1, first + shown);
+        let range = if shown == 1 { format!("{from}") } else { format!("{from} to {to}") };
+        format!("step {step}, {what}, {range} of {count}")
+    }
+
+    /// The pictures of an image with their captions, long to short.
+    fn captions(&self, index: usize, chosen: bool) -> [(Kind, Vec<String>); 3] {
+        let mark = match (chosen, self.ascii) {
+            (false, _) => "",
+            (true, false) => "▸",
+            (true, true) => ">",
+        };
+        let number = format!("{mark}{}", index + 1);
+        let psnr = self.psnr.get(index).filter(|psnr| psnr.is_finite());
+        let decibels = psnr.map_or_else(String::new, |psnr| format!("{psnr:.1} dB"));
+        let (last, names) = if self.raw {
+            (Kind::Raw, ["raw output", "raw"])
+        } else {
+            (Kind::Reconstructed, ["reconstructed", "recon"])
+        };
+        let long_to_short = names.map(|name| format!("{name} {decibels}").trim_end().to_owned());
+        [
+            (Kind::Original, vec![format!("{number} original"), number]),
+            (Kind::Masked, vec!["masked".to_owned()]),
+            (last, long_to_short.into_iter().chain([decibels]).collect()),
+        ]
+    }
+}
+
+/// One line at the top of an area, cut off at its end.
+fn write(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
+    if !area.is_empty() {
+        buf.set_stringn(area.x, area.y, text, usize::from(area.width), style);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    /// Sheets without content, for what depends on sizes only.
+    fn plain(count: u8) -> Sheet {
+        let picture = |value| RgbImage::from_pixel(8, 8, Rgb([value; 3]));
+        let row = |i: u8| Row {
+            original: picture(10 + i),
+            masked: picture(80 + i),
+            reconstructed: picture(150 + i),
+            raw: picture(220 + i),
+        };
+        Sheet { rows: (0..count).map(row).collect() }
+    }
+
+    fn previews<'a>(sheet: &'a Sheet, cache: &'a mut PreviewCache) -> Previews<'a> {
+        let theme = Theme { depth: ColorDepth::True };
+        let psnr = &[24.13, 20.5, 18.25, 17.0, 16.0, f64::INFINITY];
+        let (id, step) = (1, 1200);
+        let (selected, raw, ascii) = (0, false, false);
+        Previews { sheet: Some(sheet), id, cache, psnr, step, selected, raw, theme, ascii }
+    }
+
+    fn text(previews: Previews, width: u16, height: u16) -> Vec<String> {
+        let mut buf = Buffer::empty(Rect::new(0, 0, width, height));
+        previews.render(buf.area, &mut buf);
+        let row = |y| (0..width).map(|x| buf[(x, y)].symbol()).collect::<String>();
+        (0..height).map(|y| row(y).trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn pictures_stand_under_their_names() {
+        let (sheet, mut cache) = (plain(1), PreviewCache::default());
+        let lines = text(previews(&sheet, &mut cache), 80, 14);
+        assert_eq!(lines[0], "step 1200, reconstruction");
+        let captions = ["▸1 original", "masked", "reconstructed 24.1 dB"];
+        let [first, second, third] = captions;
+        assert_eq!(lines[1], format!("{first:<24} {second:<24} {third}"));
+        assert_eq!(lines[2], ["▀".repeat(24), "▀".repeat(24), "▀".repeat(24)].join(" "));
+        assert_eq!(lines[13], lines[2]);
+        let raw = Previews { raw: true, ascii: true, ..previews(&sheet, &mut cache) };
+        let lines = text(raw, 80, 14);
+        assert_eq!(lines[0], "step 1200, raw output");
+        assert!(lines[1].starts_with(">1 original") && lines[1].ends_with("raw output 24.1 dB"));
+        assert!(lines.concat().is_ascii());
+    }
+
+    #[test]
+    fn wide_and_tall_areas_hold_as_many_as_fit() {
+        let grid = |width, height, triples| {
+            let grid = Grid::choose(width, height, triples).unwrap();
+            (grid.shown, grid.across, grid.stacked, grid.columns)
+        };
+        assert_eq!(grid(50, 55, 6), (6, 1, false, 16));
+        assert_eq!(grid(110, 28, 6), (6, 2, false, 16));
+        assert_eq!(grid(110, 9, 6), (2, 2, false, 16));
+        assert_eq!(grid(110, 6, 6), (1, 1, false, 10), "one is better than six specks");
+        assert_eq!(grid(20, 40, 6), (1, 1, true, 20));
+        assert_eq!(grid(16, 60, 6), (2, 1, true, 16));
+        assert_eq!(grid(300, 80, 1), (1, 1, false, 64));
+        assert_eq!(Grid::choose(11, 5, 6), None);
+        assert_eq!(Grid::choose(80, 24, 0), None);
+    }
+
+    #[test]
+    fn the_selected_image_is_always_shown() {
+        let (sheet, mut cache) = (plain(6), PreviewCache::default());
+        for (width, height) in [(110, 10), (110, 20), (60, 30), (20, 40), (14, 4)] {
+            for selected in 0..8 {
+                let lines =
+                    text(Previews { selected, ..previews(&sheet, &mut cache) }, width, height);
+                let mark = format!("▸{}", selected.min(5) + 1);
+                assert!(lines.iter().any(|line| line.contains(&mark)), "{lines:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_size_is_too_small_or_too_large() {
+        let sheets = [None, Some(plain(0)), Some(plain(1)), Some(plain(5))];
+        let (any, mut cache) = (plain(1), PreviewCache::default());
+        for width in 1..=60 {
+            for height in 1..=40 {
+                for sheet in &sheets {
+                    let sheet = sheet.as_ref();
+                    let previews = Previews { sheet, selected: 3, ..previews(&any, &mut cache) };
+                    let mut buf = Buffer::empty(Rect::new(2, 3, width, height));
+                    previews.render(buf.area, &mut buf);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_pictures_it_says_so() {
+        let (sheet, mut cache) = (plain(0), PreviewCache::default());
+        assert_eq!(text(previews(&sheet, &mut cache), 30, 2)[0], "no previews yet");
+        let none = Previews { sheet: None, ..previews(&sheet, &mut cache) };
+        assert_eq!(text(none, 5, 1)[0], "no pr");
+    }
+
+    #[test]
+    fn an_unchanged_frame_scales_nothing() {
+        let (sheet, mut cache) = (plain(3), PreviewCache::default());
+        let mut scaled = |id, raw, height| {
+            let before = cache.scaled();
+            text(Previews { id, raw, ..previews(&sheet, &mut cache) }, 60, height);
+            cache.scaled() - before
+        };
+        assert_eq!(scaled(1, false, 36), 9);
+        assert_eq!(scaled(1, false, 36), 0);
+        assert_eq!(scaled(1, true, 36), 3, "only the third column is another");
+        assert_eq!(scaled(1, false, 36), 0);
+        assert_eq!(scaled(2, false, 36), 9, "another sheet");
+        assert_eq!(scaled(2, false, 28), 9, "another size");
+    }
+}
