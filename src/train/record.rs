@@ -173,6 +173,9 @@ impl Trainer {
         self.meter.lap(Activity::Saving);
         let path = self.relative(&path);
         self.emit(Event::CheckpointSaved { step, path, bytes, best })?;
+        if before == Phase::Stopping {
+            return Ok(()); // said already, and what follows is the end
+        }
         self.phase(before)
     }
 

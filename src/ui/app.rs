@@ -184,11 +184,12 @@ impl App {
                 None
             }
             Msg::Ended(error) => {
-                self.thaw();
+                let effect = self.thaw();
                 self.over = true;
+                self.log.editing = false; // keys leave now
                 self.screen = if error.is_some() { Screen::Failed } else { Screen::Ended };
                 self.error = error;
-                None
+                effect
             }
             Msg::Tick(now) => {
                 self.now = now;
@@ -356,11 +357,13 @@ impl App {
     }
 
     fn key(&mut self, key: &KeyEvent) -> Option<Effect> {
+        let action = keys::action(key);
+        // Of the keys with a letter, Ctrl-C alone is no text.
+        self.log.editing &= action != Some(Action::Quit) || key.code != KeyCode::Char('c');
         if self.log.editing {
             self.type_filter(key.code);
             return None;
         }
-        let action = keys::action(key);
         match self.screen {
             Screen::Failed => Some(Effect::Leave),
             Screen::Ended if matches!(action, None | Some(Action::Quit | Action::Back)) => {

@@ -85,6 +85,7 @@ pub fn notice(app: &App, area: Rect, frame: &mut Frame<'_>) {
             let text = format!("the run has ended; {} keeps it. Any other key leaves", app.run);
             Line::styled(text, theme.good())
         }
+        _ if app.log.editing => Line::styled(format!("/{}_", app.log.filter), theme.focus()),
         (Some((text, _)), _) => Line::styled(text.clone(), theme.warning()),
         (None, Some(line)) => {
             let style = if line.level == Level::Info { theme.dim() } else { theme.warning() };
