@@ -27,6 +27,8 @@ pub mod plan;
 pub mod preview;
 pub mod progress;
 pub mod quality;
+#[cfg(feature = "tui")]
+pub mod reconstruct;
 pub mod rng;
 pub mod run_dir;
 pub mod sheet;
@@ -53,7 +55,9 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(Command::Plan(args)) => plan(&args),
         Some(Command::Bench(args)) => bench(&args),
         #[cfg(feature = "tui")]
-        Some(Command::Preview(args)) => Ok(preview::run(&args)?),
+        Some(Command::Preview(args)) => Ok(preview::run(&args, &|checkpoint, images| {
+            reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
+        })?),
         Some(Command::Parity(args)) => parity(&args),
     }
 }

@@ -16,7 +16,7 @@ use rustix::termios::tcgetwinsize;
 use source::Picture;
 use std::fs;
 use std::io::{self, Cursor, IsTerminal as _, Write, stdin, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -31,8 +31,9 @@ const KITTY_LEAST: u32 = 32;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PreviewArgs {
-    /// Run directories, preview PNGs or images
-    #[arg(required = true, value_name = "RUN|IMAGE")]
+    /// Run directories, preview PNGs or images; with a checkpoint its reconstructions of the images named beside it,
+    /// or of validation images
+    #[arg(required = true, value_name = "RUN|CKPT|IMAGE")]
     pub what: Vec<PathBuf>,
     /// Write a PNG instead of drawing on the terminal
     #[arg(short, long, value_name = "FILE")]
@@ -73,8 +74,10 @@ pub enum PreviewError {
     NoPreviews { path: PathBuf },
     #[error("{}: not a picture: {why}", .path.display())]
     NotAPicture { path: PathBuf, why: String },
-    #[error("{}: a checkpoint has no pictures without its model", .path.display())]
-    NeedsModel { path: PathBuf },
+    #[error("one checkpoint at a time: {} is the second", .path.display())]
+    TwoCheckpoints { path: PathBuf },
+    #[error("{0}")]
+    Reconstruct(String),
     #[error("{}: {source}", .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot make a PNG: {0}")]
@@ -103,7 +106,7 @@ impl PreviewError {
                 | Self::NotARun { .. }
                 | Self::NoPreviews { .. }
                 | Self::NotAPicture { .. }
-                | Self::NeedsModel { .. }
+                | Self::TwoCheckpoints { .. }
                 | Self::NoKitty
                 | Self::NoIterm
         )
@@ -114,9 +117,34 @@ impl PreviewError {
 ///
 /// # Errors
 /// When there is nothing to show, or no way to show it.
-pub fn run(args: &PreviewArgs) -> Result<(), PreviewError> {
+///
+/// `reconstruct` makes the sheet of a checkpoint, of the given images or of its validation images.
+pub fn run(args: &PreviewArgs, reconstruct: &Reconstruct<'_>) -> Result<(), PreviewError> {
     let env = |name: &str| std::env::var(name).ok();
-    run_in(args, env, stdout().is_terminal(), &mut stdout())
+    run_in(args, env, stdout().is_terminal(), &mut stdout(), reconstruct)
+}
+
+/// A checkpoint and images to a sheet; an error is one line.
+pub type Reconstruct<'a> = dyn Fn(&Path, &[PathBuf]) -> Result<RgbImage, String> + 'a;
+
+/// Opens all that is to be shown.
+fn pictures(
+    args: &PreviewArgs,
+    reconstruct: &Reconstruct<'_>,
+) -> Result<Vec<Picture>, PreviewError> {
+    let (checkpoints, others): (Vec<PathBuf>, Vec<PathBuf>) = args
+        .what
+        .iter()
+        .cloned()
+        .partition(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    match checkpoints.as_slice() {
+        [] => others.iter().map(|path| source::open(path, args.step)).collect(),
+        [checkpoint] => {
+            let image = reconstruct(checkpoint, &others).map_err(PreviewError::Reconstruct)?;
+            Ok(vec![Picture { caption: source::sheet_caption(checkpoint), image }])
+        }
+        [_, second, ..] => Err(PreviewError::TwoCheckpoints { path: second.clone() }),
+    }
 }
 
 fn run_in(
@@ -124,12 +152,12 @@ fn run_in(
     env: impl Fn(&str) -> Option<String>,
     terminal: bool,
     out: &mut impl Write,
+    reconstruct: &Reconstruct<'_>,
 ) -> Result<(), PreviewError> {
     if args.what.is_empty() {
         return Err(PreviewError::Nothing);
     }
-    let open = |path: &PathBuf| source::open(path, args.step);
-    let pictures = args.what.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let pictures = pictures(args, reconstruct)?;
     if let Some(path) = &args.output {
         let write = |source| PreviewError::Write { path: path.clone(), source };
         return fs::write(path, png(&pictures)?).map_err(write);

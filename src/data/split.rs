@@ -36,6 +36,11 @@ pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
 }
 
 impl Subset {
+    /// The first `count` images of a source.
+    pub fn first(source: &Source, count: usize) -> Self {
+        Self { source: Arc::clone(source), indices: (0..count.min(source.len())).collect() }
+    }
+
     /// The number in the whole source; past the end for an index past the end.
     fn whole(&self, index: usize) -> usize {
         self.indices.get(index).copied().unwrap_or(usize::MAX)

@@ -17,8 +17,6 @@ pub fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
     let io = |source| PreviewError::Read { path: path.to_owned(), source };
     let file = if fs::metadata(path).map_err(io)?.is_dir() {
         of_run(path, step)?
-    } else if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Err(PreviewError::NeedsModel { path: path.to_owned() });
     } else {
         path.to_owned()
     };
@@ -26,11 +24,14 @@ pub fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
     let reader = ImageReader::open(&file).and_then(ImageReader::with_guessed_format).map_err(io)?;
     let decoded = reader.decode();
     let image = decoded.map_err(|error| not_a_picture(&file, &error))?.into_rgb8();
-    let mut caption = file.display().to_string();
-    if step_of(&file).is_some() {
-        caption += "  (original, masked, reconstructed, raw)";
-    }
+    let caption =
+        if step_of(&file).is_some() { sheet_caption(&file) } else { file.display().to_string() };
     Ok(Picture { caption, image })
+}
+
+/// The line above a sheet.
+pub fn sheet_caption(path: &Path) -> String {
+    format!("{}  (original, masked, reconstructed, raw)", path.display())
 }
 
 fn not_a_picture(path: &Path, error: &image::ImageError) -> PreviewError {

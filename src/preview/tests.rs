@@ -1,7 +1,6 @@
 use super::*;
 use crate::sheet::{Row, compose};
 use image::Rgb;
-use std::path::Path;
 
 fn sheet(shade: u8) -> RgbImage {
     let picture = |value| RgbImage::from_pixel(8, 8, Rgb([value, shade, 0]));
@@ -26,6 +25,11 @@ fn run_with(steps: &[u8]) -> tempfile::TempDir {
     run
 }
 
+/// Stands in for the model.
+fn refuse(checkpoint: &Path, images: &[PathBuf]) -> Result<RgbImage, String> {
+    Err(format!("{} with {} images", checkpoint.display(), images.len()))
+}
+
 fn no_env(_: &str) -> Option<String> {
     None
 }
@@ -36,7 +40,7 @@ fn args(what: &[&Path]) -> PreviewArgs {
 
 fn piped(args: &PreviewArgs) -> Result<RgbImage, PreviewError> {
     let mut out = Vec::new();
-    run_in(args, no_env, false, &mut out)?;
+    run_in(args, no_env, false, &mut out, &refuse)?;
     assert!(out.starts_with(b"\x89PNG"));
     Ok(image::load_from_memory_with_format(&out, ImageFormat::Png).unwrap().into_rgb8())
 }
@@ -63,7 +67,7 @@ fn a_file_gets_a_png_and_standard_output_nothing() {
     let args = PreviewArgs { output: output.clone(), ..args(&[run.path()]) };
     for terminal in [false, true] {
         let mut out = Vec::new();
-        run_in(&args, no_env, terminal, &mut out).unwrap();
+        run_in(&args, no_env, terminal, &mut out, &refuse).unwrap();
         assert!(out.is_empty());
         assert_eq!(image::open(output.as_ref().unwrap()).unwrap().into_rgb8(), sheet(7));
     }
@@ -92,7 +96,7 @@ fn what_cannot_be_shown_is_told_in_one_line() {
         (folder.path().to_owned(), "not a run"),
         (empty.path().to_owned(), "no previews yet"),
         (path("notes.txt"), "not a picture"),
-        (path("model.safetensors"), "without its model"),
+        (path("model.safetensors"), "with 0 images"),
     ];
     for (what, expected) in cases {
         let text = piped(&args(&[&what])).unwrap_err().to_string();
@@ -107,7 +111,7 @@ fn a_file_that_cannot_be_written_is_named() {
     let run = run_with(&[1]);
     let output = run.path().join("no/such/x.png");
     let args = PreviewArgs { output: Some(output.clone()), ..args(&[run.path()]) };
-    let text = run_in(&args, no_env, true, &mut Vec::new()).unwrap_err().to_string();
+    let text = run_in(&args, no_env, true, &mut Vec::new(), &refuse).unwrap_err().to_string();
     assert!(text.starts_with(&output.display().to_string()), "{text}");
 }
 
@@ -123,7 +127,7 @@ fn a_reader_that_left_is_no_failure() {
         }
     }
     let run = run_with(&[1]);
-    run_in(&args(&[run.path()]), no_env, false, &mut Gone).unwrap();
+    run_in(&args(&[run.path()]), no_env, false, &mut Gone, &refuse).unwrap();
 }
 
 #[test]

@@ -358,8 +358,8 @@ impl App {
 
     fn key(&mut self, key: &KeyEvent) -> Option<Effect> {
         let action = keys::action(key);
-        // Of the keys with a letter, Ctrl-C alone is no text.
-        self.log.editing &= action != Some(Action::Quit) || key.code != KeyCode::Char('c');
+        let interrupt = action == Some(Action::Quit) && key.code == KeyCode::Char('c');
+        self.log.editing &= !interrupt; // Ctrl-C is no text
         if self.log.editing {
             self.type_filter(key.code);
             return None;
