@@ -65,8 +65,9 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 fn train(args: &TrainArgs) -> Result<(), Error> {
     let job = launch::prepare(args)?;
     let style = if args.json { Style::Json } else { Style::Text };
-    let no_screen = if args.no_ui || args.json { Some(None) } else { no_screen().map(Some) };
-    if let Some(Some(why)) = no_screen {
+    let asked = args.no_ui || args.json;
+    let obstacle = if asked { None } else { no_screen() };
+    if let Some(why) = obstacle {
         say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));
     }
     let root = job.run.root().to_owned();
@@ -82,7 +83,7 @@ fn train(args: &TrainArgs) -> Result<(), Error> {
     .map_err(system("cannot catch signals"))?;
     let (out, err) = (&mut stdout(), &mut stderr());
     #[cfg(feature = "tui")]
-    if no_screen.is_none() {
+    if !asked && obstacle.is_none() {
         ui::run(session, app, &root, out, err)?;
         say(out, &format!("run {}", root.display()));
         return Ok(());

@@ -276,3 +276,34 @@ fn an_interrupt_saves_and_ends_and_a_second_one_never_hangs() {
         common::run(temp.path(), &resumed).expect(0, "the run is sound whatever ended it");
     }
 }
+
+#[test]
+fn previews_come_from_a_run_from_a_checkpoint_and_from_a_checkpoint_with_an_image() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    common::run_tiny(folder, &["--run-dir", "run"]).expect(0, "the run");
+    let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/photos-cc0/val/animal/cow.jpg");
+    let photo = photo.to_str().expect("a plain path");
+    let checkpoint = "run/checkpoints/best.safetensors";
+    let rows = |image: &image::DynamicImage| (image.height() + 20) / 180;
+    for (what, expected) in [
+        (&["run"][..], 6),
+        (&[checkpoint], 6),
+        (&[checkpoint, photo], 1),
+        (&[checkpoint, photo, photo], 2),
+    ] {
+        let arguments = [&["preview", "-o", "out.png"][..], what].concat();
+        common::run(folder, &arguments).expect(0, "preview");
+        let image = image::open(folder.join("out.png")).expect("a PNG");
+        assert_eq!(
+            image.width(),
+            (4 * 16 + 3 * 2) * 10,
+            "{what:?}: four pictures of 16 px, ten times"
+        );
+        assert_eq!(rows(&image), expected, "{what:?}");
+    }
+    for what in ["run/config.toml", "none", "run/checkpoints"] {
+        let ended = common::run(folder, &["preview", what]).expect(2, what);
+        assert!(ended.stderr.contains(what), "it is named: {ended:?}");
+    }
+}

@@ -426,7 +426,8 @@ impl App {
     fn act(&mut self, action: Action) -> Option<Effect> {
         let full = self.extent();
         match action {
-            Action::PauseResume if self.over => return None,
+            // Nobody is left to obey.
+            Action::PauseResume | Action::Checkpoint if self.over => return None,
             Action::PauseResume => {
                 let command = if self.paused() { Command::Resume } else { Command::Pause };
                 self.notify(
@@ -434,7 +435,6 @@ impl App {
                 );
                 return Some(Effect::Send(command));
             }
-            Action::Checkpoint if self.over => return None,
             Action::Checkpoint => {
                 self.notify("saving a checkpoint after this step".to_owned());
                 return Some(Effect::Send(Command::Checkpoint));

@@ -21,6 +21,9 @@ pub struct Detected {
     pub reason: String,
 }
 
+/// Terminals whose TERM alone tells that they have true colours.
+const TRUE_COLOR_TERMS: [&str; 6] = ["kitty", "alacritty", "foot", "ghostty", "wezterm", "contour"];
+
 /// Decides by the environment alone: a query could hang on a silent terminal.
 ///
 /// `forced` is what the user asked for: auto, true, 256, 16 or none.
@@ -40,8 +43,7 @@ pub fn detect(forced: Option<ColorDepth>, env: impl Fn(&str) -> Option<String>) 
     if set("COLORTERM").is_some_and(|v| v.contains("truecolor") || v.contains("24bit")) {
         return found(ColorDepth::True, "COLORTERM says so");
     }
-    const TRUE: [&str; 6] = ["kitty", "alacritty", "foot", "ghostty", "wezterm", "contour"];
-    if term.ends_with("-direct") || TRUE.iter().any(|name| term.contains(name)) {
+    if term.ends_with("-direct") || TRUE_COLOR_TERMS.iter().any(|name| term.contains(name)) {
         return found(ColorDepth::True, &format!("TERM is {term}"));
     }
     if matches!(term.as_str(), "linux" | "vt100" | "vt220" | "ansi" | "xterm-16color") {
@@ -138,10 +140,12 @@ impl Theme {
 mod tests {
     use super::*;
 
+    type Variables = &'static [(&'static str, &'static str)];
+
     #[test]
     fn the_environment_decides_and_gives_its_reason() {
         use ColorDepth::{Indexed, Mono, Sixteen, True};
-        let table: [(&[(&str, &str)], ColorDepth, &str); 7] = [
+        let table: [(Variables, ColorDepth, &str); 7] = [
             (&[("TERM", "xterm-256color"), ("COLORTERM", "truecolor")], True, "COLORTERM"),
             (&[("TERM", "xterm-256color")], Indexed, "COLORTERM is not set"),
             (&[("TERM", "xterm-kitty")], True, "TERM is xterm-kitty"),

@@ -5,6 +5,7 @@ use crate::ui::app::App;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
+use std::fmt::Write as _;
 
 /// Title with the filters at work.
 pub fn title(app: &App) -> String {
@@ -14,12 +15,12 @@ pub fn title(app: &App) -> String {
         title += "  warnings";
     }
     if log.editing {
-        title += &format!("  /{}_", log.filter);
+        let _ = write!(title, "  /{}_", log.filter); // a string takes everything
     } else if !log.filter.is_empty() {
-        title += &format!("  /{}", log.filter);
+        let _ = write!(title, "  /{}", log.filter);
     }
     if log.scroll > 0 {
-        title += &format!("  {} newer below", log.scroll);
+        let _ = write!(title, "  {} newer below", log.scroll);
     }
     title
 }

@@ -8,6 +8,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use std::fmt::Write as _;
 
 /// What the trainer is doing, in a word, and how it looks.
 fn phase(app: &App) -> (&'static str, Style) {
@@ -66,7 +67,7 @@ pub fn chart_modes(app: &App) -> String {
         title += "  log";
     }
     if chart.beta() > 0.0 {
-        title += &format!("  smooth {}", chart.beta());
+        let _ = write!(title, "  smooth {}", chart.beta()); // a string takes everything
     }
     if chart.axis == XAxis::Time {
         title += "  by time";
