@@ -43,6 +43,8 @@ use device::Device;
 use error::Error;
 use headless::Style;
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Does what the command line says.
 ///
@@ -77,14 +79,21 @@ fn train(args: &TrainArgs) -> Result<(), Error> {
     let system = |what| move |source| Error::System { what, source };
     let session = train::spawn(job).map_err(system("cannot start the trainer"))?;
     let commands = session.commands.clone();
-    signals::on_stop(move || {
+    let signalled = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&signalled);
+    let stop = move || {
+        flag.store(true, Ordering::Relaxed);
         let _ = commands.send(event::Command::Stop); // the trainer may have ended just now
-    })
-    .map_err(system("cannot catch signals"))?;
+    };
+    let abort = || {
+        #[cfg(feature = "tui")]
+        ui::terminal::abandon();
+    };
+    signals::on_stop(stop, abort).map_err(system("cannot catch signals"))?;
     let (out, err) = (&mut stdout(), &mut stderr());
     #[cfg(feature = "tui")]
     if !asked && obstacle.is_none() {
-        ui::run(session, app, &root, out, err)?;
+        ui::run(session, app, &root, signalled, out, err)?;
         say(out, &format!("run {}", root.display()));
         return Ok(());
     }

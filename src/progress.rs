@@ -8,8 +8,6 @@ pub struct RunState {
     pub started: Option<Started>,
     pub phase: Option<Phase>,
     pub last_step: Option<StepReport>,
-    /// When that report came, seconds since 1970-01-01 UTC.
-    pub step_time: Option<f64>,
     pub last_validation: Option<Validation>,
     pub first_val_loss: Option<f64>,
     pub best_val_loss: Option<f64>,
@@ -37,10 +35,7 @@ impl RunState {
                 self.started = Some(started.clone());
             }
             Event::Phase { phase } => self.phase = Some(*phase),
-            Event::Step(report) => {
-                self.last_step = Some(report.clone());
-                self.step_time = Some(stamped.time);
-            }
+            Event::Step(report) => self.last_step = Some(report.clone()),
             Event::Validated(validation) => {
                 self.first_val_loss.get_or_insert(validation.val_loss);
                 let best = self.best_val_loss.unwrap_or(f64::INFINITY);

@@ -27,6 +27,8 @@ use ratatui::backend::Backend;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use terminal::{Guard, RealConsole};
 use view::previews::PreviewCache;
@@ -63,6 +65,11 @@ pub trait Console {
 pub trait Feed {
     fn poll(&mut self) -> Polled;
     fn send(&mut self, command: Command);
+
+    /// Whether the end of the run is the end of the screen, without waiting for a key.
+    fn unattended(&self) -> bool {
+        false
+    }
 }
 
 /// The state of a feed.
@@ -84,6 +91,8 @@ pub enum Exit {
 
 /// A running trainer as a feed.
 struct Live {
+    /// Set by a signal: whoever sent it doesn't sit at the keyboard.
+    unattended: Arc<AtomicBool>,
     session: Option<Session>,
     result: Option<Result<Summary, TrainError>>,
 }
@@ -108,9 +117,14 @@ impl Feed for Live {
             let _ = session.commands.send(command); // the trainer ended: the feed says so next
         }
     }
+
+    fn unattended(&self) -> bool {
+        self.unattended.load(Ordering::Relaxed)
+    }
 }
 
-/// Runs the screen on a live trainer until it is left; a detached or lost screen leaves the trainer running headless.
+/// Runs the screen on a live trainer until it is left; once `unattended` is set it leaves by itself when the run has
+/// ended. A detached or lost screen leaves the trainer running headless.
 ///
 /// # Errors
 /// What ended the run early.
@@ -118,10 +132,11 @@ pub fn run(
     session: Session,
     mut app: App,
     root: &Path,
+    unattended: Arc<AtomicBool>,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> Result<Summary, TrainError> {
-    let mut live = Live { session: Some(session), result: None };
+    let mut live = Live { unattended, session: Some(session), result: None };
     let ended = match Guard::enter(&root.join("stderr.log")) {
         Ok((mut guard, mut tty)) => {
             let mut console = RealConsole { depth: app.colors.depth };
@@ -171,6 +186,7 @@ where
     let mut monitor = host::Monitor::new();
     let mut cache = PreviewCache::default();
     let mut dirty = true;
+    let mut resized = false;
     let mut not_before = Instant::now();
     let mut second = 0;
     loop {
@@ -181,7 +197,7 @@ where
                 messages.push(Msg::Key(key));
             }
             Some(TerminalEvent::Resize(..)) => {
-                dirty = true;
+                (dirty, resized) = (true, true);
                 not_before = Instant::now() + SETTLE;
             }
             _ => {}
@@ -223,10 +239,18 @@ where
                 }
             }
         }
+        if app.is_over() && feed.unattended() {
+            return Ok(Exit::Left);
+        }
         if dirty && Instant::now() >= not_before {
             let start = Instant::now();
             let synchronized = console.synchronized();
             terminal.backend_mut().begin(synchronized)?;
+            if std::mem::take(&mut resized) {
+                // The size may be what it was: the terminal has lost cells all the same.
+                let size = terminal.size().map_err(Into::into)?;
+                terminal.resize(size.into()).map_err(Into::into)?;
+            }
             terminal.draw(|frame| view::draw(app, &mut cache, frame)).map_err(Into::into)?;
             terminal.backend_mut().end(synchronized)?;
             dirty = false;

@@ -114,6 +114,10 @@ pub struct App {
     pub colors: Detected,
     pub ascii: bool,
     pub now: f64,
+    /// Seconds of training up to `running_since`, pauses left out.
+    worked_s: f64,
+    /// Since when the clock runs, seconds since 1970-01-01 UTC; it stands still in a pause.
+    running_since: Option<f64>,
     pub written: u64,
     /// The trainer has ended.
     over: bool,
@@ -155,6 +159,8 @@ impl App {
             colors,
             ascii,
             now: 0.0,
+            worked_s: 0.0,
+            running_since: None,
             written: 0,
             over: false,
             chart_columns: 60,
@@ -205,6 +211,11 @@ impl App {
         }
     }
 
+    /// Whether the trainer has ended.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
     pub fn is_frozen(&self) -> bool {
         self.frozen.is_some()
     }
@@ -230,11 +241,32 @@ impl App {
 
     /// Seconds of training, pauses left out, going on between reports.
     pub fn elapsed_s(&self) -> f64 {
-        let (Some(report), Some(time)) = (&self.state.last_step, self.state.step_time) else {
-            return 0.0;
-        };
-        let since = if self.over || self.paused() { 0.0 } else { (self.now - time).max(0.0) };
-        report.elapsed_s + since
+        let since = self.running_since.map_or(0.0, |since| (self.now - since).max(0.0));
+        self.worked_s + if self.over { 0.0 } else { since }
+    }
+
+    /// Keeps the clock: reports set it, pauses stop it.
+    fn keep_time(&mut self, stamped: &Stamped) {
+        match &stamped.event {
+            Event::Step(report) => {
+                self.worked_s = report.elapsed_s;
+                self.running_since = (!self.paused()).then_some(stamped.time);
+            }
+            Event::Phase { phase: Phase::Paused } => {
+                let since = self.running_since.take().unwrap_or(stamped.time);
+                self.worked_s += (stamped.time - since).max(0.0);
+            }
+            // Saving in a pause doesn't end it.
+            Event::Phase { phase: Phase::Saving } => {}
+            Event::Phase { .. } if self.state.last_step.is_some() => {
+                self.running_since.get_or_insert(stamped.time);
+            }
+            Event::Finished(finished) => {
+                self.worked_s = finished.elapsed_s;
+                self.running_since = None;
+            }
+            _ => {}
+        }
     }
 
     fn notify(&mut self, text: String) {
@@ -251,6 +283,7 @@ impl App {
 
     fn event(&mut self, stamped: &Stamped) -> Option<Effect> {
         self.state.apply(stamped);
+        self.keep_time(stamped);
         let (time, mut level) = (stamped.time, Level::Info);
         let mut line = None;
         let mut effect = None;

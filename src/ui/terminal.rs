@@ -66,12 +66,24 @@ impl Guard {
         if std::mem::replace(&mut self.down, true) {
             return;
         }
-        let _ = execute!(io::stdout(), tty::LeaveAlternateScreen, cursor::Show);
-        let _ = tty::disable_raw_mode();
+        give_back();
         if let Some(stderr) = self.stderr.take() {
             let _ = rustix::stdio::dup2_stderr(&stderr);
         }
         ACTIVE.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Alternate screen and raw mode off. Also for the moment before the process is ended from another thread.
+fn give_back() {
+    let _ = execute!(io::stdout(), tty::LeaveAlternateScreen, cursor::Show);
+    let _ = tty::disable_raw_mode();
+}
+
+/// Gives the terminal back if the screen is up; nothing else may be drawn afterwards.
+pub fn abandon() {
+    if ACTIVE.swap(false, Ordering::SeqCst) {
+        give_back();
     }
 }
 

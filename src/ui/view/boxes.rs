@@ -57,7 +57,7 @@ pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) {
 /// The three ways out.
 pub fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
     let theme = app.theme();
-    let inner = middle(app, "leave?", (60, 9), theme.warning(), frame);
+    let inner = middle(app, "leave?", (66, 8), theme.warning(), frame);
     let mut lines = vec![
         Line::raw("d  detach: the screen goes, training goes on with plain lines"),
         Line::raw("s  stop and save: the step ends, a checkpoint is written"),

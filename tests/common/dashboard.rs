@@ -1,0 +1,150 @@
+//! The dashboard fed with a recorded run: fixed times, fixed figures of the machine, recorded pictures.
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
+use simmim_tui::event::{Event, Phase, PreviewFile, Stamped};
+use simmim_tui::sheet::{self, Sheet};
+use simmim_tui::ui::app::{App, Effect, Msg};
+use simmim_tui::ui::host::{Gpu, Host};
+use simmim_tui::ui::theme::{ColorDepth, Detected};
+use simmim_tui::ui::view::{self, previews::PreviewCache};
+use std::path::PathBuf;
+
+/// Step of the recorded run at which it is halfway seen: after the newest recorded pictures.
+pub const MIDWAY: u64 = 140;
+
+/// The folder that stands for the run's: it has the recorded pictures.
+pub fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))
+}
+
+/// All events of a run with the default configuration.
+pub fn recorded() -> Vec<Stamped> {
+    let lines = include_str!("../data/events.jsonl").lines();
+    lines.map(|line| serde_json::from_str(line).expect("a recorded event")).collect()
+}
+
+/// The recorded events up to the report of a step.
+pub fn recorded_to(step: u64) -> Vec<Stamped> {
+    let mut events = recorded();
+    let report = |stamped: &Stamped| matches!(&stamped.event, Event::Step(r) if r.step == step);
+    let end = events.iter().position(report).expect("a step that was reported");
+    events.truncate(end + 1);
+    events
+}
+
+pub fn empty(depth: ColorDepth, ascii: bool) -> App {
+    let lr = |step: u64| {
+        let rest = (step as f64 - 20.0) / 380.0;
+        let cosine = 0.5 + 0.5 * (std::f64::consts::PI * rest).cos();
+        1e-3 * if step < 20 { step as f64 / 20.0 } else { cosine }
+    };
+    let colors = Detected { depth, reason: "a test".to_owned() };
+    App::new("runs/default-001".to_owned(), Box::new(lr), colors, ascii)
+}
+
+/// The recorded run, halfway.
+pub fn midway(depth: ColorDepth, ascii: bool) -> App {
+    let mut app = empty(depth, ascii);
+    play(&mut app, recorded_to(MIDWAY));
+    app
+}
+
+pub fn midway_true() -> App {
+    midway(ColorDepth::True, false)
+}
+
+/// Takes in events with what they ask for, then the time of the last one and the load of a machine.
+pub fn play(app: &mut App, events: impl IntoIterator<Item = Stamped>) {
+    for event in events {
+        let time = event.time;
+        let effect = app.update(Msg::Event(Box::new(event)));
+        serve(app, effect);
+        app.update(Msg::Tick(time));
+    }
+    app.update(Msg::Tick(app.now + 0.4));
+    app.update(Msg::Written(123_456));
+    app.update(Msg::Host(Host {
+        cpu: 0.87,
+        memory_used: 3 << 30,
+        memory_total: 16 << 30,
+        gpu: Some(Gpu {
+            name: "Some GPU".to_owned(),
+            utilization: 0.93,
+            memory_used: 5 << 30,
+            memory_total: 24 << 30,
+            power: 212.4,
+            temperature: 61,
+        }),
+    }));
+}
+
+/// Loads the pictures that the app asks for, if they were recorded.
+pub fn serve(app: &mut App, effect: Option<Effect>) {
+    if let Some(Effect::LoadSheet(preview)) = effect {
+        let sheet = sheet(&preview);
+        app.update(Msg::SheetLoaded { step: preview.step, sheet });
+    }
+}
+
+pub fn sheet(preview: &PreviewFile) -> Option<Sheet> {
+    let image = image::open(root().join(&preview.path)).ok()?.into_rgb8();
+    sheet::split(&image, preview.image, preview.scale, preview.psnr.len())
+}
+
+/// One event more, a second after the app's time.
+pub fn tell(app: &mut App, event: Event) -> Option<Effect> {
+    let time = app.now + 1.0;
+    let effect = app.update(Msg::Event(Box::new(Stamped { time, event })));
+    app.update(Msg::Tick(time));
+    effect
+}
+
+pub fn phase(app: &mut App, phase: Phase) {
+    assert_eq!(tell(app, Event::Phase { phase }), None);
+}
+
+pub fn key(code: KeyCode) -> KeyEvent {
+    KeyEvent::new(code, KeyModifiers::NONE)
+}
+
+pub fn control(letter: char) -> KeyEvent {
+    KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL)
+}
+
+pub fn press(app: &mut App, code: KeyCode) -> Option<Effect> {
+    app.update(Msg::Key(key(code)))
+}
+
+/// Presses the keys of the characters; none of them has an effect outside.
+pub fn press_all(app: &mut App, text: &str) {
+    for letter in text.chars() {
+        assert_eq!(press(app, KeyCode::Char(letter)), None, "{letter} of {text}");
+    }
+}
+
+/// The screen at a size.
+pub fn drawn(app: &mut App, width: u16, height: u16) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("no terminal");
+    let mut cache = PreviewCache::default();
+    terminal.draw(|frame| view::draw(app, &mut cache, frame)).expect("no terminal");
+    terminal.backend().buffer().clone()
+}
+
+/// The characters of a screen, line by line.
+pub fn text(buffer: &Buffer) -> String {
+    let area = buffer.area;
+    let row = |y| {
+        let cells: String = (0..area.width).map(|x| buffer[(x, y)].symbol()).collect();
+        cells.trim_end().to_owned()
+    };
+    (0..area.height).map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// The characters that an app shows at a size.
+pub fn shown(app: &mut App, width: u16, height: u16) -> String {
+    text(&drawn(app, width, height))
+}

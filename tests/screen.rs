@@ -1,0 +1,234 @@
+//! The screen as people see it, from a recorded run: at three sizes, in every state, at every size without a panic.
+//!
+//! `INSTA_UPDATE=always cargo test --release --test screen` writes the pictures anew; then read the difference.
+#![cfg(feature = "tui")]
+
+#[path = "common/dashboard.rs"]
+mod dashboard;
+
+use crossterm::event::KeyCode;
+use dashboard::{midway_true, press, press_all, shown};
+use ratatui::style::{Color, Style};
+use simmim_tui::event::{Event, Level, Phase};
+use simmim_tui::ui::app::{App, Msg};
+use simmim_tui::ui::keys::Panel;
+use simmim_tui::ui::theme::ColorDepth::{self, Indexed, Mono, Sixteen, True};
+use std::collections::BTreeSet;
+
+/// Compares the screen at three sizes with the recorded ones.
+fn assert_looks_as_recorded(name: &str, app: &mut App) {
+    for (width, height) in [(80, 24), (120, 40), (200, 60)] {
+        let text = shown(app, width, height);
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(format!("{name}_{width}x{height}"), text);
+        });
+    }
+}
+
+#[test]
+fn before_the_first_event_it_says_that_it_loads() {
+    let mut app = dashboard::empty(True, false);
+    assert_looks_as_recorded("loading", &mut app);
+}
+
+#[test]
+fn before_the_first_step_it_says_that_it_compiles() {
+    let mut app = dashboard::empty(True, false);
+    let events = dashboard::recorded();
+    let compiling = |event: &_| matches!(event, Event::Phase { phase: Phase::Compiling });
+    let end = events.iter().position(|stamped| compiling(&stamped.event)).expect("recorded");
+    dashboard::play(&mut app, events[..=end].iter().cloned());
+    assert_looks_as_recorded("compiling", &mut app);
+}
+
+#[test]
+fn a_run_halfway_has_all_panels_and_pictures() {
+    assert_looks_as_recorded("halfway", &mut midway_true());
+}
+
+#[test]
+fn a_paused_run_says_so_and_offers_to_go_on() {
+    let mut app = midway_true();
+    dashboard::phase(&mut app, Phase::Paused);
+    assert_looks_as_recorded("paused", &mut app);
+}
+
+#[test]
+fn the_help_lists_the_keys_and_how_the_screen_is_drawn() {
+    let mut app = midway_true();
+    press_all(&mut app, "?");
+    assert_looks_as_recorded("help", &mut app);
+}
+
+#[test]
+fn the_help_scrolls_to_its_end_on_a_small_screen() {
+    let mut app = midway_true();
+    press_all(&mut app, "?");
+    assert!(!shown(&mut app, 80, 24).contains("run      "), "it has more lines than that");
+    press_all(&mut app, &"j".repeat(40));
+    let text = shown(&mut app, 80, 24);
+    assert!(text.contains("run      ") && text.contains("pictures "), "{text}");
+}
+
+#[test]
+fn the_quit_box_shows_three_ways() {
+    let mut app = midway_true();
+    press_all(&mut app, "q");
+    assert_looks_as_recorded("quit", &mut app);
+    let text = shown(&mut app, 80, 24);
+    assert!(text.contains("goes on with plain lines") && text.contains("[ cancel ]"), "{text}");
+}
+
+#[test]
+fn a_failed_run_shows_its_error_and_how_to_go_on() {
+    let mut app = midway_true();
+    let error = "the loss, its gradient or a weight is not a number at step 141: the run is stopped without saving";
+    let message = error.to_owned();
+    dashboard::tell(&mut app, Event::Log { level: Level::Error, message });
+    app.update(Msg::Ended(Some(error.to_owned())));
+    assert_looks_as_recorded("failed", &mut app);
+}
+
+#[test]
+fn a_finished_run_stays_until_a_key() {
+    let mut app = dashboard::empty(True, false);
+    dashboard::play(&mut app, dashboard::recorded());
+    app.update(Msg::Ended(None));
+    assert_looks_as_recorded("ended", &mut app);
+}
+
+#[test]
+fn a_filter_is_seen_while_it_is_typed() {
+    let mut app = midway_true();
+    press_all(&mut app, "/Best");
+    assert_looks_as_recorded("filter", &mut app);
+    for (width, height) in [(80, 24), (120, 40), (40, 12)] {
+        let text = shown(&mut app, width, height);
+        assert!(text.contains("/Best_"), "at {width}x{height}:\n{text}");
+    }
+}
+
+#[test]
+fn the_enlarged_loss_has_a_cursor_and_a_logarithmic_scale() {
+    let mut app = midway_true();
+    press_all(&mut app, "y");
+    assert_eq!(press(&mut app, KeyCode::Enter), None);
+    shown(&mut app, 120, 40); // the cursor moves by columns of the last frame
+    for _ in 0..30 {
+        let effect = press(&mut app, KeyCode::Left);
+        dashboard::serve(&mut app, effect);
+    }
+    assert_looks_as_recorded("cursor", &mut app);
+}
+
+#[test]
+fn a_frozen_view_says_so() {
+    let mut app = midway_true();
+    press_all(&mut app, "f");
+    assert_looks_as_recorded("frozen", &mut app);
+}
+
+#[test]
+fn with_ascii_and_without_colours_every_character_is_ascii() {
+    let mut app = dashboard::midway(Mono, true);
+    assert_looks_as_recorded("ascii", &mut app);
+    for keys in ["", "?", "q", "/x"] {
+        let mut app = dashboard::midway(Mono, true);
+        press_all(&mut app, keys);
+        for (width, height) in [(80, 24), (120, 40), (200, 60), (40, 50), (20, 5)] {
+            let text = shown(&mut app, width, height);
+            let odd: String = text.chars().filter(|c| !c.is_ascii()).collect();
+            assert_eq!(odd, "", "after {keys:?} at {width}x{height}:\n{text}");
+        }
+    }
+    app.update(Msg::Ended(Some("broken".to_owned())));
+    assert!(shown(&mut app, 80, 24).is_ascii());
+    let mut app = dashboard::empty(Mono, true);
+    assert!(shown(&mut app, 120, 40).is_ascii());
+}
+
+/// Every style on the screen.
+fn styles(app: &mut App) -> Vec<Style> {
+    let buffer = dashboard::drawn(app, 120, 40);
+    buffer.content().iter().map(ratatui::buffer::Cell::style).collect()
+}
+
+fn colors(app: &mut App) -> BTreeSet<String> {
+    let all = styles(app).into_iter().flat_map(|style| [style.fg, style.bg]);
+    all.flatten().filter(|&c| c != Color::Reset).map(|c| format!("{c:?}")).collect()
+}
+
+#[test]
+fn colours_are_those_of_the_depth_and_without_colours_there_are_none() {
+    let of = |depth: ColorDepth| colors(&mut dashboard::midway(depth, false));
+    let indexed = of(Indexed);
+    assert!(indexed.iter().all(|color| color.starts_with("Indexed(")), "{indexed:?}");
+    assert!(indexed.len() > 20, "texts and pictures are coloured: {indexed:?}");
+    let rgb = of(True);
+    assert!(rgb.iter().any(|color| color.starts_with("Rgb(")), "pictures have all colours");
+    let sixteen = of(Sixteen);
+    let named = |color: &String| !color.contains('(');
+    assert!(sixteen.len() > 4 && sixteen.iter().all(named), "{sixteen:?}");
+    assert_eq!(of(Mono), BTreeSet::new());
+    let mut app = dashboard::midway(Mono, false);
+    for keys in ["?", "?q", "cy/"] {
+        for letter in keys.chars() {
+            press(&mut app, KeyCode::Char(letter));
+        }
+        assert_eq!(colors(&mut app), BTreeSet::new(), "after {keys}");
+    }
+    app.update(Msg::Ended(Some("broken".to_owned())));
+    assert_eq!(colors(&mut app), BTreeSet::new(), "the failure");
+    let modifiers = styles(&mut app).iter().any(|style| !style.add_modifier.is_empty());
+    assert!(modifiers, "bold and dim are left");
+}
+
+#[test]
+fn no_size_is_too_small_or_too_large() {
+    let mut apps =
+        vec![dashboard::empty(True, false), midway_true(), dashboard::midway(Mono, true)];
+    for keys in ["?", "q", "/a", "y+x", "13", "2345", "r"] {
+        let mut app = midway_true();
+        for letter in keys.chars() {
+            press(&mut app, KeyCode::Char(letter));
+        }
+        apps.push(app);
+    }
+    for panel in Panel::ALL {
+        let mut app = midway_true();
+        app.focus = panel;
+        press(&mut app, KeyCode::Enter);
+        press(&mut app, KeyCode::Left);
+        apps.push(app);
+    }
+    let mut failed = midway_true();
+    failed.update(Msg::Ended(Some("broken ".repeat(60))));
+    apps.push(failed);
+    let sizes = |last: u16| (1..=last).filter(move |&n| n < 12 || n % 7 == 0 || n == last);
+    for app in &mut apps {
+        for width in sizes(130) {
+            for height in sizes(45) {
+                dashboard::drawn(app, width, height);
+            }
+        }
+        dashboard::drawn(app, 400, 100);
+    }
+}
+
+#[test]
+fn every_size_around_the_changes_of_layout_is_drawn() {
+    let mut app = midway_true();
+    for width in [29, 30, 31, 69, 70, 71, 100, 159, 160] {
+        for height in 1..=60 {
+            dashboard::drawn(&mut app, width, height);
+        }
+    }
+}
+
+#[test]
+fn the_smallest_screens_show_the_status_and_what_to_do() {
+    let text = shown(&mut midway_true(), 20, 5);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..2], ["● running  step 140/", "enlarge the terminal"]);
+    assert_eq!(shown(&mut midway_true(), 9, 1), "● running");
+}
