@@ -19,7 +19,7 @@ use simmim_tui::ui::keys::Panel;
 use simmim_tui::ui::theme::ColorDepth;
 use std::time::Duration;
 
-fn asked_for(effect: &Option<Effect>) -> u64 {
+fn asked_for(effect: Option<&Effect>) -> u64 {
     let Some(Effect::LoadSheet(preview)) = effect else { panic!("no sheet is asked for") };
     preview.step
 }
@@ -226,7 +226,7 @@ fn the_cursor_brings_the_pictures_of_its_step() {
     for _ in 0..=app.chart_columns {
         let effect = press(&mut app, KeyCode::Left);
         if effect.is_some() {
-            let step = asked_for(&effect);
+            let step = asked_for(effect.as_ref());
             let cursor = app.chart.cursor().expect("a cursor");
             assert!((cursor - step as f64).abs() < 14.0, "{step} is nearest to {cursor}");
             asked.push(step);
@@ -237,7 +237,11 @@ fn the_cursor_brings_the_pictures_of_its_step() {
         }
     }
     assert_eq!(asked, [100, 75, 50, 25, 0]);
-    assert_eq!(asked_for(&press(&mut app, KeyCode::Esc)), 125, "without a cursor the newest");
+    assert_eq!(
+        asked_for(press(&mut app, KeyCode::Esc).as_ref()),
+        125,
+        "without a cursor the newest"
+    );
 }
 
 #[test]
@@ -267,7 +271,7 @@ fn a_sheet_that_cannot_be_read_leaves_the_old_one() {
     let mut app = midway_true();
     let Event::Preview(mut preview) = preview_event() else { panic!("a preview") };
     preview.step = 150;
-    assert_eq!(asked_for(&tell(&mut app, Event::Preview(preview))), 150);
+    assert_eq!(asked_for(tell(&mut app, Event::Preview(preview)).as_ref()), 150);
     app.update(Msg::SheetLoaded { step: 150, sheet: None });
     assert_eq!(app.sheet.as_ref().map(|(step, _)| *step), Some(125));
     shown(&mut app, 80, 24);
@@ -275,7 +279,7 @@ fn a_sheet_that_cannot_be_read_leaves_the_old_one() {
 
 fn preview_event() -> Event {
     let all = dashboard::recorded().into_iter().map(|stamped| stamped.event);
-    all.filter(|event| matches!(event, Event::Preview(_))).last().expect("recorded")
+    all.rev().find(|event| matches!(event, Event::Preview(_))).expect("recorded")
 }
 
 #[test]
@@ -310,7 +314,7 @@ fn a_frozen_view_stands_still_and_catches_up() {
     // Orders still go out.
     assert_eq!(press(&mut app, KeyCode::Char('p')), Some(Effect::Send(Command::Pause)));
     let effect = press(&mut app, KeyCode::Char('f'));
-    assert_eq!(asked_for(&effect), 400, "the pictures that came meanwhile");
+    assert_eq!(asked_for(effect.as_ref()), 400, "the pictures that came meanwhile");
     assert_eq!(app.train.len(), before.0 + points);
     assert_eq!(app.state.phase, Some(Phase::Evaluating));
     assert!(!shown(&mut app, 120, 40).contains("FROZEN"));
@@ -322,7 +326,7 @@ fn the_end_of_the_run_thaws_the_view_with_its_last_pictures() {
     tell(&mut app, preview_event());
     let effect = app.update(Msg::Ended(None));
     assert!(!app.is_frozen());
-    assert_eq!(asked_for(&effect), 400);
+    assert_eq!(asked_for(effect.as_ref()), 400);
 }
 
 #[test]

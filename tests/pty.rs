@@ -94,10 +94,11 @@ fn a_run_that_ends_by_itself_waits_for_a_key() {
     common::assert_finished(&temp.path().join("run"), "completed");
 }
 
+type Env<'a> = &'a [(&'a str, Option<&'a str>)];
+
 #[test]
 fn every_kind_of_terminal_gets_its_colours() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    type Env<'a> = &'a [(&'a str, Option<&'a str>)];
     let cases: [(Env, bool, bool, &str); 4] = [
         (&[], true, true, "True (COLORTERM says so)"),
         (&[("COLORTERM", None)], false, true, "Indexed (COLORTERM is not set)"),

@@ -50,6 +50,7 @@ pub struct Source {
     pub one_at_a_time: bool,
     pause: bool,
     /// It ends after the events, perhaps with an error.
+    #[expect(clippy::option_option, reason = "whether it ends, and with what error")]
     pub ends: Option<Option<String>>,
 }
 

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// After this long a wait has failed. Nothing here takes a hundredth of it on an idle machine.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// The smallest model with every part in it, as `--set` texts: a step takes about a millisecond.
 pub const TINY: [&str; 10] = [
