@@ -83,6 +83,8 @@ fn train(args: &TrainArgs) -> Result<(), Error> {
     let flag = Arc::clone(&signalled);
     let stop = move || {
         flag.store(true, Ordering::Relaxed);
+        #[cfg(feature = "tui")]
+        ui::terminal::stop_waiting();
         let _ = commands.send(event::Command::Stop); // the trainer may have ended just now
     };
     let abort = || {

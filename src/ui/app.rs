@@ -4,7 +4,7 @@ use super::host::Host;
 use super::keys::{self, Action, Panel};
 use super::log_pane::{LogLine, LogPane};
 use super::series::{Point, Series, XAxis};
-use super::theme::Detected;
+use super::theme::{ColorDepth, Detected};
 use super::view::chart::ChartView;
 use super::view::loss::{Mark, MarkKind};
 use crate::event::{Command, Event, Level, Phase, PreviewFile, Stamped};
@@ -191,6 +191,8 @@ impl App {
             }
             Msg::Ended(error) => {
                 let effect = self.thaw();
+                self.worked_s = self.elapsed_s();
+                self.running_since = None;
                 self.over = true;
                 self.log.editing = false; // keys leave now
                 self.screen = if error.is_some() { Screen::Failed } else { Screen::Ended };
@@ -242,7 +244,7 @@ impl App {
     /// Seconds of training, pauses left out, going on between reports.
     pub fn elapsed_s(&self) -> f64 {
         let since = self.running_since.map_or(0.0, |since| (self.now - since).max(0.0));
-        self.worked_s + if self.over { 0.0 } else { since }
+        self.worked_s + since
     }
 
     /// Keeps the clock: reports set it, pauses stop it.
@@ -506,7 +508,12 @@ impl App {
             }
             Action::Toggle(panel) => match self.hidden.iter().position(|&p| p == panel) {
                 Some(at) => drop(self.hidden.remove(at)),
-                None => self.hidden.push(panel),
+                None => {
+                    self.hidden.push(panel);
+                    if self.focus == panel {
+                        self.move_focus(1);
+                    }
+                }
             },
             Action::LogScale => self.chart.toggle_log(),
             Action::Smoother => self.chart.more_smoothing(),
@@ -534,6 +541,10 @@ impl App {
             }
             Action::Raw => self.raw = !self.raw,
             Action::FullPicture => {
+                if self.colors.depth == ColorDepth::Mono || self.ascii {
+                    self.notify("pictures on the whole screen need colours".to_owned());
+                    return None;
+                }
                 return self.sheet.as_ref().map(|_| Effect::FullPicture);
             }
         }

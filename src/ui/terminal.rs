@@ -19,6 +19,10 @@ use std::time::Duration;
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 /// The first panic while the screen was up.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
+/// A signal asked for the end: nothing may wait for a key any more.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+/// How long a key is waited for before looking whether it still matters.
+const PATIENCE: Duration = Duration::from_millis(250);
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Buffered standard output that counts its bytes.
@@ -80,6 +84,11 @@ fn give_back() {
     let _ = tty::disable_raw_mode();
 }
 
+/// Ends every wait for a key.
+pub fn stop_waiting() {
+    LEAVING.store(true, Ordering::Relaxed);
+}
+
 /// Gives the terminal back if the screen is up; nothing else may be drawn afterwards.
 pub fn abandon() {
     if ACTIVE.swap(false, Ordering::SeqCst) {
@@ -138,7 +147,13 @@ impl Console for RealConsole {
         execute!(io::stdout(), tty::Clear(tty::ClearType::All))?;
         crate::preview::zoom(picture, columns, rows, self.depth == ColorDepth::True)
             .map_err(io::Error::other)?;
-        while !matches!(event::read()?, Event::Key(_) | Event::Resize(..)) {}
+        // A signal may end the run meanwhile, and nobody presses a key then.
+        while ACTIVE.load(Ordering::SeqCst) && !LEAVING.load(Ordering::Relaxed) {
+            if event::poll(PATIENCE)? && matches!(event::read()?, Event::Key(_) | Event::Resize(..))
+            {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use ratatui::widgets::Widget;
 use std::collections::HashMap;
 
 /// Pictures narrower than this, in columns, show too little: fewer of them are better.
-const COMFORTABLE: u16 = 16;
+const COMFORTABLE: u16 = 15;
 /// The least that is drawn at all, columns.
 const SMALLEST: u16 = 4;
 /// Wider pictures cost a slow line too much, columns.

@@ -106,9 +106,7 @@ pub fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
     } else {
         vec![
             ("?", "help"),
-            ("p", pause),
-            ("c", "checkpoint"),
-            ("q", "quit"),
+            ("q", if app.is_over() { "leave" } else { "quit" }),
             ("Tab", "panel"),
             ("Enter", "enlarge"),
             ("y", "log"),
@@ -118,9 +116,12 @@ pub fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
             ("z", "picture"),
         ]
     };
+    // Nobody obeys after the end.
+    let steering: &[(&str, &str)] =
+        if app.is_over() || app.log.editing { &[] } else { &[("p", pause), ("c", "checkpoint")] };
     let mut parts = Vec::new();
     let mut width = 0;
-    for (key, what) in pairs {
+    for (key, what) in steering.iter().chain(pairs) {
         let len = (key.len() + what.len() + 3) as u16;
         if width + len > area.width {
             break; // no half words
