@@ -1,7 +1,7 @@
 //! The `preview` command: pictures in the plain shell by the best protocol that the terminal has, or as a PNG.
 //!
 //! `viuer` draws. It asks the terminal without any time limit, so it is let at the kitty protocol only after
-//! [`probe`] got an answer.
+//! `probe` got an answer.
 
 mod probe;
 mod source;
