@@ -46,10 +46,15 @@ impl Left {
     pub fn expect(self, code: u32) -> Self {
         assert_eq!(self.code, code, "the exit code; it said {}", self.text);
         assert!(!self.text.contains("panicked"), "nothing panics: {}", self.text);
+        self.terminal_is_back();
+        self
+    }
+
+    /// Fails unless the terminal is as it was.
+    pub fn terminal_is_back(&self) {
         assert!(!self.alternate, "the alternate screen is left");
         assert!(!self.cursor_hidden, "the cursor is shown");
         assert!(self.cooked, "typed lines are shown again");
-        self
     }
 
     pub fn has(&self, bytes: &[u8]) -> bool {
@@ -70,11 +75,22 @@ impl Tty {
     pub fn start(
         folder: &Path,
         arguments: &[&str],
+        size: (u16, u16),
+        env: &[(&str, Option<&str>)],
+    ) -> Self {
+        Self::start_program(env!("CARGO_BIN_EXE_simmim-tui").as_ref(), folder, arguments, size, env)
+    }
+
+    /// Starts another program in the same way.
+    pub fn start_program(
+        program: &Path,
+        folder: &Path,
+        arguments: &[&str],
         (columns, rows): (u16, u16),
         env: &[(&str, Option<&str>)],
     ) -> Self {
         let pair = native_pty_system().openpty(size(columns, rows)).expect("a terminal");
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_simmim-tui"));
+        let mut command = CommandBuilder::new(program);
         command.args(arguments);
         command.cwd(folder);
         let usual = [

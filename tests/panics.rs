@@ -1,0 +1,113 @@
+//! A panic in the screen costs the screen, one in the trainer the run; the terminal is given back after both.
+//!
+//! Nothing in the program can be made to panic from outside, so this test program runs itself on a terminal, with a
+//! screen or a data set that panics.
+#![cfg(all(feature = "tui", unix))]
+
+mod common;
+#[path = "common/pty.rs"]
+mod pty;
+
+use image::RgbImage;
+use pty::Tty;
+use simmim_tui::config::file;
+use simmim_tui::data::{self, ImageError, ImageSource};
+use simmim_tui::device::Device;
+use simmim_tui::run_dir::RunDir;
+use simmim_tui::train::run::{Job, TrainError};
+use simmim_tui::train::{self, Session};
+use simmim_tui::ui::app::App;
+use simmim_tui::ui::theme::{ColorDepth, Detected};
+use std::io::{stderr, stdout};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A set of images that nobody can even count.
+struct Cursed;
+
+impl ImageSource for Cursed {
+    fn len(&self) -> usize {
+        panic!("these images are cursed")
+    }
+    fn name(&self, _index: usize) -> String {
+        String::new()
+    }
+    fn label(&self, _index: usize) -> Option<u32> {
+        None
+    }
+    fn read(&self, _index: usize) -> Result<Arc<RgbImage>, ImageError> {
+        Err(ImageError { name: String::new(), reason: String::new() })
+    }
+}
+
+fn job(cursed: bool) -> Job {
+    let sets: Vec<String> = common::TINY.map(str::to_owned).into();
+    let config = file::load(None, &sets).expect("valid");
+    let mut data = data::open(&config.data).expect("the photos are inside");
+    if cursed {
+        data.val = Arc::new(Cursed);
+    }
+    let run = RunDir::create(Path::new("run")).expect("a new run");
+    Job { config, device: Device::Cpu, data, run, resume: None, notices: Vec::new() }
+}
+
+fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {
+    let colors = Detected { depth: ColorDepth::True, reason: "a test".to_owned() };
+    App::new("run".to_owned(), Box::new(lr), colors, false)
+}
+
+fn show(session: Session, app: App) -> Result<u64, TrainError> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let run = Path::new("run");
+    let summary = simmim_tui::ui::run(session, app, run, flag, &mut stdout(), &mut stderr())?;
+    Ok(summary.finished.step)
+}
+
+#[test]
+#[ignore = "run on a terminal by the test of the screen"]
+fn child_with_a_screen_that_panics() {
+    let session = train::spawn(job(false)).expect("a thread");
+    let steps = show(session, app(|_| panic!("this schedule is cursed"))).expect("in order");
+    println!("the run made {steps} steps");
+}
+
+#[test]
+#[ignore = "run on a terminal by the test of the trainer"]
+fn child_with_a_trainer_that_panics() {
+    let session = train::spawn(job(true)).expect("a thread");
+    let error = show(session, app(|_| 0.1)).expect_err("the trainer panicked").to_string();
+    println!("the error is: {error}");
+}
+
+fn on_a_terminal(folder: &Path, child: &str) -> Tty {
+    let own = std::env::current_exe().expect("a program");
+    let arguments = ["--exact", child, "--ignored", "--nocapture", "--test-threads=1"];
+    Tty::start_program(&own, folder, &arguments, (100, 30), &[])
+}
+
+#[test]
+fn a_panic_in_the_screen_gives_the_terminal_back_and_the_run_goes_on() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let left = on_a_terminal(temp.path(), "child_with_a_screen_that_panics").end();
+    assert_eq!(left.code, 0, "the run ends in order: {}", left.text);
+    left.terminal_is_back();
+    assert!(left.has(b"\x1b[?1049h"), "the screen was up");
+    assert!(left.has(b"the screen failed, training goes on"), "it says so: {}", left.text);
+    assert!(left.has(b"this schedule is cursed"), "and why: {}", left.text);
+    assert!(left.has(b"the run made 42 steps"), "no step is missing: {}", left.text);
+    common::assert_finished(&temp.path().join("run"), "completed");
+}
+
+#[test]
+fn a_panic_in_the_trainer_is_shown_and_the_terminal_given_back() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let mut tty = on_a_terminal(temp.path(), "child_with_a_trainer_that_panics");
+    tty.until_shown("the run failed");
+    tty.until_shown("these images are cursed");
+    tty.press("x");
+    let left = tty.end();
+    assert_eq!(left.code, 0, "the child found its error: {}", left.text);
+    left.terminal_is_back();
+    assert!(left.has(b"the error is: the trainer panicked: these images are cursed"));
+}
