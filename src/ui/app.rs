@@ -506,15 +506,16 @@ impl App {
                     return self.load_nearest();
                 }
             }
-            Action::Toggle(panel) => match self.hidden.iter().position(|&p| p == panel) {
-                Some(at) => drop(self.hidden.remove(at)),
-                None => {
+            Action::Toggle(panel) => {
+                if self.shows(panel) {
                     self.hidden.push(panel);
                     if self.focus == panel {
                         self.move_focus(1);
                     }
+                } else {
+                    self.hidden.retain(|&hidden| hidden != panel);
                 }
-            },
+            }
             Action::LogScale => self.chart.toggle_log(),
             Action::Smoother => self.chart.more_smoothing(),
             Action::Rougher => self.chart.less_smoothing(),
