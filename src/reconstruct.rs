@@ -7,7 +7,6 @@ use crate::data::{self, ImageError, ImageSource, Source, decode};
 use crate::device;
 use crate::error::Error;
 use crate::model::mask::MaskGenerator;
-use crate::picture::Painter;
 use crate::sheet;
 use crate::train::checkpoint;
 use crate::train::learner::LearnerConfig;
@@ -65,11 +64,7 @@ pub fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
     };
     config.train.batch_size = config.train.batch_size.min(source.len());
     let learner = LearnerConfig::new(&config);
-    let painter = Painter {
-        shape: learner.shape.clone(),
-        normalization: learner.normalization,
-        normalize_targets: config.loss.normalize_targets,
-    };
+    let painter = learner.painter();
     let masks = MaskGenerator::new(&config.mask, &painter.shape, config.train.seed);
     // Wherever it was trained: a few pictures don't need the same device.
     let mut engine = device::engine(&device::select("auto")?.device, learner);

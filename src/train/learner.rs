@@ -7,6 +7,7 @@ use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
 use crate::model::vit::DropPath;
 use crate::model::{ModelShape, SimMimVit, init, loss};
+use crate::picture::Painter;
 use burn::module::AutodiffModule as _;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
@@ -35,6 +36,15 @@ impl LearnerConfig {
             accumulation: config.train.accumulation,
             drop_path: config.model.drop_path,
             seed: config.train.seed,
+        }
+    }
+
+    /// What turns this learner's predictions into pictures.
+    pub fn painter(&self) -> Painter {
+        Painter {
+            shape: self.shape.clone(),
+            normalization: self.normalization,
+            normalize_targets: self.loss.normalize_targets,
         }
     }
 }

@@ -122,23 +122,18 @@ impl Trainer {
         events: Sender<Stamped>,
         commands: Receiver<Command>,
     ) -> Result<Self, TrainError> {
-        let Job { config, device, data, run, resume, notices } = job;
+        let Job { config, device, data, run, resume, mut notices } = job;
         // The configuration first: with a log alone a resume would not know what to train.
         run.write_config(&config)?;
         let log = EventLog::open(&run.events_path())?;
         let extent = Extent::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
-        let painter = Painter {
-            shape: learner.shape.clone(),
-            normalization: learner.normalization,
-            normalize_targets: config.loss.normalize_targets,
-        };
+        let painter = learner.painter();
         let mut engine = device::engine(&device, learner);
         let mut micro = 0;
         let mut meter = Meter::new(0.0);
         let mut best_val_loss = None;
         let mut validated = None;
-        let mut notices = notices;
         let mut saved = None;
         if let Some(Found { path, checkpoint, warnings, .. }) = &resume {
             let Meta { step, elapsed_s, val_loss, .. } = checkpoint.meta;

@@ -1,5 +1,6 @@
 //! What the charts share: the window and cursor over the data, and nice labels.
 
+use crate::progress::span;
 use crate::ui::series::{XAxis, column_of};
 
 /// Factors of the moving average to choose from.
@@ -222,17 +223,6 @@ pub fn format_value(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Seconds as 45s, 3m05s, 2h05m or 3d04h.
-pub fn format_time(seconds: f64) -> String {
-    let whole = seconds.max(0.0).round() as u64;
-    match whole {
-        0..60 => format!("{whole}s"),
-        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
-        3600..86400 => format!("{}h{:02}m", whole / 3600, whole / 60 % 60),
-        _ => format!("{}d{:02}h", whole / 86400, whole / 3600 % 24),
-    }
-}
-
 /// A step as 950, 12.5k or 1.5M, with as many decimals as `spacing` between labels needs; in full if they are many.
 pub fn format_step(step: f64, spacing: f64) -> String {
     let (unit, name) = match step.abs() {
@@ -267,7 +257,7 @@ pub fn x_ticks(range: (f64, f64), columns: usize, axis: XAxis) -> Vec<(usize, St
     let place = |x: f64| {
         let text = match axis {
             XAxis::Step => format_step(x, step),
-            XAxis::Time => format_time(x),
+            XAxis::Time => span(x),
         };
         column_of(x, range, columns).map(|column| (column, text))
     };
@@ -340,7 +330,7 @@ mod tests {
         let expected =
             ["0.0000", "0.4321", "9.5000", "12.000", "123.46", "1234.5", "1.2e-5", "2.0e7", "NaN"];
         assert_eq!(texts, expected);
-        let times = [5.0, 185.0, 7500.0, 273_600.0].map(format_time);
+        let times = [5.0, 185.0, 7500.0, 273_600.0].map(span);
         assert_eq!(times, ["5s", "3m05s", "2h05m", "3d04h"]);
         let steps = [(950.0, 50.0), (12e3, 2e3), (12_500.0, 500.0), (1.5e6, 5e5)];
         assert_eq!(steps.map(|(x, by)| format_step(x, by)), ["950", "12k", "12.5k", "1.5M"]);

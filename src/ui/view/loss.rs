@@ -1,5 +1,6 @@
 //! Training and validation loss over the same steps or time.
 
+use crate::progress::span;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -7,8 +8,7 @@ use ratatui::widgets::Widget;
 
 use super::canvas::{Canvas, Pen};
 use super::chart::{
-    ChartView, format_step, format_time, format_value, gutter, multiples, nice_step, tick_label,
-    x_ticks,
+    ChartView, format_step, format_value, gutter, multiples, nice_step, tick_label, x_ticks,
 };
 use super::curve::{Curve, Scale};
 use crate::ui::series::{Series, XAxis, column_of, extent};
@@ -408,7 +408,7 @@ impl LossChart<'_> {
             parts.push((format!("raw {:<7}", format_value(point.value)), theme.train_raw()));
         }
         if let (Some(_), Some(here)) = (cursor, here) {
-            parts.push((format!("{:<6}", format_time(here.time)), theme.title()));
+            parts.push((format!("{:<6}", span(here.time)), theme.title()));
         }
         if beta > 0.0 {
             parts.push((format!("ema {beta}"), theme.dim()));
