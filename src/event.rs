@@ -1,6 +1,9 @@
 //! What crosses the line between trainer and front ends, in both directions: plain data, no tensors.
 //!
-//! Every event is also one line of `events.jsonl`, so the names below are a file format.
+//! Every event is also one line of `events.jsonl`, so the names below are a file format. A figure that is not a number
+//! or infinite is `null` there.
+
+mod number;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,10 @@ pub enum Event {
         /// Whether it has the lowest validation loss so far.
         best: bool,
     },
+    /// An order was carried out; for a stop, taken on.
+    Obeyed(Order),
+    /// Something needs attention, or does no longer.
+    Alarm(Alarm),
     /// A line for the log.
     Log {
         level: Level,
@@ -82,13 +89,16 @@ pub struct StepReport {
     pub step: u64,
     /// Epochs done, with the share of the current one.
     pub epoch: f64,
-    /// Mean loss over the period.
+    /// Mean loss over the period, without the steps that were left out.
+    #[serde(deserialize_with = "number::or_nan")]
     pub loss: f32,
     /// Loss of each step of the period, oldest first; ends with `step`.
+    #[serde(deserialize_with = "number::all_or_nan")]
     pub losses: Vec<f32>,
     /// Learning rate of the newest step.
     pub lr: f64,
     /// Largest gradient norm of the period, before clipping.
+    #[serde(deserialize_with = "number::or_nan")]
     pub grad_norm: f32,
     /// Training images per second over the period; pauses, validation and saving don't count.
     pub images_per_s: f64,
@@ -115,10 +125,13 @@ pub struct TimeSplit {
 pub struct Validation {
     pub step: u64,
     pub epoch: f64,
+    #[serde(deserialize_with = "number::or_nan")]
     pub val_loss: f64,
     /// Decibels over hidden pixels in 0..1, mean over images.
+    #[serde(deserialize_with = "number::or_nan")]
     pub psnr: f64,
     /// Structural similarity of image and reconstruction, mean over images.
+    #[serde(deserialize_with = "number::or_nan")]
     pub ssim: f64,
     pub images: u64,
     pub best: bool,
@@ -136,6 +149,7 @@ pub struct PreviewFile {
     /// Whole factor by which the PNG is enlarged.
     pub scale: u32,
     /// Decibels, per image.
+    #[serde(deserialize_with = "number::all_or_nan")]
     pub psnr: Vec<f64>,
 }
 
@@ -165,6 +179,66 @@ pub enum Reason {
     Stopped,
 }
 
+/// A condition that needs attention. It is told when it begins and when it is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alarm {
+    pub kind: AlarmKind,
+    /// Whether it holds; `false` ends the one of this kind.
+    pub active: bool,
+    pub step: u64,
+    /// What was seen, against which limit, and what is done about it.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmKind {
+    /// Loss or gradient norm of a step is NaN or infinite.
+    NotFinite,
+    /// The loss is far above what it was.
+    LossSpike,
+    /// The gradient norm is far above what it was.
+    GradientJump,
+    /// No step has ended for long.
+    Stalled,
+    /// Steps wait for images.
+    SlowLoader,
+    /// Little room is left for checkpoints.
+    DiskLow,
+    /// A write failed for lack of space.
+    DiskFull,
+    GpuHot,
+}
+
+impl AlarmKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFinite => "not a number",
+            Self::LossSpike => "loss spike",
+            Self::GradientJump => "gradient jump",
+            Self::Stalled => "stalled",
+            Self::SlowLoader => "slow loader",
+            Self::DiskLow => "disk nearly full",
+            Self::DiskFull => "disk full",
+            Self::GpuHot => "GPU too hot",
+        }
+    }
+}
+
+/// An order and who gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub command: Command,
+    /// "the screen", "SIGUSR2", "hangup", "process 4711": for the log.
+    pub by: String,
+}
+
+impl Order {
+    pub fn new(command: Command, by: impl Into<String>) -> Self {
+        Self { command, by: by.into() }
+    }
+}
+
 /// Orders to the trainer: absolute, so that repeating one changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -174,6 +248,17 @@ pub enum Command {
     Checkpoint,
     /// Save and end.
     Stop,
+}
+
+impl Command {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Checkpoint => "checkpoint",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// Seconds since 1970-01-01 UTC.
@@ -203,6 +288,13 @@ mod tests {
                 eta_s: 10.0,
                 elapsed_s: 20.0,
             }),
+            Event::Obeyed(Order::new(Command::Checkpoint, "SIGUSR2")),
+            Event::Alarm(Alarm {
+                kind: AlarmKind::LossSpike,
+                active: true,
+                step: 7,
+                message: "loss 9.0".to_owned(),
+            }),
             Event::Log { level: Level::Warning, message: "a \"quoted\" line".to_owned() },
             Event::Finished(Finished {
                 step: 9,
@@ -219,5 +311,18 @@ mod tests {
             let back: Stamped = serde_json::from_str(&line).expect(&line);
             assert_eq!(back, stamped);
         }
+    }
+
+    #[test]
+    fn figures_that_are_no_numbers_come_back_as_such() {
+        let line = r#"{"time":1,"event":"step","step":2,"epoch":1,"loss":null,"losses":[1,null],"lr":1,
+            "grad_norm":null,"images_per_s":1,"data_wait":0,"spent":{"data_wait":0,"compute":0,"validation":0,
+            "saving":0},"eta_s":1,"elapsed_s":1}"#;
+        let stamped: Stamped = serde_json::from_str(line).expect("an event");
+        let Event::Step(report) = &stamped.event else { panic!("{stamped:?}") };
+        assert!(report.loss.is_nan() && report.grad_norm.is_nan());
+        assert!(report.losses[0] == 1.0 && report.losses[1].is_nan());
+        let again = serde_json::to_value(&stamped).expect("plain data");
+        assert_eq!(again["losses"], serde_json::json!([1.0, null]));
     }
 }

@@ -60,6 +60,11 @@ fn print(
         Event::Log { level: Level::Warning, message } => {
             return writeln!(err, "warning: {message}");
         }
+        Event::Alarm(alarm) => {
+            let word = if alarm.active { "ALARM" } else { "over" };
+            let (kind, step, message) = (alarm.kind.name(), alarm.step, &alarm.message);
+            return writeln!(err, "{word}: {kind} at step {step}: {message}");
+        }
         // What ended the run is the program's own error, told once at the end.
         Event::Log { level: Level::Error, .. } => return Ok(()),
         _ => {}
@@ -136,7 +141,9 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
         Event::CheckpointSaved { step, path, bytes: size, .. } => {
             format!("{}  checkpoint {path} ({})", at(*step), bytes(*size))
         }
+        Event::Obeyed(order) => format!("{}, ordered by {}", order.command.name(), order.by),
         Event::Log { message, .. } => message.clone(),
+        Event::Alarm(_) => return None, // told on standard error
         Event::Finished(finished) => {
             let what = match finished.reason {
                 Reason::Completed => "finished",

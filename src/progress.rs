@@ -1,6 +1,6 @@
 //! The state of a run as a fold over its events: every front end shows this and nothing else.
 
-use crate::event::{Event, Finished, Phase, Stamped, Started, StepReport, Validation};
+use crate::event::{Alarm, Event, Finished, Phase, Stamped, Started, StepReport, Validation};
 
 /// What is known about a run.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,6 +13,8 @@ pub struct RunState {
     pub best_val_loss: Option<f64>,
     /// Path of the newest checkpoint, relative to the run directory.
     pub checkpoint: Option<String>,
+    /// Those that hold, oldest first, one of a kind.
+    pub alarms: Vec<Alarm>,
     pub finished: Option<Finished>,
     /// Wall-clock time of the newest event, seconds since 1970-01-01 UTC.
     pub time: f64,
@@ -31,6 +33,7 @@ impl RunState {
                     self.last_validation = None;
                 }
                 self.finished = None;
+                self.alarms.clear();
                 self.phase = Some(Phase::Starting);
                 self.started = Some(started.clone());
             }
@@ -44,7 +47,13 @@ impl RunState {
             }
             Event::CheckpointSaved { path, .. } => self.checkpoint = Some(path.clone()),
             Event::Finished(finished) => self.finished = Some(finished.clone()),
-            Event::Preview(_) | Event::Log { .. } => {}
+            Event::Alarm(alarm) => {
+                self.alarms.retain(|known| known.kind != alarm.kind);
+                if alarm.active {
+                    self.alarms.push(alarm.clone());
+                }
+            }
+            Event::Preview(_) | Event::Obeyed(_) | Event::Log { .. } => {}
         }
     }
 }
@@ -78,7 +87,7 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::TimeSplit;
+    use crate::event::{AlarmKind, TimeSplit};
 
     #[test]
     fn spans_and_sizes_read_well() {
@@ -134,5 +143,26 @@ mod tests {
         assert_eq!(state.last_step, None);
         state.apply(&Stamped { time: 2.0, event: step(4) });
         assert_eq!(state.last_step.map(|report| report.step), Some(4));
+    }
+
+    #[test]
+    fn an_alarm_holds_until_it_is_over() {
+        let alarm = |kind, active, step| {
+            let message = format!("{active} at {step}");
+            Event::Alarm(Alarm { kind, active, step, message })
+        };
+        let mut state = RunState::default();
+        let events = [
+            alarm(AlarmKind::LossSpike, true, 1),
+            alarm(AlarmKind::Stalled, true, 2),
+            alarm(AlarmKind::LossSpike, true, 3),
+            alarm(AlarmKind::Stalled, false, 4),
+            alarm(AlarmKind::DiskLow, false, 5),
+        ];
+        for event in events {
+            state.apply(&Stamped { time: 1.0, event });
+        }
+        let held: Vec<_> = state.alarms.iter().map(|alarm| (alarm.kind, alarm.step)).collect();
+        assert_eq!(held, [(AlarmKind::LossSpike, 3)]);
     }
 }

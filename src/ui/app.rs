@@ -353,6 +353,19 @@ impl App {
                     self.notify(message.clone());
                 }
             }
+            Event::Obeyed(order) => {
+                line = Some(format!("{}, ordered by {}", order.command.name(), order.by));
+            }
+            Event::Alarm(alarm) => {
+                level = Level::Warning;
+                if alarm.active {
+                    self.mark(alarm.step as f64, MarkKind::Alarm);
+                }
+                let over = if alarm.active { "" } else { " is over" };
+                let text = format!("{}{over}: {}", alarm.kind.name(), alarm.message);
+                self.notify(text.clone());
+                line = Some(text);
+            }
             Event::Finished(finished) => {
                 line = Some(format!("{:?} at step {}", finished.reason, finished.step));
             }
