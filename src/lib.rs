@@ -12,7 +12,9 @@
 pub mod bench;
 pub mod chart;
 pub mod cli;
+
 pub mod config;
+pub mod control;
 pub mod data;
 pub mod device;
 pub mod error;

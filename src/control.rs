@@ -1,0 +1,16 @@
+//! Watching and steering a run from other processes.
+
+/// What a viewer knows of the process behind a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Connected: events come as they happen and orders are taken.
+    Steerable,
+    /// It lives but takes no orders from here, for this reason; events come from its log.
+    WatchOnly(String),
+    /// The connection broke and is tried again.
+    Lost,
+    /// It is gone without having said so, as after a kill or a power cut; with what is known about it.
+    Dead(String),
+    /// It ended in order, or failed and said so.
+    Over,
+}
