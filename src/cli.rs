@@ -19,7 +19,8 @@ pub struct Cli {
 
 const AFTER: &str = "Exit codes: 0 finished, or stopped and saved; 1 failed; 2 usage or configuration; \
     3 stopped on a loss that is not a number; 130 aborted by a second interrupt.\n\
-    Ctrl-C and SIGTERM save a checkpoint and end the run.";
+    Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and end the run, SIGUSR2 saves and goes on; a dropped line doesn't \
+    end it, see --on-hangup.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -49,6 +50,9 @@ pub struct ConfigArgs {
     /// auto, cpu, cuda or cuda:N [short for --set train.device=DEVICE]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// After a step that is not a number: stop, pause, skip or ignore [short for --set alarms.on_nan=POLICY]
+    #[arg(long, value_name = "POLICY")]
+    pub on_nan: Option<String>,
     /// Set one key of the configuration; may be repeated, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
@@ -74,6 +78,23 @@ pub struct TrainArgs {
     /// Headless with one JSON object per line, as in events.jsonl
     #[arg(long)]
     pub json: bool,
+    /// Train in the background; the shell gets its prompt back once all is known to be right
+    #[arg(long)]
+    pub detach: bool,
+    /// What a dropped line (SIGHUP, closed terminal) does: save a checkpoint and go on, or save and end
+    #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
+    pub on_hangup: OnHangup,
+    /// Run `sh -c CMD` at alarms and at the end, with SIMMIM_EVENT, _ALARM, _STEP, _MESSAGE and _RUN in its environment
+    #[arg(long, value_name = "CMD")]
+    pub notify: Option<String>,
+}
+
+/// What follows a hangup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnHangup {
+    #[default]
+    Continue,
+    Stop,
 }
 
 /// How the screen looks.
@@ -86,6 +107,17 @@ pub struct LookArgs {
     /// Draw with ASCII characters only
     #[arg(long)]
     pub ascii: bool,
+}
+
+#[cfg(feature = "tui")]
+impl LookArgs {
+    /// Colours, and whether only ASCII characters are drawn, by options and environment.
+    pub fn detect(&self) -> (crate::ui::theme::Detected, bool) {
+        use crate::ui::theme;
+        let env = |name: &str| std::env::var(name).ok();
+        let colors = theme::detect(self.color.and_then(Color::depth), env);
+        (colors, self.ascii || !theme::has_unicode(env))
+    }
 }
 
 /// Colours of the screen.
@@ -168,6 +200,9 @@ impl ConfigArgs {
         }
         if let Some(device) = &self.device {
             sets.push(format!("train.device={}", literal(device.clone())));
+        }
+        if let Some(policy) = &self.on_nan {
+            sets.push(format!("alarms.on_nan={}", literal(policy.clone())));
         }
         sets
     }

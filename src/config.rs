@@ -22,6 +22,7 @@ pub struct Config {
     pub optimizer: OptimizerConfig,
     pub schedule: ScheduleConfig,
     pub checkpoint: CheckpointConfig,
+    pub alarms: AlarmConfig,
 }
 
 /// The Vision Transformer: sizes in pixels (images, patches) and channels.
@@ -199,6 +200,38 @@ pub struct CheckpointConfig {
     pub keep: usize,
 }
 
+/// When an alarm is raised. None of it changes what is computed but `on_nan`, and that after a bad step only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlarmConfig {
+    /// What follows a step whose loss or gradient norm is NaN or infinite.
+    pub on_nan: OnNan,
+    /// A loss this many robust standard deviations above the median of the last steps; 0 = off.
+    pub loss_spike: f64,
+    /// The same for the logarithm of the gradient norm; 0 = off.
+    pub gradient_jump: f64,
+    /// Share of the time that steps wait for images, over three log periods; 0 = off.
+    pub data_wait: f64,
+    /// Seconds without the end of a step; 0 = off.
+    pub stall_s: u64,
+    /// Temperature of the GPU, degrees Celsius; 0 = a little below where the driver slows it down.
+    pub gpu_celsius: u32,
+}
+
+/// Policies for a bad step. In all but `ignore` its update is left out, so the weights stay good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNan {
+    /// Save the weights from before the step and end with exit code 3.
+    Stop,
+    /// Wait for someone to resume or stop.
+    Pause,
+    /// Go on with the next batch; stop after a hundred bad steps in a row.
+    Skip,
+    /// Make the update as if nothing had happened.
+    Ignore,
+}
+
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
@@ -289,6 +322,19 @@ impl Default for CheckpointConfig {
     }
 }
 
+impl Default for AlarmConfig {
+    fn default() -> Self {
+        Self {
+            on_nan: OnNan::Stop,
+            loss_spike: 8.0,
+            gradient_jump: 8.0,
+            data_wait: 0.5,
+            stall_s: 120,
+            gpu_celsius: 0,
+        }
+    }
+}
+
 impl Config {
     /// Images that one optimizer step consumes.
     pub fn images_per_step(&self) -> usize {
@@ -300,7 +346,7 @@ impl Config {
     /// # Errors
     /// The first violation, with the key, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint } = self;
+        let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, alarms } = self;
         within("model.image_size", model.image_size, 8, 2048)?;
         within("model.patch_size", model.patch_size, 1, 256)?;
         within("model.embed_dim", model.embed_dim, 4, 8192)?;
@@ -394,6 +440,11 @@ impl Config {
         within("checkpoint.every_epochs", checkpoint.every_epochs, 0, 1_000_000)?;
         within("checkpoint.every_steps", checkpoint.every_steps, 0, 1_000_000_000)?;
         within("checkpoint.keep", checkpoint.keep, 1, 10_000)?;
+        within("alarms.loss_spike", alarms.loss_spike, 0.0, 1e6)?;
+        within("alarms.gradient_jump", alarms.gradient_jump, 0.0, 1e6)?;
+        within("alarms.data_wait", alarms.data_wait, 0.0, 1.0)?;
+        within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
+        within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
         Ok(())
     }
 }

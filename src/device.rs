@@ -16,6 +16,17 @@ pub enum Device {
     Cuda(usize),
 }
 
+impl Device {
+    /// The number of the GPU, if it is one.
+    pub fn gpu(&self) -> Option<usize> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => Some(*index),
+        }
+    }
+}
+
 /// Why the wanted device can't be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DeviceError {

@@ -64,10 +64,9 @@ impl Error {
             Self::Preview(error) if error.is_usage() => exit::USAGE,
             #[cfg(feature = "tui")]
             Self::Preview(_) => exit::FAILED,
-            Self::Train(TrainError::NotFinite { .. }) => exit::NOT_A_NUMBER,
+            Self::Train(error) => error.exit_code(),
             Self::RunDir(RunDirError::Io { .. })
             | Self::Checkpoint(_)
-            | Self::Train(_)
             | Self::PastTolerance { .. }
             | Self::System { .. } => exit::FAILED,
         }

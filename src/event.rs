@@ -3,7 +3,7 @@
 //! Every event is also one line of `events.jsonl`, so the names below are a file format. A figure that is not a number
 //! or infinite is `null` there.
 
-mod number;
+pub mod number;
 
 use serde::{Deserialize, Serialize};
 

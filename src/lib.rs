@@ -9,6 +9,7 @@
 //! `event` and `config` are leaves; `model` knows the configuration only, `data` nothing of the model, `train`
 //! both; front ends know `event`, `progress` and the [`train::Session`]. No tensor crosses a thread.
 
+mod background;
 pub mod bench;
 pub mod chart;
 pub mod cli;
@@ -19,14 +20,20 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod event;
+#[cfg(any(feature = "tui", feature = "cuda"))]
+pub mod gpu;
 pub mod headless;
+mod inherited;
 pub mod launch;
+mod launcher;
 pub mod model;
+pub mod notify;
 pub mod parity;
 pub mod picture;
 pub mod plan;
 #[cfg(feature = "tui")]
 pub mod preview;
+pub mod process;
 pub mod progress;
 pub mod quality;
 #[cfg(feature = "tui")]
@@ -40,13 +47,10 @@ pub mod train;
 #[cfg(feature = "tui")]
 pub mod ui;
 
-use cli::{BenchArgs, Cli, Command, ConfigArgs, ParityArgs, TrainArgs};
+use cli::{BenchArgs, Cli, Command, ConfigArgs, ParityArgs};
 use device::Device;
 use error::Error;
-use headless::Style;
-use std::io::{IsTerminal as _, stderr, stdin, stdout};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::stdout;
 
 /// Does what the command line says.
 ///
@@ -54,8 +58,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Anything that ends in another exit code than 0.
 pub fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
-        None => train(&cli.train),
-        Some(Command::Train(args)) => train(&args),
+        None => process::train(&cli.train),
+        Some(Command::Train(args)) => process::train(&args),
         Some(Command::Plan(args)) => plan(&args),
         Some(Command::Bench(args)) => bench(&args),
         #[cfg(feature = "tui")]
@@ -64,68 +68,6 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         })?),
         Some(Command::Parity(args)) => parity(&args),
     }
-}
-
-fn train(args: &TrainArgs) -> Result<(), Error> {
-    let job = launch::prepare(args)?;
-    let style = if args.json { Style::Json } else { Style::Text };
-    let asked = args.no_ui || args.json;
-    let obstacle = if asked { None } else { no_screen() };
-    if let Some(why) = obstacle {
-        say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));
-    }
-    let root = job.run.root().to_owned();
-    say(&mut stderr(), &format!("run {}", root.display()));
-    #[cfg(feature = "tui")]
-    let app = screen(&job, &args.look);
-    let system = |what| move |source| Error::System { what, source };
-    let session = train::spawn(job).map_err(system("cannot start the trainer"))?;
-    let commands = session.commands.clone();
-    let signalled = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&signalled);
-    let stop = move || {
-        flag.store(true, Ordering::Relaxed);
-        #[cfg(feature = "tui")]
-        ui::terminal::stop_waiting();
-        let _ = commands.send(event::Command::Stop); // the trainer may have ended just now
-    };
-    let abort = || {
-        #[cfg(feature = "tui")]
-        ui::terminal::abandon();
-    };
-    signals::on_stop(stop, abort).map_err(system("cannot catch signals"))?;
-    let (out, err) = (&mut stdout(), &mut stderr());
-    #[cfg(feature = "tui")]
-    if !asked && obstacle.is_none() {
-        ui::run(session, app, &root, signalled, out, err)?;
-        say(out, &format!("run {}", root.display()));
-        return Ok(());
-    }
-    headless::follow(session, style, out, err)?;
-    Ok(())
-}
-
-/// Why there can be no screen, if so.
-fn no_screen() -> Option<&'static str> {
-    if cfg!(not(feature = "tui")) {
-        return Some("this build has no screen");
-    }
-    if !stdout().is_terminal() || !stdin().is_terminal() {
-        return Some("no terminal");
-    }
-    std::env::var_os("TERM").is_none_or(|term| term == "dumb").then_some("TERM is dumb or not set")
-}
-
-/// The screen's state before the first event.
-#[cfg(feature = "tui")]
-fn screen(job: &train::run::Job, look: &cli::LookArgs) -> ui::app::App {
-    let env = |name: &str| std::env::var(name).ok();
-    let extent = train::run::Extent::new(&job.config, job.data.train.len());
-    let schedule = train::schedule::Schedule::new(&job.config, extent.steps_per_epoch);
-    let colors = ui::theme::detect(look.color.and_then(cli::Color::depth), env);
-    let ascii = look.ascii || !ui::theme::has_unicode(env);
-    let name = job.run.root().display().to_string();
-    ui::app::App::new(name, Box::new(move |step| schedule.lr(step)), colors, ascii)
 }
 
 fn plan(args: &ConfigArgs) -> Result<(), Error> {

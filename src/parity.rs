@@ -10,7 +10,7 @@ use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, pixel_offsets};
 use crate::model::state::{HostTensor, NamedTensors, StateError};
 use crate::tensors::{self, TensorFile, TensorFileError};
-use crate::train::engine::{Engine, EngineState, MicroBatch};
+use crate::train::engine::{Engine, EngineState, Guard, MicroBatch};
 use crate::train::learner::LearnerConfig;
 use crate::train::schedule::Schedule;
 use serde::Deserialize;
@@ -207,6 +207,7 @@ impl Case {
             accumulation: 1,
             drop_path: 0.0,
             seed: 0,
+            guard: Guard::Host,
         });
         engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
         Ok(engine)

@@ -3,17 +3,22 @@
 //! [`spawn`] returns a [`Session`]: events come out, commands go in, and the thread's result says how it ended.
 
 pub mod checkpoint;
+pub mod emitter;
 pub mod engine;
+pub mod health;
 pub mod learner;
 pub mod meter;
 pub mod optim;
 mod record;
 pub mod run;
 pub mod schedule;
+mod sentinel;
+mod steer;
 pub mod validate;
 
-use crate::event::{Command, Stamped};
+use crate::event::{Order, Stamped};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use emitter::Listener;
 use run::{Job, Summary, TrainError, Trainer};
 use std::thread::JoinHandle;
 
@@ -24,7 +29,9 @@ const EVENT_QUEUE: usize = 4096;
 pub struct Session {
     /// Ends (disconnects) when the trainer has ended.
     pub events: Receiver<Stamped>,
-    pub commands: Sender<Command>,
+    pub orders: Sender<Order>,
+    /// Gets the exit code when the trainer has ended; disconnected if it panicked.
+    pub ended: Receiver<u8>,
     thread: JoinHandle<Result<Summary, TrainError>>,
 }
 
@@ -43,15 +50,42 @@ impl Session {
     }
 }
 
-/// Starts training.
+/// The way of orders to a trainer, there before it is: signals and sockets may come first.
+pub struct Inbox {
+    pub sender: Sender<Order>,
+    receiver: Receiver<Order>,
+}
+
+impl Inbox {
+    pub fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Self { sender, receiver }
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Starts training; `listeners` hear what the session's owner hears.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn spawn(job: Job) -> std::io::Result<Session> {
+pub fn spawn(
+    job: Job,
+    inbox: Inbox,
+    mut listeners: Vec<Box<dyn Listener>>,
+) -> std::io::Result<Session> {
     let (event_sender, events) = bounded(EVENT_QUEUE);
-    let (commands, command_receiver) = unbounded();
-    let thread = std::thread::Builder::new()
-        .name("trainer".to_owned())
-        .spawn(move || Trainer::new(job, event_sender, command_receiver)?.run())?;
-    Ok(Session { events, commands, thread })
+    listeners.push(Box::new(event_sender));
+    let Inbox { sender: orders, receiver } = inbox;
+    let (code, ended) = bounded(1);
+    let thread = std::thread::Builder::new().name("trainer".to_owned()).spawn(move || {
+        let result = Trainer::new(job, listeners, receiver).and_then(Trainer::run);
+        let _ = code.send(result.as_ref().map_or_else(TrainError::exit_code, |_| 0));
+        result
+    })?;
+    Ok(Session { events, orders, ended, thread })
 }

@@ -13,8 +13,8 @@ pub mod terminal;
 pub mod theme;
 pub mod view;
 
-use crate::event::{Command, Stamped, now};
-use crate::headless::{self, Style};
+use crate::event::{Command, Order, Stamped, now};
+use crate::process::Flags;
 use crate::sheet::{self, Sheet};
 use crate::train::Session;
 use crate::train::run::{Summary, TrainError};
@@ -114,7 +114,7 @@ impl Feed for Live {
 
     fn send(&mut self, command: Command) {
         if let Some(session) = &self.session {
-            let _ = session.commands.send(command); // the trainer ended: the feed says so next
+            let _ = session.orders.send(Order::new(command, "the screen")); // the trainer ended: the feed says so next
         }
     }
 
@@ -123,48 +123,64 @@ impl Feed for Live {
     }
 }
 
-/// Runs the screen on a live trainer until it is left; once `unattended` is set it leaves by itself when the run has
-/// ended. A detached or lost screen leaves the trainer running headless.
-///
-/// # Errors
-/// What ended the run early.
-pub fn run(
-    session: Session,
-    mut app: App,
-    root: &Path,
-    unattended: Arc<AtomicBool>,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> Result<Summary, TrainError> {
+/// How the screen of a training process ended.
+pub enum Outcome {
+    /// The run has ended.
+    Over(Result<Summary, TrainError>),
+    /// Training goes on.
+    Left { session: Session, why: Why },
+}
+
+/// Why the screen was left before the end of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    Detached,
+    /// The terminal is gone.
+    Gone,
+    /// The screen couldn't be shown, or panicked.
+    Failed(String),
+}
+
+/// Runs the screen on a live trainer until it is left; when unattended it leaves by itself when the run has ended.
+pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> Outcome {
+    let unattended = Arc::clone(&flags.unattended);
     let mut live = Live { unattended, session: Some(session), result: None };
-    let ended = match Guard::enter(&root.join("stderr.log")) {
-        Ok((mut guard, mut tty)) => {
-            let mut console = RealConsole { depth: app.colors.depth };
-            let ended = catch_unwind(AssertUnwindSafe(|| {
-                event_loop(&mut tty, &mut console, &mut live, &mut app, root)
-            }));
-            guard.leave();
-            // Its own Drop prints to a terminal that may be gone.
-            std::mem::forget(tty);
-            match ended {
-                Ok(Ok(Exit::Left)) => None,
-                Ok(Ok(Exit::Detached)) => Some("screen left, training goes on".to_owned()),
-                Ok(Err(error)) => Some(format!("the terminal is gone ({error}), training goes on")),
-                Err(_) => Some(format!(
-                    "the screen failed, training goes on: {}",
-                    terminal::held_back_panic().unwrap_or_default()
-                )),
-            }
-        }
-        Err(error) => Some(format!("no screen on this terminal ({error})")),
+    let why = match show(&mut live, &mut app, root, &flags.hung_up) {
+        Ok(Exit::Left | Exit::Detached) => Why::Detached,
+        Err(why) => why,
     };
-    if let Some(reason) = ended {
-        let _ = writeln!(err, "{reason}");
-    }
     match (live.session, live.result) {
-        (Some(session), _) => headless::follow(session, Style::Text, out, err),
-        (None, Some(result)) => result,
-        (None, None) => Err(TrainError::Panic("the trainer left no result".to_owned())),
+        (Some(session), _) => Outcome::Left { session, why },
+        (None, Some(result)) => Outcome::Over(result),
+        (None, None) => {
+            Outcome::Over(Err(TrainError::Panic("the trainer left no result".to_owned())))
+        }
+    }
+}
+
+/// Enters the terminal, runs the screen, and gives the terminal back whatever happens.
+fn show(
+    feed: &mut impl Feed,
+    app: &mut App,
+    root: &Path,
+    hung_up: &Arc<AtomicBool>,
+) -> Result<Exit, Why> {
+    let entered = Guard::enter(&root.join("stderr.log"));
+    let (mut guard, mut tty) =
+        entered.map_err(|error| Why::Failed(format!("no screen on this terminal ({error})")))?;
+    let mut console = RealConsole { depth: app.colors.depth, hung_up: Arc::clone(hung_up) };
+    let ended =
+        catch_unwind(AssertUnwindSafe(|| event_loop(&mut tty, &mut console, feed, app, root)));
+    guard.leave();
+    // Its own end prints to a terminal that may be gone, and panics there.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(tty)));
+    match ended {
+        Ok(Ok(exit)) => Ok(exit),
+        Ok(Err(_)) => Err(Why::Gone),
+        Err(_) => {
+            let panic = terminal::held_back_panic().unwrap_or_default();
+            Err(Why::Failed(format!("the screen failed: {panic}")))
+        }
     }
 }
 

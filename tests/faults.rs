@@ -197,7 +197,7 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
-fn a_loss_that_is_not_a_number_stops_the_run_with_its_own_code_and_is_never_saved() {
+fn a_loss_that_is_not_a_number_stops_the_run_with_its_own_code_and_good_weights() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let sets = [
         "schedule.base_lr=100",
@@ -368,8 +368,20 @@ fn a_standard_error_that_takes_nothing_does_not_change_the_exit_code() {
     assert_eq!(status.expect("it starts").code(), Some(2), "the error stays a usage error");
 }
 
+/// The newest checkpoint of all is sound, and no half of one lies about.
+fn assert_nothing_broken(run: &Path) {
+    let saved = checkpoint::list(&run.join("checkpoints")).expect("readable");
+    assert!(saved.len() > 1, "some checkpoints were written: {saved:?}");
+    for path in &saved {
+        checkpoint::load(path).expect("an earlier checkpoint is unharmed");
+    }
+    let rubbish =
+        common::names(run).into_iter().find(|path| path.to_string_lossy().ends_with(".tmp"));
+    assert_eq!(rubbish, None, "no half-written file is left");
+}
+
 #[test]
-fn a_disk_that_fills_up_ends_the_run_and_after_some_room_is_made_it_goes_on() {
+fn a_disk_that_fills_up_makes_the_run_wait_and_nothing_is_lost() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path();
     let Some(disk) = Disk::mount(folder.join("disk"), "1m", "a full disk in mid-run") else {
@@ -377,25 +389,45 @@ fn a_disk_that_fills_up_ends_the_run_and_after_some_room_is_made_it_goes_on() {
     };
     let often = ["--set", "checkpoint.every_steps=2", "--set", "checkpoint.keep=100"];
     common::run_tiny(folder, &[&["--run-dir", "whole"][..], &often].concat()).expect(0, "a run");
+    let whole = common::newest_state(&folder.join("whole"));
     let run = disk.path.join("run");
-    let place = ["--run-dir", "disk/run"];
-    let ended = common::run_tiny(folder, &[&place[..], &often].concat()).expect(1, "a full disk");
+    let arguments = common::tiny(&[&["--run-dir", "disk/run"][..], &often].concat());
+    let mut process = Running::start(folder, &arguments, Reader::All);
+    process.until_warned("ALARM: disk full");
+    assert_nothing_broken(&run);
+    disk.remount("size=64m");
+    let ended = process.end().expect(0, "there is room again");
+    assert_says(&ended.stderr, &["over: disk full", "there is space again"], "the end of the wait");
+    common::assert_finished(&run, "completed");
+    common::assert_same_state(&common::newest_state(&run), &whole, "the run that waited");
+    let told: Vec<_> = common::events_of(&run, "alarm")
+        .into_iter()
+        .filter(|alarm| alarm["kind"] == "disk_full")
+        .map(|alarm| alarm["active"].clone())
+        .collect();
+    assert_eq!(told, [true, false], "the log has both, once there is room for them");
+}
+
+#[test]
+fn a_run_that_waits_for_space_can_be_stopped_and_goes_on_later() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    let Some(disk) = Disk::mount(folder.join("disk"), "1m", "a full disk and a signal") else {
+        return;
+    };
+    let often = ["--set", "checkpoint.every_steps=2", "--set", "checkpoint.keep=100"];
+    common::run_tiny(folder, &[&["--run-dir", "whole"][..], &often].concat()).expect(0, "a run");
+    let run = disk.path.join("run");
+    let arguments = common::tiny(&[&["--run-dir", "disk/run"][..], &often].concat());
+    let mut process = Running::start(folder, &arguments, Reader::All);
+    process.until_warned("ALARM: disk full");
+    process.signal("TERM");
+    let ended = process.end().expect(1, "it can't save");
     let last = ended.stderr.lines().last().expect("a message");
-    assert_says(
-        last,
-        &["simmim-tui: cannot write", "No space left", "free some space", "--resume"],
-        "the error",
-    );
-    let saved = checkpoint::list(&run.join("checkpoints")).expect("readable");
-    assert!(saved.len() > 1, "some checkpoints were written before: {saved:?}");
-    for path in &saved {
-        checkpoint::load(path).expect("an earlier checkpoint is unharmed");
-    }
-    let rubbish =
-        common::names(&run).into_iter().find(|path| path.to_string_lossy().ends_with(".tmp"));
-    assert_eq!(rubbish, None, "no half-written file is left");
-    let ended = common::run(folder, &["--resume", "disk/run"]).expect(1, "the disk is still full");
-    assert_says(&ended.stderr, &["No space left", "free some space"], "the second error");
+    let parts = ["simmim-tui: cannot write", "No space left", "free some space", "--resume"];
+    assert_says(last, &parts, "the error");
+    assert_nothing_broken(&run);
+    assert!(!ended.stderr.contains("there is space again"), "that isn't so: {}", ended.stderr);
 
     disk.remount("size=64m");
     common::run(folder, &["--resume", "disk/run"]).expect(0, "there is room");

@@ -13,15 +13,15 @@ use pty::Tty;
 use simmim_tui::config::file;
 use simmim_tui::data::{self, ImageError, ImageSource};
 use simmim_tui::device::Device;
+use simmim_tui::process::Flags;
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::run::{Job, TrainError};
-use simmim_tui::train::{self, Session};
+use simmim_tui::train::{self, Inbox, Session};
+use simmim_tui::ui::Outcome;
 use simmim_tui::ui::app::App;
 use simmim_tui::ui::theme::{ColorDepth, Detected};
-use std::io::{stderr, stdout};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A set of images that nobody can even count.
 struct Cursed;
@@ -58,16 +58,20 @@ fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {
 }
 
 fn show(session: Session, app: App) -> Result<u64, TrainError> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let run = Path::new("run");
-    let summary = simmim_tui::ui::run(session, app, run, flag, &mut stdout(), &mut stderr())?;
+    let summary = match simmim_tui::ui::run(session, app, Path::new("run"), &Flags::default()) {
+        Outcome::Over(result) => result?,
+        Outcome::Left { session, why } => {
+            println!("{why:?}");
+            session.join()?
+        }
+    };
     Ok(summary.finished.step)
 }
 
 #[test]
 #[ignore = "run on a terminal by the test of the screen"]
 fn child_with_a_screen_that_panics() {
-    let session = train::spawn(job(false)).expect("a thread");
+    let session = train::spawn(job(false), Inbox::new(), Vec::new()).expect("a thread");
     let steps = show(session, app(|_| panic!("this schedule is cursed"))).expect("in order");
     println!("the run made {steps} steps");
 }
@@ -75,7 +79,7 @@ fn child_with_a_screen_that_panics() {
 #[test]
 #[ignore = "run on a terminal by the test of the trainer"]
 fn child_with_a_trainer_that_panics() {
-    let session = train::spawn(job(true)).expect("a thread");
+    let session = train::spawn(job(true), Inbox::new(), Vec::new()).expect("a thread");
     let error = show(session, app(|_| 0.1)).expect_err("the trainer panicked").to_string();
     println!("the error is: {error}");
 }
@@ -93,7 +97,7 @@ fn a_panic_in_the_screen_gives_the_terminal_back_and_the_run_goes_on() {
     assert_eq!(left.code, 0, "the run ends in order: {}", left.text);
     left.terminal_is_back();
     assert!(left.has(b"\x1b[?1049h"), "the screen was up");
-    assert!(left.has(b"the screen failed, training goes on"), "it says so: {}", left.text);
+    assert!(left.has(b"the screen failed"), "it says so: {}", left.text);
     assert!(left.has(b"this schedule is cursed"), "and why: {}", left.text);
     assert!(left.has(b"the run made 42 steps"), "no step is missing: {}", left.text);
     common::assert_finished(&temp.path().join("run"), "completed");

@@ -35,7 +35,8 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
     let job =
         Job { config: config.clone(), device: Device::Cpu, data, run, resume, notices: Vec::new() };
     let (events, _) = crossbeam_channel::unbounded();
-    Trainer::new(job, events, crossbeam_channel::never()).expect("the trainer is built")
+    Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never())
+        .expect("the trainer is built")
 }
 
 fn advance(trainer: &mut Trainer, micro_steps: u64) {
@@ -129,7 +130,9 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();
-    let error = Trainer::new(job, events, crossbeam_channel::never()).err().expect("refused");
+    let error = Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never())
+        .err()
+        .expect("refused");
     let error = error.to_string();
     for part in
         ["step-00000001.safetensors doesn't fit the model", "tensor ", "has shape", "16", "32"]

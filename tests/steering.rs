@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
 use simmim_tui::device::Device;
-use simmim_tui::event::{Command, Event, Phase, Reason, Stamped};
+use simmim_tui::event::{Command, Event, Order, Phase, Reason, Stamped};
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::checkpoint;
 use simmim_tui::train::run::{Job, Summary, TrainError, Trainer};
@@ -31,7 +31,7 @@ fn job(config: Config, run: RunDir) -> Job {
 }
 
 struct Running {
-    commands: Sender<Command>,
+    orders: Sender<Order>,
     events: Receiver<Stamped>,
     ended: Receiver<Result<Summary, TrainError>>,
 }
@@ -40,19 +40,23 @@ struct Running {
 fn start(config: Config, root: &Path, first: &[Command]) -> Running {
     let run = if root.exists() { RunDir::open(root) } else { RunDir::create(root) };
     let job = job(config, run.expect("the run folder can be used"));
-    let ((commands, orders), (sender, events), (done, ended)) =
+    let ((orders, inbox), (sender, events), (done, ended)) =
         (unbounded(), unbounded(), unbounded());
     for &command in first {
-        commands.send(command).expect("the trainer will read it");
+        orders.send(Order::new(command, "the test")).expect("the trainer will read it");
     }
     thread::spawn(move || {
-        let result = Trainer::new(job, sender, orders).and_then(Trainer::run);
+        let result = Trainer::new(job, vec![Box::new(sender)], inbox).and_then(Trainer::run);
         let _ = done.send(result);
     });
-    Running { commands, events, ended }
+    Running { orders, events, ended }
 }
 
 impl Running {
+    fn say(&self, command: Command) {
+        self.orders.send(Order::new(command, "the test")).expect("it runs");
+    }
+
     fn end(&self) -> Summary {
         let result = self.ended.recv_timeout(DEADLINE).expect("the trainer doesn't hang");
         result.expect("the run ends in order")
@@ -101,28 +105,28 @@ fn a_pause_holds_until_resume_and_serves_checkpoints() {
     let endless = config(&["train.epochs=100000"]);
     let run = start(endless, &root, &[]);
     run.until("a step", |event| matches!(event, Event::Step(report) if report.step >= 3));
-    run.commands.send(Command::Pause).expect("it runs");
+    run.say(Command::Pause);
     run.until("the pause", |event| *event == Event::Phase { phase: Phase::Paused });
-    run.commands.send(Command::Checkpoint).expect("it runs");
+    run.say(Command::Checkpoint);
     let saved = run.until("the save", |event| matches!(event, Event::CheckpointSaved { .. }));
     let Event::CheckpointSaved { step, .. } = saved else { unreachable!("matched above") };
     run.until("the pause again", |event| *event == Event::Phase { phase: Phase::Paused });
-    run.commands.send(Command::Resume).expect("it runs");
+    run.say(Command::Resume);
     let next = run.until("a step", |event| matches!(event, Event::Step(_)));
     let Event::Step(report) = next else { unreachable!("matched above") };
     assert!(report.step > step, "no step ran in the pause");
     assert_eq!(report.step - report.losses.len() as u64, step, "and none is missing");
-    run.commands.send(Command::Stop).expect("it runs");
+    run.say(Command::Stop);
     assert_eq!(run.end().finished.reason, Reason::Stopped);
 }
 
 #[test]
 fn a_front_end_that_left_does_not_end_or_hold_the_run() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    for orders in [&[][..], &[Command::Pause]] {
-        let root = temp.path().join(format!("run-{}", orders.len()));
-        let Running { commands, events, ended } = start(config(&[]), &root, orders);
-        drop((commands, events));
+    for first in [&[][..], &[Command::Pause]] {
+        let root = temp.path().join(format!("run-{}", first.len()));
+        let Running { orders, events, ended } = start(config(&[]), &root, first);
+        drop((orders, events));
         let result = ended.recv_timeout(DEADLINE).expect("the trainer doesn't hang");
         assert_eq!(result.expect("in order").finished.reason, Reason::Completed);
     }
@@ -153,7 +157,8 @@ fn a_branch_has_a_checkpoint_from_its_first_moment() {
     let mut job = job(config(&[]), RunDir::create(&new).expect("a new run"));
     job.resume = found;
     let (events, _) = unbounded();
-    let trainer = Trainer::new(job, events, crossbeam_channel::never()).expect("it is built");
+    let trainer =
+        Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never()).expect("it is built");
     let state = trainer.engine_state();
     drop(trainer); // as a kill would
     let saved = checkpoint::load(&checkpoint_at(&new, 42)).expect("the branch can be resumed");

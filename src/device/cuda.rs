@@ -3,6 +3,7 @@
 //! The driver and NVRTC are loaded at run time, so the same binary starts on machines without them.
 
 use super::{Engine, Learner, LearnerConfig};
+use crate::train::engine::Guard;
 use burn::DispatchDevice;
 use burn_cuda::CudaDevice;
 use cudarc::driver::CudaContext;
@@ -17,7 +18,10 @@ pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
     dispatched(DispatchDevice::Cuda(CudaDevice::new(index)), config)
 }
 
-fn dispatched(device: DispatchDevice, config: LearnerConfig) -> Box<dyn Engine> {
+fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engine> {
+    if config.guard == Guard::Host {
+        config.guard = Guard::Device; // no step waits for the host
+    }
     Box::new(Learner::<Gpu>::new(config, DispatchDevice::autodiff(device)))
 }
 

@@ -1,7 +1,7 @@
 //! `events.jsonl`: append-only, one whole line per write, so that a kill loses at most the last line.
 
 use super::RunDirError;
-use crate::event::{Event, Stamped, now};
+use crate::event::Stamped;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,21 +28,24 @@ impl EventLog {
         Ok(Self { path: path.to_owned(), file, len })
     }
 
-    /// Stamps an event and appends it. The line is with the system when this returns: it survives the
-    /// death of the process.
+    /// Appends an event. The line is with the system when this returns: it survives the death of the process.
     ///
     /// # Errors
     /// The line can't be written whole; what was written of it is taken back.
-    pub fn append(&mut self, event: Event) -> Result<Stamped, RunDirError> {
-        let stamped = Stamped { time: now(), event };
-        let mut line = serde_json::to_string(&stamped).unwrap_or_default();
+    pub fn append(&mut self, stamped: &Stamped) -> Result<(), RunDirError> {
+        let mut line = serde_json::to_string(stamped).unwrap_or_default();
         line.push('\n');
         if let Err(source) = self.file.write_all(line.as_bytes()) {
             let _ = self.file.set_len(self.len); // the first error is the one to tell
             return Err(RunDirError::Io { what: "write", path: self.path.clone(), source });
         }
         self.len += line.len() as u64;
-        Ok(stamped)
+        Ok(())
+    }
+
+    /// Offset behind the last line.
+    pub fn end(&self) -> u64 {
+        self.len
     }
 }
 
@@ -89,10 +92,11 @@ pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Level;
+    use crate::event::{Event, Level};
 
-    fn log(message: &str) -> Event {
-        Event::Log { level: Level::Info, message: message.to_owned() }
+    fn log(message: &str) -> Stamped {
+        let event = Event::Log { level: Level::Info, message: message.to_owned() };
+        Stamped { time: 1.0, event }
     }
 
     #[test]
@@ -101,15 +105,15 @@ mod tests {
         let path = temp.path().join("events.jsonl");
         for torn in ["{\"time\": 1, \"ev", &"x".repeat(10_000)] {
             let mut writer = EventLog::open(&path).expect("writable");
-            writer.append(log("one")).expect("written");
+            writer.append(&log("one")).expect("written");
             drop(writer);
             let mut file = File::options().append(true).open(&path).expect("there");
             file.write_all(torn.as_bytes()).expect("written");
             let before = read(&path).expect("readable").len();
-            EventLog::open(&path).expect("writable").append(log("two\nlines")).expect("written");
+            EventLog::open(&path).expect("writable").append(&log("two\nlines")).expect("written");
             let events = read(&path).expect("readable");
             assert_eq!(events.len(), before + 1);
-            assert_eq!(events.last().expect("some").event, log("two\nlines"));
+            assert_eq!(events.last(), Some(&log("two\nlines")));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `checksum` the XXH3-128 of the whole file with the digits of the checksum itself replaced by zeros, so
 //! that a flipped bit anywhere is found.
 
+use crate::event::number;
 use crate::model::state::NamedTensors;
 use crate::run_dir::{advice, sync_dir, write_atomic};
 use crate::tensors;
@@ -55,6 +56,7 @@ pub struct Meta {
     /// Optimizer updates, for Adam's bias correction.
     pub updates: u64,
     /// Losses of the accumulated micro-batches.
+    #[serde(deserialize_with = "number::all_or_nan")]
     pub losses: Vec<f32>,
     pub best_val_loss: Option<f64>,
     /// Loss of the validation at this very step, if there was one.

@@ -22,6 +22,32 @@ pub struct StepFigures {
     pub grad_norm: f32,
 }
 
+impl StepFigures {
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
+}
+
+/// Who looks whether loss and gradient norm are finite before an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// The host reads them: on the CPU that costs nothing.
+    Host,
+    /// The device does, so that no step waits for it; the host learns of it with the figures.
+    Device,
+    /// Nobody.
+    Off,
+}
+
+/// What became of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Update {
+    /// Made, unless the device's own guard left it out.
+    Made,
+    /// Left out: loss or gradient norm is not finite. Weights and moments are as before.
+    LeftOut,
+}
+
 /// Result of a forward pass without gradients.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
@@ -47,11 +73,12 @@ pub struct EngineState {
 }
 
 impl EngineState {
-    /// Whether all of it are numbers, neither infinite nor NaN.
+    /// Whether weights and moments are numbers, neither infinite nor NaN. What waits for its update may be bad: it will
+    /// be left out.
     pub fn is_finite(&self) -> bool {
-        let tensors = [&self.weights, &self.moments, &self.gradients];
-        let values = tensors.into_iter().flat_map(|named| named.values()).flat_map(|t| &t.data);
-        values.chain(&self.losses).all(|value| value.is_finite())
+        let tensors = [&self.weights, &self.moments];
+        let mut values = tensors.into_iter().flat_map(|named| named.values()).flat_map(|t| &t.data);
+        values.all(|value| value.is_finite())
     }
 }
 
@@ -60,8 +87,9 @@ pub trait Engine: Send {
     /// Forward and backward; adds the gradients. `micro` numbers the micro-step for drop path. Doesn't sync.
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64);
 
-    /// Clips and updates with the accumulated gradients. Doesn't sync.
-    fn step(&mut self, lr: f64);
+    /// Clips and updates with the accumulated gradients. A left-out update counts as one all the same. Device sync
+    /// with [`Guard::Host`] only.
+    fn step(&mut self, lr: f64) -> Update;
 
     /// Figures of all steps since the last call, oldest first. Device sync.
     fn read_figures(&mut self) -> Vec<StepFigures>;

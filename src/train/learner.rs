@@ -1,8 +1,8 @@
 //! The one implementation of [`Engine`], generic over Burn's backend.
 
-use super::engine::{Engine, EngineState, Evaluation, MicroBatch, StepFigures};
+use super::engine::{Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Update};
 use super::optim::{self, AdamW, Gradients};
-use crate::config::{Config, LossConfig};
+use crate::config::{Config, LossConfig, OnNan};
 use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
 use crate::model::vit::DropPath;
@@ -23,6 +23,7 @@ pub struct LearnerConfig {
     pub accumulation: usize,
     pub drop_path: f64,
     pub seed: u64,
+    pub guard: Guard,
 }
 
 impl LearnerConfig {
@@ -36,6 +37,7 @@ impl LearnerConfig {
             accumulation: config.train.accumulation,
             drop_path: config.model.drop_path,
             seed: config.train.seed,
+            guard: if config.alarms.on_nan == OnNan::Ignore { Guard::Off } else { Guard::Host },
         }
     }
 
@@ -141,13 +143,29 @@ impl<B: AutodiffBackend> Engine for Learner<B> {
         }
     }
 
-    fn step(&mut self, lr: f64) {
-        let model = self.model.take().expect("put back at the end of every step");
+    fn step(&mut self, lr: f64) -> Update {
         let gradients = std::mem::take(&mut self.gradients);
-        let (model, norm) = self.optimizer.step(model, gradients, lr, self.config.grad_clip);
-        self.model = Some(model);
         let losses = std::mem::take(&mut self.losses);
-        self.unread.push([Tensor::cat(losses, 0).mean(), norm]);
+        let loss = Tensor::cat(losses, 0).mean();
+        let norm = optim::global_norm(&gradients, &self.plain);
+        self.unread.push([loss.clone(), norm.clone()]);
+        let sum = loss + norm.clone();
+        let mut bad = None;
+        match self.config.guard {
+            Guard::Off => {}
+            Guard::Device => bad = Some(sum.is_finite().bool_not()),
+            Guard::Host => {
+                // Device sync, of one number on the CPU.
+                if !state::download(sum).data[0].is_finite() {
+                    self.optimizer.pass();
+                    return Update::LeftOut;
+                }
+            }
+        }
+        let model = self.model.take().expect("put back at the end of every step");
+        let clip = self.config.grad_clip;
+        self.model = Some(self.optimizer.step(model, gradients, norm, bad, lr, clip));
+        Update::Made
     }
 
     fn read_figures(&mut self) -> Vec<StepFigures> {

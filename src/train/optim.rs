@@ -8,7 +8,7 @@ use crate::model::SimMimVit;
 use crate::model::state::{self, HostTensor, NamedTensors, ParamMapper, ParamVisitor, StateError};
 use burn::module::Param;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Bool, Tensor, TensorData};
 use std::collections::BTreeMap;
 
 /// Flat gradients by parameter name. [elements] each
@@ -44,27 +44,33 @@ impl<B: Backend> AdamW<B> {
         self.updates
     }
 
-    /// Clips, updates every parameter that has a gradient, and returns the gradient norm before clipping. [1]
+    /// Clips and updates every parameter that has a gradient; nothing is read back from the device.
     ///
-    /// `clip` is the largest allowed norm; 0 = none. Nothing is read back from the device.
+    /// `norm` [1] is the gradient norm, `clip` its largest allowed value (0 = none). Where `bad` [1] is true, weights and
+    /// moments stay as they were; the update counts all the same, as nobody asks the device here.
     pub fn step<AB>(
         &mut self,
         model: SimMimVit<AB>,
         gradients: Gradients<B>,
+        norm: Tensor<B, 1>,
+        bad: Option<Tensor<B, 1, Bool>>,
         lr: f64,
         clip: f64,
-    ) -> (SimMimVit<AB>, Tensor<B, 1>)
+    ) -> SimMimVit<AB>
     where
         AB: AutodiffBackend<InnerBackend = B>,
     {
-        let norm = global_norm(&gradients, &model.mask_token.val().inner().device());
         // As torch.nn.utils.clip_grad_norm_: factor = min(1, clip / (norm + 1e-6)).
-        let factor = (clip > 0.0)
-            .then(|| norm.clone().add_scalar(1e-6).recip().mul_scalar(clip).clamp_max(1.0));
+        let factor =
+            (clip > 0.0).then(|| norm.add_scalar(1e-6).recip().mul_scalar(clip).clamp_max(1.0));
         self.updates += 1;
-        let mut update = Update { optimizer: self, gradients, factor, lr };
-        let model = state::map(model, &mut update);
-        (model, norm)
+        let mut update = UpdateAll { optimizer: self, gradients, factor, bad, lr };
+        state::map(model, &mut update)
+    }
+
+    /// Counts an update that was left out.
+    pub fn pass(&mut self) {
+        self.updates += 1;
     }
 
     /// Moments by `first.NAME` and `second.NAME` in timm layout. Device sync per tensor.
@@ -98,7 +104,8 @@ impl<B: Backend> AdamW<B> {
     {
         self.moments.clear();
         self.updates = updates;
-        if updates == 0 {
+        // There are none either when all updates so far were left out.
+        if tensors.is_empty() {
             return Ok(());
         }
         let device = model.mask_token.val().inner().device();
@@ -112,19 +119,20 @@ impl<B: Backend> AdamW<B> {
 }
 
 /// Square root of the sum of all squared gradients. [1]
-fn global_norm<B: Backend>(gradients: &Gradients<B>, device: &B::Device) -> Tensor<B, 1> {
+pub fn global_norm<B: Backend>(gradients: &Gradients<B>, device: &B::Device) -> Tensor<B, 1> {
     let squares = gradients.values().map(|gradient| gradient.clone().square().sum());
     squares.fold(Tensor::zeros([1], device), |sum, square| sum + square).sqrt()
 }
 
-struct Update<'a, B: Backend> {
+struct UpdateAll<'a, B: Backend> {
     optimizer: &'a mut AdamW<B>,
     gradients: Gradients<B>,
     factor: Option<Tensor<B, 1>>,
+    bad: Option<Tensor<B, 1, Bool>>,
     lr: f64,
 }
 
-impl<AB: AutodiffBackend> ParamMapper<AB> for Update<'_, AB::InnerBackend> {
+impl<AB: AutodiffBackend> ParamMapper<AB> for UpdateAll<'_, AB::InnerBackend> {
     fn map<const D: usize>(&mut self, name: &str, tensor: Tensor<AB, D>) -> Tensor<AB, D> {
         let Some(gradient) = self.gradients.remove(name) else { return tensor };
         let gradient = match &self.factor {
@@ -132,15 +140,28 @@ impl<AB: AutodiffBackend> ParamMapper<AB> for Update<'_, AB::InnerBackend> {
             None => gradient,
         };
         let OptimizerConfig { betas: [beta1, beta2], eps, weight_decay } = self.optimizer.config;
+        let old = self.optimizer.moments.remove(name);
+        // Kept only where it may be wanted: a second owner costs the update in place.
+        let kept = self.bad.is_some().then(|| match &old {
+            Some(old) => old.clone(),
+            None => Moments { first: gradient.zeros_like(), second: gradient.zeros_like() },
+        });
         let fresh_first = gradient.clone().mul_scalar(1.0 - beta1);
         let fresh_second = gradient.square().mul_scalar(1.0 - beta2);
-        let Moments { first, second } = match self.optimizer.moments.remove(name) {
+        let mut moments = match old {
             None => Moments { first: fresh_first, second: fresh_second },
             Some(old) => Moments {
                 first: old.first.mul_scalar(beta1) + fresh_first,
                 second: old.second.mul_scalar(beta2) + fresh_second,
             },
         };
+        if let (Some(bad), Some(kept)) = (&self.bad, kept) {
+            // A choice, as a NaN times zero is NaN.
+            let bad = bad.clone().expand(kept.first.shape());
+            moments.first = moments.first.mask_where(bad.clone(), kept.first);
+            moments.second = moments.second.mask_where(bad, kept.second);
+        }
+        let Moments { first, second } = moments;
         let updates = self.optimizer.updates as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(updates), 1.0 - beta2.powf(updates));
         // PyTorch's order: sqrt(v) / sqrt(1 − β2^t) + ε.
@@ -150,12 +171,17 @@ impl<AB: AutodiffBackend> ParamMapper<AB> for Update<'_, AB::InnerBackend> {
 
         let dims = tensor.dims();
         let weight = tensor.inner();
+        let kept = self.bad.as_ref().map(|bad| (bad.clone(), weight.clone()));
         let weight = if weight_decay > 0.0 && decays(name, D) {
             weight.mul_scalar(1.0 - self.lr * weight_decay)
         } else {
             weight
         };
-        Tensor::from_inner(weight - change.reshape(dims))
+        let weight = weight - change.reshape(dims);
+        Tensor::from_inner(match kept {
+            Some((bad, old)) => weight.mask_where(bad.reshape([1; D]).expand(dims), old),
+            None => weight,
+        })
     }
 }
 

@@ -21,14 +21,20 @@ impl Trainer {
             return Ok(());
         }
         let step = self.step();
-        if let Some(bad) =
-            figures.iter().position(|f| !f.loss.is_finite() || !f.grad_norm.is_finite())
-        {
-            let step = step + 1 + bad as u64 - figures.len() as u64;
-            return Err(TrainError::NotFinite { step });
-        }
         let rate = self.meter.close_period(self.config.images_per_step());
         let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
+        let first = step + 1 - figures.len() as u64;
+        let mut alarms = Vec::new();
+        for (step, figure) in (first..).zip(&figures) {
+            alarms.extend(self.health.step(step, figure));
+            if figure.is_finite() {
+                self.bad_steps = 0;
+            } else {
+                self.bad_steps += 1;
+                self.bad_step.get_or_insert(step);
+            }
+        }
+        alarms.extend(self.health.period(step, rate.data_wait));
         let left = self.extent.total_steps - step;
         // Those of the whole run less those that are due by now; the last step has one in any case.
         let total = self.extent.total_steps;
@@ -46,16 +52,24 @@ impl Trainer {
         self.emit(Event::Step(StepReport {
             step,
             epoch: self.epoch(),
-            loss: losses.iter().sum::<f32>() / losses.len() as f32,
+            loss: mean_of_finite(&losses),
             losses,
             lr: self.schedule.lr(step - 1),
-            grad_norm: figures.iter().map(|figure| figure.grad_norm).fold(0.0, f32::max),
+            // NaN wins, which `f32::max` would hide.
+            grad_norm: figures
+                .iter()
+                .map(|figure| figure.grad_norm)
+                .fold(0.0, |max, norm| if norm > max || norm.is_nan() { norm } else { max }),
             images_per_s: rate.images_per_s,
             data_wait: rate.data_wait,
             spent: self.meter.split(),
             eta_s: self.meter.eta_s(left, validations, checkpoints),
             elapsed_s: self.meter.elapsed_s(),
-        }))
+        }))?;
+        for alarm in alarms {
+            self.emit(Event::Alarm(alarm))?;
+        }
+        Ok(())
     }
 
     /// Validates, writes previews, and says whether the loss is the lowest so far.
@@ -64,7 +78,12 @@ impl Trainer {
         self.phase(Phase::Evaluating)?;
         self.meter.lap(Activity::Other);
         // Orders that come meanwhile wait in the queue; only Stop cuts the pass short.
-        let (queue, commands) = (&mut self.queue, &self.commands);
+        let (queue, orders, pulse, step) = (
+            &mut self.queue,
+            &self.orders,
+            &self.pulse,
+            self.micro / self.config.train.accumulation as u64,
+        );
         let outcome = validate::validate(
             self.engine.as_ref(),
             &self.data.val,
@@ -73,19 +92,20 @@ impl Trainer {
             &self.painter,
             self.config.train.previews,
             || {
-                queue.extend(commands.try_iter());
-                queue.contains(&Command::Stop)
+                pulse.beat(step);
+                queue.extend(orders.try_iter());
+                queue.iter().any(|order| order.command == Command::Stop)
             },
         )?;
         let seconds = self.meter.lap(Activity::Validation).as_secs_f64();
         let Some(outcome) = outcome else { return Ok(false) };
         self.note_unreadable(&outcome.skipped)?;
-        if !outcome.loss.is_finite() {
-            return Err(TrainError::NotFinite { step: self.step() });
+        let finite = outcome.loss.is_finite();
+        if !finite {
+            self.bad_step = Some(step);
         }
-        let step = self.step();
         // The untrained model only gives the first value.
-        let best = step > 0 && self.best_val_loss.is_none_or(|best| outcome.loss < best);
+        let best = step > 0 && finite && self.best_val_loss.is_none_or(|best| outcome.loss < best);
         if best {
             self.best_val_loss = Some(outcome.loss);
             self.saved = None; // a checkpoint of this step that doesn't know its loss is written again
@@ -115,10 +135,9 @@ impl Trainer {
         let path = self.run.previews().join(format!("step-{step:08}.png"));
         let mut bytes = Cursor::new(Vec::new());
         let encoded = sheet::compose(&rows, scale).write_to(&mut bytes, image::ImageFormat::Png);
-        let written = encoded
-            .map_err(std::io::Error::other)
-            .and_then(|()| write_atomic(&path, bytes.get_ref()));
-        written.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
+        let failed = |source| RunDirError::Io { what: "write", path: path.clone(), source };
+        encoded.map_err(|error| failed(std::io::Error::other(error)))?;
+        self.patiently(|_| Ok(write_atomic(&path, bytes.get_ref()).map_err(failed)?))?;
         let path = self.relative(&path);
         self.emit(Event::Preview(PreviewFile { step, path, image, scale, psnr }))
     }
@@ -146,7 +165,7 @@ impl Trainer {
         let val_loss = self.validated.filter(|&(at, _)| at == step).map(|(_, loss)| loss);
         let engine = self.engine.state(); // device sync
         if !engine.is_finite() {
-            return Err(TrainError::NotFinite { step });
+            return Err(TrainError::BadWeights { step });
         }
         let checkpoint = Checkpoint {
             meta: Meta {
@@ -164,11 +183,14 @@ impl Trainer {
             },
             engine,
         };
-        let (path, bytes) = checkpoint::save(&self.run.checkpoints(), &checkpoint)?;
         let best = val_loss.is_some() && val_loss == self.best_val_loss;
-        if best {
-            checkpoint::mark_best(&path)?;
-        }
+        let (path, bytes) = self.patiently(|this| {
+            let (path, bytes) = checkpoint::save(&this.run.checkpoints(), &checkpoint)?;
+            if best {
+                checkpoint::mark_best(&path)?;
+            }
+            Ok((path, bytes))
+        })?;
         self.saved = Some(self.micro);
         self.meter.lap(Activity::Saving);
         let path = self.relative(&path);
@@ -192,17 +214,23 @@ impl Trainer {
 
     pub(super) fn phase(&mut self, phase: Phase) -> Result<(), TrainError> {
         self.phase = phase;
+        self.pulse.enter(phase);
         self.emit(Event::Phase { phase })
     }
 
-    /// Into the log, which must work, and to the front end, which may be slow or gone: it never holds up a step.
+    /// Into the log, and to whoever listens.
     pub(super) fn emit(&mut self, event: Event) -> Result<(), TrainError> {
-        let stamped = self.log.append(event)?;
-        let _ = self.events.try_send(stamped); // the log has it
-        Ok(())
+        self.patiently(|this| Ok(this.emitter.emit(event.clone())?))
     }
 
     fn relative(&self, path: &Path) -> String {
         path.strip_prefix(self.run.root()).unwrap_or(path).display().to_string()
     }
+}
+
+/// Of all values if none is finite.
+fn mean_of_finite(values: &[f32]) -> f32 {
+    let finite: Vec<f32> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    let counted = if finite.is_empty() { values } else { &finite };
+    counted.iter().sum::<f32>() / counted.len() as f32
 }

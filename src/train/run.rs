@@ -1,23 +1,29 @@
 //! The run loop: batches in, steps, reports, validations and checkpoints out, commands between micro-steps.
 
 use super::checkpoint::{self, CheckpointError, Found, Meta};
-use super::engine::{self, Engine, MicroBatch};
+use super::emitter::{Emitter, Listener};
+use super::engine::{self, Engine, MicroBatch, Update};
+use super::health::Health;
 use super::learner::LearnerConfig;
 use super::meter::{Activity, Meter};
 use super::schedule::Schedule;
+use super::sentinel::{Charge, Pulse, Sentinel};
 use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, Dataset};
 use crate::device::{self, Device};
-use crate::event::{Command, Event, Finished, Level, Phase, Reason, Stamped, Started};
+use crate::error::exit;
+use crate::event::{Event, Finished, Level, Order, Phase, Reason, Started};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
 use crate::model::state::StateError;
 use crate::picture::Painter;
 use crate::run_dir::{EventLog, RunDir, RunDirError};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a run failed.
@@ -32,12 +38,36 @@ pub enum TrainError {
     #[error("checkpoint {path} doesn't fit the model: {source}")]
     State { path: PathBuf, source: StateError },
     #[error(
-        "the loss, its gradient or a weight is not a number at step {step}: the run is stopped without saving; lower \
-         schedule.base_lr and continue with --resume, from an older checkpoint if the newest has gone bad already"
+        "the loss or its gradient is not a number at step {step}: the update was left out, the weights from before it \
+         are saved; lower schedule.base_lr and continue with --resume, or leave such steps out with --on-nan skip"
     )]
     NotFinite { step: u64 },
+    #[error(
+        "a weight is not a number at step {step}: the run is stopped without saving; lower schedule.base_lr and \
+         continue with --resume"
+    )]
+    BadWeights { step: u64 },
     #[error("the trainer panicked: {0}")]
     Panic(String),
+}
+
+impl TrainError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotFinite { .. } | Self::BadWeights { .. } => exit::NOT_A_NUMBER,
+            _ => exit::FAILED,
+        }
+    }
+
+    /// Whether a write failed for lack of space.
+    pub fn is_disk_full(&self) -> bool {
+        let source = match self {
+            Self::RunDir(RunDirError::Io { source, .. })
+            | Self::Checkpoint(CheckpointError::Write { source, .. }) => source,
+            _ => return false,
+        };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
 }
 
 /// A run that is ready to start.
@@ -79,10 +109,13 @@ pub struct Trainer {
     pub(super) painter: Painter,
     pub(super) schedule: Schedule,
     pub(super) extent: Extent,
-    pub(super) log: EventLog,
-    pub(super) events: Sender<Stamped>,
-    pub(super) commands: Receiver<Command>,
+    pub(super) emitter: Arc<Emitter>,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) orders: Receiver<Order>,
+    pub(super) health: Health,
     pub(super) meter: Meter,
+    /// The GPU that computes.
+    gpu: Option<usize>,
     /// Micro-batches taken since the start of the run: the one counter of progress.
     pub(super) micro: u64,
     /// Step of the last report.
@@ -94,9 +127,17 @@ pub struct Trainer {
     pub(super) saved: Option<u64>,
     pub(super) unreadable: BTreeSet<String>,
     /// Orders that came while they could not be carried out.
-    pub(super) queue: VecDeque<Command>,
+    pub(super) queue: VecDeque<Order>,
     pub(super) stopping: bool,
     pub(super) phase: Phase,
+    /// A step whose figures are no numbers, until it is reacted to.
+    pub(super) bad_step: Option<u64>,
+    /// Such steps in a row.
+    pub(super) bad_steps: u64,
+    /// A full disk is waited out; before the start it is an error.
+    pub(super) patient: bool,
+    /// The phase from before the disk was full, while it is.
+    pub(super) full: Option<Phase>,
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -119,8 +160,8 @@ impl Trainer {
     /// The checkpoint doesn't fit or the run folder can't be written.
     pub fn new(
         job: Job,
-        events: Sender<Stamped>,
-        commands: Receiver<Command>,
+        listeners: Vec<Box<dyn Listener>>,
+        orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
         let Job { config, device, data, run, resume, mut notices } = job;
         // The configuration first: with a log alone a resume would not know what to train.
@@ -174,6 +215,7 @@ impl Trainer {
         let mut trainer = Self {
             masks: MaskGenerator::new(&config.mask, &painter.shape, config.train.seed),
             schedule: Schedule::new(&config, extent.steps_per_epoch),
+            health: Health::new(config.alarms.clone()),
             reported: micro / accumulation,
             saved,
             config,
@@ -184,10 +226,11 @@ impl Trainer {
             loader_config,
             painter,
             extent,
-            log,
-            events,
-            commands,
+            emitter: Arc::new(Emitter::new(log, listeners)),
+            pulse: Arc::default(),
+            orders,
             meter,
+            gpu: device.gpu(),
             micro,
             best_val_loss,
             validated,
@@ -195,6 +238,10 @@ impl Trainer {
             queue: VecDeque::new(),
             stopping: false,
             phase: Phase::Starting,
+            bad_step: None,
+            bad_steps: 0,
+            patient: false,
+            full: None,
         };
         trainer.announce(&device, resume.is_some(), notices)?;
         if let Some(found) = &resume {
@@ -264,15 +311,40 @@ impl Trainer {
     /// # Errors
     /// See [`TrainError`]; checkpoints that were written stay good.
     pub fn run(mut self) -> Result<Summary, TrainError> {
+        let sentinel = Sentinel::start(self.charge());
+        if let Err(error) = &sentinel {
+            let message = format!("nobody looks after stalls, disk and heat: no thread ({error})");
+            self.emit(Event::Log { level: Level::Warning, message })?;
+        }
         let result = self.train();
+        self.full = None; // waited for no longer
+        if matches!(result, Err(TrainError::Data(_))) && self.micro > 0 {
+            self.patient = false;
+            let _ = self.save(); // what ended the run is the error to tell
+        }
         if let Err(error) = &result {
             // For readers of the log; whoever started the run gets the error itself.
+            self.patient = false;
             let _ = self.emit(Event::Log { level: Level::Error, message: error.to_string() });
         }
         result
     }
 
+    fn charge(&self) -> Charge {
+        Charge {
+            emitter: Arc::clone(&self.emitter),
+            pulse: Arc::clone(&self.pulse),
+            root: self.run.root().to_owned(),
+            // Weights and two moments, 4 bytes each.
+            checkpoint_bytes: 12 * self.painter.shape.parameters(),
+            alarms: self.config.alarms.clone(),
+            gpu: self.gpu,
+            heartbeat: Box::new(|| {}),
+        }
+    }
+
     fn train(&mut self) -> Result<Summary, TrainError> {
+        self.patient = true;
         self.meter.lap(Activity::Other);
         let step = self.step();
         let due = step == 0 || self.validation_due();
@@ -285,6 +357,7 @@ impl Trainer {
         self.phase(Phase::Compiling)?;
         let first = self.micro;
         while self.step() < self.extent.total_steps {
+            self.react()?;
             self.obey()?;
             if self.stopping {
                 break;
@@ -312,11 +385,13 @@ impl Trainer {
         self.engine.accumulate(MicroBatch { pixels, mask: &mask }, self.micro);
         let step = self.step();
         let last = self.mid_step() + 1 == self.config.train.accumulation as u64;
+        let mut update = Update::Made;
         if last {
-            self.engine.step(self.schedule.lr(step));
+            update = self.engine.step(self.schedule.lr(step));
             self.meter.count_step();
         }
         self.micro += 1;
+        self.pulse.beat(self.step());
         if !last {
             self.meter.lap(Activity::Compute);
             return Ok(());
@@ -324,6 +399,7 @@ impl Trainer {
         let step = step + 1;
         if step.is_multiple_of(self.config.train.log_every as u64)
             || self.reported + 1 == step && step == 1
+            || update == Update::LeftOut
         {
             self.report()?;
         } else {
@@ -382,55 +458,6 @@ impl Trainer {
             total_steps: self.extent.total_steps,
             unreadable_images: self.unreadable.len(),
         })
-    }
-
-    /// Carries out what has been ordered.
-    fn obey(&mut self) -> Result<(), TrainError> {
-        // A front end that left doesn't end the run.
-        while let Some(command) = self.queue.pop_front().or_else(|| self.commands.try_recv().ok()) {
-            self.execute(command)?;
-        }
-        Ok(())
-    }
-
-    fn execute(&mut self, command: Command) -> Result<(), TrainError> {
-        match command {
-            Command::Checkpoint => self.save(),
-            Command::Stop => {
-                self.stopping = true;
-                Ok(())
-            }
-            Command::Resume => Ok(()),
-            Command::Pause => self.pause(),
-        }
-    }
-
-    /// Waits for Resume or Stop; Checkpoint is served meanwhile.
-    fn pause(&mut self) -> Result<(), TrainError> {
-        if self.stopping {
-            return Ok(());
-        }
-        self.report()?;
-        self.phase(Phase::Paused)?;
-        self.meter.lap(Activity::Other);
-        loop {
-            let command = self.queue.pop_front().map_or_else(|| self.commands.recv(), Ok);
-            self.meter.lap(Activity::Pause);
-            match command {
-                Ok(Command::Pause) => {}
-                Ok(Command::Checkpoint) => {
-                    self.save()?;
-                    self.phase(Phase::Paused)?;
-                }
-                Ok(Command::Stop) => {
-                    self.stopping = true;
-                    break;
-                }
-                // Nobody is left who could resume it.
-                Ok(Command::Resume) | Err(_) => break,
-            }
-        }
-        self.phase(Phase::Running)
     }
 
     /// The engine's whole state, for tests and comparisons. Device sync.

@@ -1,5 +1,6 @@
 //! Load of the machine: CPU, memory, and the GPU where the driver tells.
 
+use crate::gpu::{Gpu, Gpus};
 use std::time::{Duration, Instant};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
@@ -12,22 +13,10 @@ pub struct Host {
     pub gpu: Option<Gpu>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gpu {
-    pub name: String,
-    pub utilization: f64,
-    pub memory_used: u64,
-    pub memory_total: u64,
-    /// Watts.
-    pub power: f64,
-    /// Degrees Celsius.
-    pub temperature: u32,
-}
-
 /// Reads the figures every few seconds.
 pub struct Monitor {
     system: System,
-    nvml: Option<nvml_wrapper::Nvml>,
+    gpus: Gpus,
     last: Option<Instant>,
 }
 
@@ -38,11 +27,7 @@ impl Monitor {
         let what = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing().with_cpu_usage())
             .with_memory(MemoryRefreshKind::nothing().with_ram());
-        Self {
-            system: System::new_with_specifics(what),
-            nvml: nvml_wrapper::Nvml::init().ok(),
-            last: None,
-        }
+        Self { system: System::new_with_specifics(what), gpus: Gpus::open(), last: None }
     }
 
     /// New figures when it is time for them.
@@ -57,23 +42,7 @@ impl Monitor {
             cpu: f64::from(self.system.global_cpu_usage()) / 100.0,
             memory_used: self.system.used_memory(),
             memory_total: self.system.total_memory(),
-            gpu: self.gpu(),
-        })
-    }
-
-    fn gpu(&self) -> Option<Gpu> {
-        let device = self.nvml.as_ref()?.device_by_index(0).ok()?;
-        let memory = device.memory_info().ok()?;
-        let utilization = device.utilization_rates().ok()?;
-        Some(Gpu {
-            name: device.name().ok()?,
-            utilization: f64::from(utilization.gpu) / 100.0,
-            memory_used: memory.used,
-            memory_total: memory.total,
-            power: device.power_usage().map_or(0.0, |milliwatts| f64::from(milliwatts) / 1000.0),
-            temperature: device
-                .temperature(nvml_wrapper::enum_wrappers::device::TemperatureSensor::Gpu)
-                .unwrap_or(0),
+            gpu: self.gpus.read(0),
         })
     }
 }

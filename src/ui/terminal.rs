@@ -10,9 +10,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 /// Whether the screen is up: a panic message must then wait.
@@ -132,13 +131,26 @@ fn redirect_stderr(log: &Path) -> io::Result<OwnedFd> {
 /// Keys and pictures of the real terminal. One thread reads and draws: viuer and crossterm must not read at once.
 pub struct RealConsole {
     pub depth: ColorDepth,
+    /// The terminal is gone, as a signal or its watch has told.
+    pub hung_up: Arc<AtomicBool>,
+}
+
+impl RealConsole {
+    fn still_there(&self) -> io::Result<()> {
+        if self.hung_up.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    }
 }
 
 impl Console for RealConsole {
     fn next(&mut self, wait: Duration) -> io::Result<Option<Event>> {
+        self.still_there()?;
         if event::poll(wait.max(Duration::from_millis(1)))? {
             return event::read().map(Some);
         }
+        self.still_there()?;
         Ok(None)
     }
 
@@ -149,6 +161,7 @@ impl Console for RealConsole {
             .map_err(io::Error::other)?;
         // A signal may end the run meanwhile, and nobody presses a key then.
         while ACTIVE.load(Ordering::SeqCst) && !LEAVING.load(Ordering::Relaxed) {
+            self.still_there()?;
             if event::poll(PATIENCE)? && matches!(event::read()?, Event::Key(_) | Event::Resize(..))
             {
                 break;

@@ -6,9 +6,10 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use simmim_tui::event::{Event, Phase, PreviewFile, Stamped};
+use simmim_tui::gpu::Gpu;
 use simmim_tui::sheet::{self, Sheet};
 use simmim_tui::ui::app::{App, Effect, Msg};
-use simmim_tui::ui::host::{Gpu, Host};
+use simmim_tui::ui::host::Host;
 use simmim_tui::ui::theme::{ColorDepth, Detected};
 use simmim_tui::ui::view::{self, previews::PreviewCache};
 use std::path::PathBuf;
@@ -78,6 +79,7 @@ pub fn play(app: &mut App, events: impl IntoIterator<Item = Stamped>) {
             memory_total: 24 << 30,
             power: 212.4,
             temperature: 61,
+            slowdown: 90,
         }),
     }));
 }

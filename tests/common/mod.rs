@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -72,8 +73,14 @@ pub enum Reader {
 /// A process of the program; dropping it kills it.
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// What has come through a pipe so far, and the thread that reads it.
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -87,8 +94,8 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let stdout = child.stdout.take().map(|pipe| drain(pipe, reader));
-        let stderr = child.stderr.take().map(|pipe| drain(pipe, Reader::All));
+        let stdout = Stream::drain(child.stdout.take().expect("piped"), reader);
+        let stderr = Stream::drain(child.stderr.take().expect("piped"), Reader::All);
         Self { child, stdout, stderr }
     }
 
@@ -117,10 +124,16 @@ impl Running {
     pub fn end(mut self) -> Ended {
         until("the program ends", || self.has_ended());
         let code = self.child.wait().expect("it has ended").code();
-        let text = |pipe: Option<JoinHandle<String>>| {
-            pipe.expect("read once").join().expect("the reader doesn't panic")
-        };
-        Ended { code, stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) }
+        Ended { code, stdout: self.stdout.all(), stderr: self.stderr.all() }
+    }
+
+    /// Waits until it has said this on standard error.
+    pub fn until_warned(&mut self, text: &str) {
+        until(&format!("it says {text:?}"), || {
+            let said = self.stderr.so_far();
+            assert!(said.contains(text) || !self.has_ended(), "it ended without {text:?}: {said}");
+            said.contains(text)
+        });
     }
 }
 
@@ -131,17 +144,35 @@ impl Drop for Running {
     }
 }
 
-fn drain(pipe: impl Read + Send + 'static, reader: Reader) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let mut pipe = BufReader::with_capacity(64, pipe);
-        let read = match reader {
-            Reader::All => pipe.read_to_end(&mut bytes),
-            Reader::OneLine => pipe.read_until(b'\n', &mut bytes),
-        };
-        read.expect("the pipe can be read");
+impl Stream {
+    fn drain(pipe: impl Read + Send + 'static, reader: Reader) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut pipe = BufReader::with_capacity(64, pipe);
+            loop {
+                let mut line = Vec::new();
+                let count = pipe.read_until(b'\n', &mut line).expect("the pipe can be read");
+                all.lock().expect("nobody panics with it").extend(line);
+                if count == 0 || reader == Reader::OneLine {
+                    break;
+                }
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        let bytes = self.bytes.lock().expect("nobody panics with it");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// All that came, once the other end is closed.
+    fn all(&mut self) -> String {
+        self.reader.take().expect("read once").join().expect("the reader doesn't panic");
+        let bytes = self.bytes.lock().expect("nobody panics with it").clone();
         String::from_utf8(bytes).expect("the output is UTF-8")
-    })
+    }
 }
 
 /// Runs the program in `folder` to its end.

@@ -1,0 +1,143 @@
+//! Going on without a terminal, after a hangup or because the user left.
+
+use crate::launcher::Launcher;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Where the lines go that the terminal doesn't get any more.
+pub fn log_path(root: &Path) -> PathBuf {
+    root.join("output.log")
+}
+
+/// The way of one process out of its terminal. Each step is taken once, whoever asks first.
+pub struct Background {
+    root: PathBuf,
+    /// Which of the standard streams were terminals at the start; the others stay as they are.
+    terminals: [bool; 3],
+    state: Mutex<State>,
+}
+
+struct State {
+    launcher: Option<Launcher>,
+    silenced: bool,
+    left: bool,
+    /// Write end of what standard input is then: it stays open, so that reads wait instead of failing.
+    _input: Option<OwnedFd>,
+    /// Ends the watch with the drop: the last thread that holds the terminal open.
+    watch: Option<OwnedFd>,
+}
+
+impl Background {
+    pub fn new(root: PathBuf, launcher: Option<Launcher>) -> Self {
+        let terminals =
+            [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
+        let state = State { launcher, silenced: false, left: false, _input: None, watch: None };
+        Self { root, terminals, state: Mutex::new(state) }
+    }
+
+    /// Whether there is a shell that gets its prompt back.
+    pub fn has_launcher(&self) -> bool {
+        self.lock().launcher.is_some()
+    }
+
+    /// Takes the standard streams off a terminal that is gone: reads wait, writes vanish. `false` if that was done.
+    pub fn silence(&self) -> bool {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.silenced, true) {
+            return false;
+        }
+        if self.terminals[0]
+            && let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        {
+            let _ = dup2_stdin(&read);
+            state._input = Some(write);
+        }
+        if let Ok(null) = File::options().write(true).open("/dev/null") {
+            self.redirect(&null);
+        }
+        true
+    }
+
+    /// Leaves the terminal for good: lines go to [`log_path`], the process gets a session of its own, and the launcher
+    /// ends.
+    pub fn leave(&self) {
+        self.silence();
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.left, true) {
+            return;
+        }
+        let log = File::options().create(true).append(true).open(log_path(&self.root));
+        if let Ok(log) = log {
+            self.redirect(&log);
+        }
+        // Fails for the leader of a process group, which no shell waits for any more.
+        let _ = rustix::process::setsid();
+        drop(state.watch.take());
+        if let Some(launcher) = state.launcher.take() {
+            launcher.release();
+        }
+    }
+
+    fn redirect(&self, file: &File) {
+        // Errors can't be told to anybody.
+        if self.terminals[1] {
+            let _ = dup2_stdout(file);
+        }
+        if self.terminals[2] {
+            let _ = dup2_stderr(file);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `hung_up` when the terminal is gone or the launcher was killed. A thread waits for that without any CPU
+    /// time; a signal alone doesn't reach the child of a parent that ignores it.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn watch(&self, hung_up: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let terminal = if self.terminals[0] {
+            io::stdin().as_fd().try_clone_to_owned().ok()
+        } else if self.terminals[1] {
+            io::stdout().as_fd().try_clone_to_owned().ok()
+        } else {
+            None
+        };
+        let mut state = self.lock();
+        let launcher = state.launcher.as_ref().and_then(|l| l.pipe().try_clone_to_owned().ok());
+        if terminal.is_none() && launcher.is_none() {
+            return Ok(());
+        }
+        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
+        state.watch = Some(stop);
+        std::thread::Builder::new().name("hangup".to_owned()).spawn(move || {
+            let watched = [Some(stopped), terminal, launcher];
+            let watched: Vec<OwnedFd> = watched.into_iter().flatten().collect();
+            // No events are asked for: what comes is an end.
+            let mut polled: Vec<PollFd<'_>> =
+                watched.iter().map(|fd| PollFd::new(fd, PollFlags::empty())).collect();
+            while let Err(error) = poll(&mut polled, None) {
+                if error != Errno::INTR {
+                    return;
+                }
+            }
+            let stopped = !polled[0].revents().is_empty();
+            drop(polled);
+            drop(watched);
+            if stopped {
+                return;
+            }
+            hung_up();
+        })?;
+        Ok(())
+    }
+}

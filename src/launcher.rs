@@ -1,0 +1,131 @@
+//! The small process that the shell waits for while the screen is up.
+//!
+//! A program can't give its shell the prompt back and go on: so the one that the shell started does nothing but start
+//! itself again as the worker, wait, and end with the worker's exit code. When the worker detaches it says so through
+//! a pipe, and the launcher ends at once; the worker lives on in a session of its own.
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitStatus};
+
+/// Tells the worker which pipe is its launcher's: `PROCESS:NUMBER`.
+pub const VARIABLE: &str = "SIMMIM_TUI_LAUNCHER";
+/// Exit code of a process that a signal ended, as shells count.
+const SIGNAL_BASE: i32 = 128;
+
+/// The worker's line to its launcher.
+#[derive(Debug)]
+pub struct Launcher(OwnedFd);
+
+impl Launcher {
+    /// The launcher of this process, if it has one. To be called once.
+    pub fn of_this_process() -> Option<Self> {
+        let value = std::env::var(VARIABLE).ok()?;
+        let (process, number) = value.split_once(':')?;
+        // A variable that went on to grandchildren means nothing to them.
+        let parent = rustix::process::getppid()?.as_raw_nonzero().to_string();
+        if process != parent {
+            return None;
+        }
+        crate::inherited::pipe(number.parse().ok()?).map(Self)
+    }
+
+    /// Lets the launcher end: the shell gets its prompt back.
+    pub fn release(self) {
+        let _ = File::from(self.0).write_all(b"d"); // a launcher that is gone needs no word
+    }
+
+    /// The pipe, which breaks when the launcher ends.
+    pub fn pipe(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Starts this program again as the worker and waits until it ends or detaches; returns the exit code.
+///
+/// # Errors
+/// There is no second process, and nothing has happened.
+pub fn launch() -> io::Result<i32> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    // Caught before the worker is there, so that none of them ends the launcher alone.
+    let signals = Signals::new([SIGINT, SIGQUIT, SIGHUP, SIGTERM, SIGUSR1, SIGUSR2])?;
+    let terminal = tcgetattr(io::stdin()).ok();
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(own_program()?);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    command.env(VARIABLE, format!("{}:{}", std::process::id(), writer.as_raw_fd()));
+    fcntl_setfd(&writer, FdFlags::empty())?; // the worker's alone: it is closed here at once
+    let mut worker = command.spawn()?;
+    drop(writer);
+    pass_on(signals, worker.id());
+    std::thread::spawn(move || {
+        if File::from(reader).read(&mut [0]).is_ok_and(|bytes| bytes > 0) {
+            detached();
+        }
+    });
+    let status = worker.wait()?;
+    if let (Some(_), Some(terminal)) = (status.signal(), terminal) {
+        give_back(&terminal);
+    }
+    Ok(exit_code(status))
+}
+
+/// The worker is on its own now.
+fn detached() {
+    // The first process of a container takes all others with it: there the launcher stays.
+    if std::process::id() != 1 {
+        std::process::exit(0);
+    }
+}
+
+/// The file that runs, also after an upgrade replaced it.
+fn own_program() -> io::Result<std::path::PathBuf> {
+    let running = std::path::Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
+}
+
+fn exit_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| SIGNAL_BASE + status.signal().unwrap_or(0))
+}
+
+/// Passes signals on to the worker.
+fn pass_on(mut signals: Signals, worker: u32) {
+    let Some(worker) = Pid::from_raw(worker as i32) else { return };
+    std::thread::spawn(move || {
+        for number in signals.forever() {
+            let signal = match number {
+                SIGHUP => Signal::HUP,
+                SIGTERM => Signal::TERM,
+                SIGUSR1 => Signal::USR1,
+                SIGUSR2 => Signal::USR2,
+                // From the keyboard they reach both processes, and twice would mean abort.
+                SIGINT if !typed() => Signal::INT,
+                _ => continue,
+            };
+            let _ = kill_process(worker, signal); // it may have ended
+        }
+    });
+}
+
+/// Whether Ctrl-C makes a signal at the moment; while the screen is up it is a key.
+fn typed() -> bool {
+    tcgetattr(io::stdin()).is_ok_and(|now| now.local_modes.contains(LocalModes::ISIG))
+}
+
+/// A worker that was killed couldn't do it.
+fn give_back(terminal: &Termios) {
+    let _ = tcsetattr(io::stdin(), OptionalActions::Now, terminal);
+    let _ = write!(io::stdout(), "\x1b[?1049l\x1b[?25h\x1b[0m");
+    let _ = io::stdout().flush();
+}

@@ -1,0 +1,234 @@
+//! The process around a training run: its launcher, its terminal, signals, sockets, and the front end that it has.
+
+use crate::background::Background;
+use crate::cli::{OnHangup, TrainArgs};
+use crate::error::Error;
+use crate::event::{Command, Order};
+use crate::headless::{self, Style};
+use crate::launch;
+use crate::launcher::{self, Launcher};
+use crate::notify::Notifier;
+use crate::say;
+use crate::signals::{self, Reaction};
+use crate::train::{self, Inbox, emitter::Listener};
+#[cfg(feature = "tui")]
+use crate::ui;
+use crossbeam_channel::{Receiver, Sender};
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// After a signal the process ends this long after its trainer, whatever its output is blocked by.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Trains as the command line says.
+///
+/// # Errors
+/// Anything that ends in another exit code than 0.
+pub fn train(args: &TrainArgs) -> Result<(), Error> {
+    let launcher = Launcher::of_this_process();
+    let plain = args.no_ui || args.json;
+    let obstacle = if plain || args.detach { None } else { no_screen() };
+    let screen = !plain && !args.detach && obstacle.is_none();
+    if (screen || args.detach) && launcher.is_none() {
+        match launcher::launch() {
+            Ok(code) => std::process::exit(code),
+            Err(error) => say(&mut stderr(), &format!("detaching won't work: {error}")),
+        }
+    }
+    let job = launch::prepare(args)?;
+    let root = job.run.root().to_owned();
+    if let Some(why) = obstacle {
+        say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));
+    }
+    say(&mut stderr(), &format!("run {}", root.display()));
+
+    let system = |what| move |source| Error::System { what, source };
+    let caught = signals::catch().map_err(system("cannot catch signals"))?;
+    let inbox = Inbox::new();
+    let orders = inbox.sender.clone();
+    let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
+    if let Some(command) = &args.notify {
+        listeners.push(Box::new(Notifier::new(command.clone(), root.clone())));
+    }
+    #[cfg(feature = "tui")]
+    let app = screen.then(|| self::app(&job, &args.look));
+    let background = Arc::new(Background::new(root.clone(), launcher));
+    let session =
+        train::spawn(job, inbox, listeners).map_err(system("cannot start the trainer"))?;
+    let flags = Flags::default();
+    let terminal = Terminal {
+        orders,
+        ended: session.ended.clone(),
+        background: Arc::clone(&background),
+        flags: flags.clone(),
+        screen,
+        policy: args.on_hangup,
+    };
+    let (watcher, reaction) = (terminal.clone(), terminal.clone());
+    background.watch(move || watcher.gone()).map_err(system("cannot watch the terminal"))?;
+    caught.react(reaction).map_err(system("cannot wait for signals"))?;
+
+    let style = if args.json { Style::Json } else { Style::Text };
+    let (out, err) = (&mut stdout(), &mut stderr());
+    if args.detach {
+        say_detached(&root, out);
+        background.leave();
+    }
+    #[cfg(feature = "tui")]
+    let session = match app {
+        None => session,
+        Some(app) => match ui::run(session, app, &root, &flags) {
+            ui::Outcome::Over(result) => {
+                result?;
+                say(out, &format!("run {}", root.display()));
+                return Ok(());
+            }
+            ui::Outcome::Left { session, why } => {
+                terminal.leave_screen(&why, &root);
+                session
+            }
+        },
+    };
+    headless::follow(session, style, out, err)?;
+    Ok(())
+}
+
+fn say_detached(root: &Path, out: &mut impl std::io::Write) {
+    let root = root.display();
+    say(
+        out,
+        &format!("run {root} goes on in the background; back to it: simmim-tui attach {root}"),
+    );
+}
+
+/// What signals and the terminal tell the screen.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// A signal asked for the end: whoever sent it doesn't sit at the keyboard.
+    pub unattended: Arc<AtomicBool>,
+    /// The terminal is gone.
+    pub hung_up: Arc<AtomicBool>,
+}
+
+/// Why there can be no screen, if so.
+fn no_screen() -> Option<&'static str> {
+    if cfg!(not(feature = "tui")) {
+        return Some("this build has no screen");
+    }
+    if !stdout().is_terminal() || !stdin().is_terminal() {
+        return Some("no terminal");
+    }
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb").then_some("TERM is dumb or not set")
+}
+
+/// The screen's state before the first event.
+#[cfg(feature = "tui")]
+fn app(job: &train::run::Job, look: &crate::cli::LookArgs) -> ui::app::App {
+    let extent = train::run::Extent::new(&job.config, job.data.train.len());
+    let schedule = train::schedule::Schedule::new(&job.config, extent.steps_per_epoch);
+    let name = job.run.root().display().to_string();
+    let (colors, ascii) = look.detect();
+    ui::app::App::new(name, Box::new(move |step| schedule.lr(step)), colors, ascii)
+}
+
+/// What happens around the terminal, on threads of its own.
+#[derive(Clone)]
+struct Terminal {
+    orders: Sender<Order>,
+    /// The exit code, once the trainer has ended.
+    ended: Receiver<u8>,
+    background: Arc<Background>,
+    flags: Flags,
+    screen: bool,
+    policy: OnHangup,
+}
+
+impl Terminal {
+    /// The line dropped. The first who notices acts.
+    fn gone(&self) {
+        if !self.background.silence() {
+            return;
+        }
+        let command = match self.policy {
+            OnHangup::Continue => Command::Checkpoint,
+            OnHangup::Stop => Command::Stop,
+        };
+        let _ = self.orders.send(Order::new(command, "hangup")); // the trainer may have ended
+        self.flags.unattended.store(true, Ordering::Relaxed);
+        self.flags.hung_up.store(true, Ordering::Relaxed);
+        if !self.screen {
+            self.background.leave();
+        }
+    }
+
+    /// The screen is gone but training goes on: in the background where a shell waits for its prompt.
+    #[cfg(feature = "tui")]
+    fn leave_screen(&self, why: &ui::Why, root: &Path) {
+        match why {
+            ui::Why::Gone => {
+                self.gone();
+                self.background.leave();
+            }
+            ui::Why::Detached if self.background.has_launcher() => {
+                let _ = self.orders.send(Order::new(Command::Checkpoint, "detaching"));
+                say_detached(root, &mut stdout());
+                self.background.leave();
+            }
+            ui::Why::Detached => say(&mut stderr(), "screen left, training goes on"),
+            ui::Why::Failed(reason) => say(&mut stderr(), &format!("{reason}, training goes on")),
+        }
+    }
+
+    /// Ends the process some time after the trainer: nobody may be there to read the output that blocks it.
+    fn set_deadline(&self) {
+        let (ended, screen) = (self.ended.clone(), self.screen);
+        thread::spawn(move || {
+            let code = ended.recv().unwrap_or(crate::error::exit::FAILED);
+            thread::sleep(DEADLINE);
+            abandon(screen);
+            std::process::exit(i32::from(code));
+        });
+    }
+}
+
+impl Reaction for Terminal {
+    fn stop(&mut self, signal: &'static str) {
+        self.flags.unattended.store(true, Ordering::Relaxed);
+        #[cfg(feature = "tui")]
+        ui::terminal::stop_waiting();
+        let _ = self.orders.send(Order::new(Command::Stop, signal)); // it may have ended
+        self.set_deadline();
+    }
+
+    fn checkpoint(&mut self, signal: &'static str) {
+        let _ = self.orders.send(Order::new(Command::Checkpoint, signal)); // it may have ended
+    }
+
+    fn hang_up(&mut self) {
+        self.gone();
+    }
+
+    fn abort(&mut self) {
+        abandon(self.screen);
+    }
+}
+
+/// Gives the terminal back, unless it takes nothing any more.
+fn abandon(screen: bool) {
+    #[cfg(feature = "tui")]
+    if screen {
+        let done = thread::spawn(ui::terminal::abandon);
+        for _ in 0..20 {
+            if done.is_finished() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(25));
+        }
+    }
+    #[cfg(not(feature = "tui"))]
+    let _ = screen;
+}

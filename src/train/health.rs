@@ -1,0 +1,242 @@
+//! Which figures of a run are alarming: plain statistics, no clock and no device.
+
+use super::engine::StepFigures;
+use crate::config::{AlarmConfig, OnNan};
+use crate::event::{Alarm, AlarmKind};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Steps that a value is compared with.
+const WINDOW: usize = 128;
+/// Fewer say nothing yet.
+const ENOUGH: usize = 32;
+/// An alarm is over after this many good steps.
+const CALM: u32 = 20;
+/// Slow log periods in a row before the loader is blamed.
+const SLOW_PERIODS: u32 = 3;
+/// Robust deviation of normally distributed values: median absolute deviation times this.
+const MAD_TO_SIGMA: f64 = 1.4826;
+/// A spike is at least this much above the median, whatever the deviation: late in a run it is tiny.
+const LEAST_SPIKE: f64 = 1.2;
+/// A jump of the gradient norm is at least this factor.
+const LEAST_JUMP: f64 = 4.0;
+
+/// Watches the figures of a run.
+#[derive(Debug)]
+pub struct Health {
+    config: AlarmConfig,
+    losses: Window,
+    /// Logarithms of the gradient norms.
+    norms: Window,
+    /// Alarms that hold, with the good steps since they were last confirmed.
+    held: BTreeMap<AlarmKind, u32>,
+    slow_periods: u32,
+}
+
+impl Health {
+    pub fn new(config: AlarmConfig) -> Self {
+        Self {
+            config,
+            losses: Window::default(),
+            norms: Window::default(),
+            held: BTreeMap::new(),
+            slow_periods: 0,
+        }
+    }
+
+    /// Takes in the figures of one step; returns what begins or ends with it.
+    pub fn step(&mut self, step: u64, figures: &StepFigures) -> Vec<Alarm> {
+        let StepFigures { loss, grad_norm } = *figures;
+        if !figures.is_finite() {
+            let consequence = match self.config.on_nan {
+                OnNan::Ignore => "the update was made all the same",
+                _ => "the update was left out",
+            };
+            let message = format!("loss {loss}, gradient norm {grad_norm}: {consequence}");
+            return self.judge(AlarmKind::NotFinite, Some(message), step).into_iter().collect();
+        }
+        let (loss, norm) = (f64::from(loss), f64::from(grad_norm));
+        let spike = self.losses.exceeded(loss, self.config.loss_spike, |median| {
+            // Also for a loss whose median is 0.
+            median.abs() * (LEAST_SPIKE - 1.0)
+        });
+        let spike = spike.map(|median| format!("loss {loss:.4}, median {median:.4}"));
+        let log_norm = norm.max(f64::MIN_POSITIVE).ln();
+        let jump = self.norms.exceeded(log_norm, self.config.gradient_jump, |_| LEAST_JUMP.ln());
+        let jump =
+            jump.map(|median| format!("gradient norm {norm:.3}, median {:.3}", median.exp()));
+        self.losses.push(loss);
+        self.norms.push(log_norm);
+        [
+            (AlarmKind::NotFinite, None),
+            (AlarmKind::LossSpike, spike),
+            (AlarmKind::GradientJump, jump),
+        ]
+        .into_iter()
+        .filter_map(|(kind, bad)| self.judge(kind, bad, step))
+        .collect()
+    }
+
+    /// Takes in the share of a log period that was spent waiting for images.
+    pub fn period(&mut self, step: u64, data_wait: f64) -> Option<Alarm> {
+        let limit = self.config.data_wait;
+        self.slow_periods =
+            if limit > 0.0 && data_wait > limit { self.slow_periods + 1 } else { 0 };
+        let message = format!(
+            "steps wait {:.0} % of the time for images: raise data.workers, or data.cache_mib, or use a faster disk",
+            data_wait * 100.0
+        );
+        let kind = AlarmKind::SlowLoader;
+        if self.slow_periods >= SLOW_PERIODS {
+            return self.judge(kind, Some(message), step);
+        }
+        // Half the limit is well again; what lies between changes nothing.
+        let over = data_wait < limit / 2.0 && self.held.remove(&kind).is_some();
+        over.then(|| Alarm { kind, active: false, step, message: "images come in time".to_owned() })
+    }
+
+    /// Begins, confirms or ends an alarm.
+    fn judge(&mut self, kind: AlarmKind, bad: Option<String>, step: u64) -> Option<Alarm> {
+        if let Some(message) = bad {
+            let known = self.held.insert(kind, 0).is_some();
+            return (!known).then_some(Alarm { kind, active: true, step, message });
+        }
+        let calm = self.held.get_mut(&kind)?;
+        *calm += 1;
+        if *calm < CALM {
+            return None;
+        }
+        self.held.remove(&kind);
+        Some(Alarm { kind, active: false, step, message: format!("{CALM} good steps in a row") })
+    }
+}
+
+/// The last values of a figure.
+#[derive(Debug, Default)]
+struct Window(VecDeque<f64>);
+
+impl Window {
+    fn push(&mut self, value: f64) {
+        if self.0.len() == WINDOW {
+            self.0.pop_front();
+        }
+        self.0.push_back(value);
+    }
+
+    /// The median, if `value` exceeds it by `sigmas` robust deviations and by `least` of it. No sigmas, no limit.
+    fn exceeded(&self, value: f64, sigmas: f64, least: impl Fn(f64) -> f64) -> Option<f64> {
+        if sigmas <= 0.0 || self.0.len() < ENOUGH {
+            return None;
+        }
+        let median = median(self.0.iter().copied());
+        let deviation = MAD_TO_SIGMA * self::median(self.0.iter().map(|x| (x - median).abs()));
+        (value - median > (sigmas * deviation).max(least(median))).then_some(median)
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(loss: f32, grad_norm: f32) -> StepFigures {
+        StepFigures { loss, grad_norm }
+    }
+
+    /// A falling loss with noise, as real ones are. 0 to 1 by a hash of the step.
+    fn noise(step: u64) -> f32 {
+        let mixed = (step + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        mixed as f32 / (1 << 24) as f32
+    }
+
+    fn usual(step: u64) -> StepFigures {
+        let falling = 0.5 + 0.6 * (-(step as f32) / 150.0).exp();
+        figures(falling + 0.08 * (noise(step) - 0.5), 1.0 + noise(step + 7777))
+    }
+
+    fn health() -> Health {
+        Health::new(AlarmConfig::default())
+    }
+
+    #[test]
+    fn a_usual_run_raises_nothing() {
+        let mut health = health();
+        for step in 1..5000 {
+            assert_eq!(health.step(step, &usual(step)), [], "step {step}");
+            assert_eq!(health.period(step, 0.1), None);
+        }
+    }
+
+    #[test]
+    fn each_kind_is_raised_once_and_ends_after_calm() {
+        let cases = [
+            (figures(3.0, 1.5), AlarmKind::LossSpike),
+            (figures(0.5, 40.0), AlarmKind::GradientJump),
+            (figures(f32::NAN, 1.5), AlarmKind::NotFinite),
+            (figures(0.5, f32::INFINITY), AlarmKind::NotFinite),
+        ];
+        for (bad, kind) in cases {
+            let mut health = health();
+            for step in 1..400 {
+                health.step(step, &usual(step));
+            }
+            let raised = health.step(400, &bad);
+            assert_eq!(raised.len(), 1, "{kind:?}: {raised:?}");
+            assert_eq!((raised[0].kind, raised[0].active, raised[0].step), (kind, true, 400));
+            assert_eq!(health.step(401, &bad), [], "{kind:?} is told once");
+            let told: Vec<_> =
+                (402..500).flat_map(|step| health.step(step, &usual(step))).collect();
+            assert_eq!(told.len(), 1, "{kind:?}: {told:?}");
+            let end = 401 + u64::from(CALM);
+            assert_eq!((told[0].kind, told[0].active, told[0].step), (kind, false, end));
+        }
+    }
+
+    #[test]
+    fn a_new_level_becomes_usual() {
+        let mut health = health();
+        let mut told = Vec::new();
+        for step in 1..1000 {
+            let level = if step < 300 { 0.5 } else { 0.9 };
+            let all = health.step(step, &figures(level + 0.02 * noise(step), 1.0));
+            told.extend(all.into_iter().map(|alarm| (alarm.kind, alarm.active)));
+        }
+        assert_eq!(told, [(AlarmKind::LossSpike, true), (AlarmKind::LossSpike, false)]);
+    }
+
+    #[test]
+    fn nothing_is_judged_early_or_when_it_is_off() {
+        let mut early = health();
+        for step in 1..ENOUGH as u64 {
+            assert_eq!(early.step(step, &figures(0.1 + step as f32, step as f32)), []);
+        }
+        let config = AlarmConfig {
+            loss_spike: 0.0,
+            gradient_jump: 0.0,
+            data_wait: 0.0,
+            ..AlarmConfig::default()
+        };
+        let mut off = Health::new(config);
+        for step in 1..400 {
+            off.step(step, &usual(step));
+            assert_eq!(off.period(step, 0.99), None);
+        }
+        assert_eq!(off.step(400, &figures(1e6, 1e6)), []);
+    }
+
+    #[test]
+    fn a_slow_loader_is_told_after_three_periods_and_forgiven_below_half_the_limit() {
+        let mut health = health();
+        let told: Vec<_> = [0.9, 0.9, 0.2, 0.6, 0.7, 0.8, 0.9, 0.4, 0.3, 0.2, 0.1]
+            .into_iter()
+            .enumerate()
+            .filter_map(|(step, wait)| health.period(step as u64, wait))
+            .map(|alarm| (alarm.step, alarm.active))
+            .collect();
+        assert_eq!(told, [(5, true), (9, false)]);
+    }
+}
