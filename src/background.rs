@@ -2,12 +2,13 @@
 
 use crate::launcher::Launcher;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,8 +20,8 @@ pub fn log_path(root: &Path) -> PathBuf {
 /// The way of one process out of its terminal. Each step is taken once, whoever asks first.
 pub struct Background {
     root: PathBuf,
-    /// Which of the standard streams were terminals at the start; the others stay as they are.
-    terminals: [bool; 3],
+    /// Which of the standard streams are given up. Files stay as they are.
+    given_up: [bool; 3],
     state: Mutex<State>,
 }
 
@@ -35,11 +36,12 @@ struct State {
 }
 
 impl Background {
-    pub fn new(root: PathBuf, launcher: Option<Launcher>) -> Self {
-        let terminals =
-            [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
+    /// Terminals are given up; with `detach` pipes too, whose readers would else wait for the end of the run.
+    pub fn new(root: PathBuf, launcher: Option<Launcher>, detach: bool) -> Self {
+        let given_up = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()]
+            .map(|stream| stream.is_terminal() || (detach && is_pipe(stream)));
         let state = State { launcher, silenced: false, left: false, _input: None, watch: None };
-        Self { root, terminals, state: Mutex::new(state) }
+        Self { root, given_up, state: Mutex::new(state) }
     }
 
     /// Whether there is a shell that gets its prompt back.
@@ -53,7 +55,7 @@ impl Background {
         if std::mem::replace(&mut state.silenced, true) {
             return false;
         }
-        if self.terminals[0]
+        if self.given_up[0]
             && let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         {
             let _ = dup2_stdin(&read);
@@ -87,10 +89,10 @@ impl Background {
 
     fn redirect(&self, file: &File) {
         // Errors can't be told to anybody.
-        if self.terminals[1] {
+        if self.given_up[1] {
             let _ = dup2_stdout(file);
         }
-        if self.terminals[2] {
+        if self.given_up[2] {
             let _ = dup2_stderr(file);
         }
     }
@@ -105,13 +107,9 @@ impl Background {
     /// # Errors
     /// The system gives no thread.
     pub fn watch(&self, hung_up: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let terminal = if self.terminals[0] {
-            io::stdin().as_fd().try_clone_to_owned().ok()
-        } else if self.terminals[1] {
-            io::stdout().as_fd().try_clone_to_owned().ok()
-        } else {
-            None
-        };
+        let streams =
+            [io::stdin().as_fd().try_clone_to_owned(), io::stdout().as_fd().try_clone_to_owned()];
+        let terminal = streams.into_iter().flatten().find(io::IsTerminal::is_terminal);
         let mut state = self.lock();
         let launcher = state.launcher.as_ref().and_then(|l| l.pipe().try_clone_to_owned().ok());
         if terminal.is_none() && launcher.is_none() {
@@ -140,4 +138,9 @@ impl Background {
         })?;
         Ok(())
     }
+}
+
+fn is_pipe(stream: BorrowedFd<'_>) -> bool {
+    let kind = rustix::fs::fstat(stream).map(|file| FileType::from_raw_mode(file.st_mode));
+    matches!(kind, Ok(FileType::Fifo | FileType::Socket))
 }

@@ -56,7 +56,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
     }
     #[cfg(feature = "tui")]
     let app = screen.then(|| self::app(&job, &args.look));
-    let background = Arc::new(Background::new(root.clone(), launcher));
+    let background = Arc::new(Background::new(root.clone(), launcher, args.detach));
     let session =
         train::spawn(job, inbox, listeners).map_err(system("cannot start the trainer"))?;
     let flags = Flags::default();

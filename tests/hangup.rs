@@ -1,0 +1,225 @@
+//! The line drops, the user detaches, the terminal stalls: the run doesn't lose a step.
+#![cfg(all(feature = "tui", unix))]
+
+mod common;
+#[path = "common/line.rs"]
+mod line;
+
+use line::{Line, STYLES, Style};
+use simmim_tui::train::engine::EngineState;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// Long enough to be cut off in the middle, and quiet.
+const LONG: [&str; 8] = [
+    "--set",
+    "train.epochs=150",
+    "--set",
+    "train.val_every=75",
+    "--set",
+    "train.log_every=50",
+    "--set",
+    "checkpoint.every_epochs=0",
+];
+const STEPS: u64 = 150 * common::STEPS_PER_EPOCH;
+
+fn arguments<'a>(extra: &[&'a str]) -> Vec<&'a str> {
+    common::tiny(&[&LONG[..], &["--run-dir", "run"], extra].concat())
+}
+
+/// The last state of a run that nobody disturbed.
+fn undisturbed(folder: &Path) -> EngineState {
+    let whole = common::tiny(&[&LONG[..], &["--run-dir", "whole"]].concat());
+    common::run(folder, &whole).expect(0, "the undisturbed run");
+    common::newest_state(&folder.join("whole"))
+}
+
+fn until_finished(run: &Path) {
+    common::until("the run ends", || !common::events_of(run, "finished").is_empty());
+}
+
+/// Whether a process lives; one that only waits to be asked for its exit code doesn't.
+fn lives(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn until_gone(process: u32) {
+    common::until("the process ends", || !lives(process));
+}
+
+/// CPU time of a thread by its name, in ticks; of the main thread for an empty one.
+fn ticks(process: u32, name: &str) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| {
+        let main = task.file_name().to_str() == Some(&process.to_string());
+        let text = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (own, rest) = text.rsplit_once(')')?;
+        let wanted = if name.is_empty() { main } else { own.ends_with(name) };
+        let fields: Vec<u64> = rest.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
+        wanted.then(|| fields[12] + fields[13])
+    });
+    stats.sum()
+}
+
+/// After this the screen uses no CPU, while steps go on.
+fn assert_screen_is_idle(process: u32, run: &Path, what: &str) {
+    let newest =
+        || common::events_of(run, "step").last().map_or(0, |e| e["step"].as_u64().unwrap_or(0));
+    let (step, screen, trainer) = (newest(), ticks(process, ""), ticks(process, "trainer"));
+    common::until("a good part of the run has passed", || newest() > step + 800 || !lives(process));
+    let (screen, trainer) = (ticks(process, "") - screen, ticks(process, "trainer") - trainer);
+    assert!(screen <= 2 + trainer / 10, "{what}: the screen used {screen} of {trainer} ticks");
+}
+
+/// Fails unless the hangup was noticed, saved at once, and cost nothing.
+fn assert_saved_at(run: &Path, by: &str, what: &str) {
+    let events = common::events(run);
+    let noticed = events.iter().position(|event| event["event"] == "obeyed" && event["by"] == by);
+    let noticed = noticed.unwrap_or_else(|| panic!("{what}: the log says {by}"));
+    assert_eq!(events[noticed]["command"], "checkpoint", "{what}");
+    let saved = events[..noticed].iter().rfind(|event| event["event"] == "checkpoint_saved");
+    let step = saved.expect("saved at once")["step"].as_u64().expect("a number");
+    assert!(step > 0 && step < STEPS, "{what}: saved at step {step}, in the middle");
+    assert!(common::checkpoint_at(run, step).exists(), "{what}: the checkpoint is there");
+}
+
+#[test]
+fn a_dropped_line_costs_no_step_however_the_program_was_started() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let expected = undisturbed(temp.path());
+    for mode in [&[][..], &["--no-ui"]] {
+        for style in STYLES {
+            let what = format!("{style:?} {mode:?}");
+            let folder = temp.path().join(format!("{style:?}{}", mode.len()));
+            fs::create_dir(&folder).expect("writable");
+            let run = folder.join("run");
+            let mut line = Line::start(&folder, &arguments(mode), style, true);
+            common::until_step(&run, "step", 300);
+            let process = common::writer_of(&run);
+            line.hang_up();
+            assert_screen_is_idle(process, &run, &what);
+            until_finished(&run);
+            until_gone(process);
+            common::assert_finished(&run, "completed");
+            assert_saved_at(&run, "hangup", &what);
+            common::assert_same_state(&common::newest_state(&run), &expected, &what);
+            let output = fs::read_to_string(run.join("output.log")).expect("lines go on there");
+            assert!(output.contains("finished at") && !output.contains('\x1b'), "{what}: {output}");
+            assert!(!output.contains("panicked"), "{what}: {output}");
+        }
+    }
+}
+
+#[test]
+fn a_hangup_can_end_the_run_instead() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    for (number, mode) in [&[][..], &["--no-ui"]].into_iter().enumerate() {
+        let folder = temp.path().join(number.to_string());
+        fs::create_dir(&folder).expect("writable");
+        let run = folder.join("run");
+        let extra = [mode, &["--on-hangup", "stop"], &common::ENDLESS].concat();
+        let mut line = Line::start(&folder, &arguments(&extra), Style::ChildOfShell, true);
+        common::until_step(&run, "step", 300);
+        let process = common::writer_of(&run);
+        line.hang_up();
+        until_gone(process);
+        common::assert_finished(&run, "stopped");
+        let step = common::events_of(&run, "finished")[0]["step"].as_u64().expect("a number");
+        assert!(common::checkpoint_at(&run, step).exists());
+    }
+}
+
+#[test]
+fn detaching_gives_the_shell_back_and_the_run_goes_on() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let expected = undisturbed(temp.path());
+    let folder = temp.path();
+    let run = folder.join("run");
+    let mut line = Line::start(folder, &arguments(&[]), Style::InteractiveJob, true);
+    common::until_step(&run, "step", 300);
+    let process = common::writer_of(&run);
+    line.write(b"q");
+    common::until("the box is there", || line.text().contains("leave?"));
+    line.write(b"d");
+    common::until("it says how to come back", || line.text().contains("simmim-tui attach run"));
+    line.write(b"echo the prompt is $((6 * 7))\n");
+    common::until("the shell answers", || line.text().contains("the prompt is 42"));
+    line.write(b"exit\n");
+    line.child().wait().expect("the shell ends");
+    line.hang_up();
+    assert_screen_is_idle(process, &run, "detached");
+    until_finished(&run);
+    until_gone(process);
+    assert_saved_at(&run, "detaching", "detached");
+    let hangups = common::events(&run).into_iter().filter(|event| event["by"] == "hangup");
+    assert_eq!(hangups.count(), 0, "the end of the shell is no hangup any more");
+    common::assert_same_state(&common::newest_state(&run), &expected, "detached");
+}
+
+#[test]
+fn a_run_can_start_in_the_background() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let expected = undisturbed(temp.path());
+    let run = temp.path().join("run");
+    let ended = common::run(temp.path(), &arguments(&["--detach"])).expect(0, "the start");
+    assert!(ended.stdout.contains("back to it: simmim-tui attach run"), "{ended:?}");
+    let process = common::writer_of(&run);
+    assert!(lives(process), "it goes on");
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
+    let session = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(4));
+    assert_eq!(session, Some(process.to_string().as_str()), "in a session of its own");
+    until_finished(&run);
+    until_gone(process);
+    common::assert_same_state(&common::newest_state(&run), &expected, "in the background");
+}
+
+#[test]
+fn a_start_in_the_background_that_fails_says_why_with_its_code() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let wrong = arguments(&["--detach", "--set", "train.epochs=0"]);
+    let ended = common::run(temp.path(), &wrong).expect(2, "a wrong setting");
+    assert!(ended.stderr.contains("train.epochs is 0"), "{ended:?}");
+    assert!(!temp.path().join("run").exists());
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_holds_up_neither_the_run_nor_its_end() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    for (number, mode) in [&[][..], &["--no-ui"]].into_iter().enumerate() {
+        let folder = temp.path().join(number.to_string());
+        fs::create_dir(&folder).expect("writable");
+        let run = folder.join("run");
+        // One line a step fills the terminal soon without a screen.
+        let extra = [mode, &common::ENDLESS, &["--set", "train.log_every=1"]].concat();
+        let mut line = Line::start(&folder, &arguments(&extra), Style::SessionLeader, false);
+        common::until_step(&run, "step", 3000);
+        let process = common::writer_of(&run);
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(process as i32).expect("a process"),
+            rustix::process::Signal::TERM,
+        )
+        .expect("it lives");
+        until_gone(process);
+        common::assert_finished(&run, "stopped");
+        let code = line.child().wait().expect("it ends").code();
+        assert_eq!(code, Some(0), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_killed_launcher_is_a_hangup() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let run = temp.path().join("run");
+    let mut line = Line::start(temp.path(), &arguments(&[]), Style::SessionLeader, true);
+    common::until_step(&run, "step", 300);
+    let process = common::writer_of(&run);
+    line.child().kill().expect("it lives");
+    line.child().wait().expect("it ends");
+    thread::sleep(Duration::from_millis(10));
+    until_finished(&run);
+    until_gone(process);
+    assert_saved_at(&run, "hangup", "without a launcher");
+}
