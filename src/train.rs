@@ -14,6 +14,8 @@ pub mod run;
 pub mod schedule;
 mod sentinel;
 mod steer;
+#[cfg(test)]
+mod steer_tests;
 pub mod validate;
 
 use crate::event::{Order, Stamped};

@@ -460,6 +460,17 @@ impl Trainer {
         })
     }
 
+    /// Puts something around the engine.
+    #[cfg(test)]
+    pub(super) fn replace_engine(
+        &mut self,
+        around: impl FnOnce(Box<dyn Engine>) -> Box<dyn Engine>,
+    ) {
+        let config = LearnerConfig::new(&self.config);
+        let engine = std::mem::replace(&mut self.engine, device::engine(&Device::Cpu, config));
+        self.engine = around(engine);
+    }
+
     /// The engine's whole state, for tests and comparisons. Device sync.
     pub fn engine_state(&self) -> engine::EngineState {
         self.engine.state()
