@@ -33,6 +33,12 @@ pub enum Command {
     /// Show the previews of a run, or images, in the plain shell or as PNG
     #[cfg(feature = "tui")]
     Preview(crate::preview::PreviewArgs),
+    /// List runs, newest first
+    Runs(RunsArgs),
+    /// Give an order to a run that goes on, or show how a run does
+    ///
+    /// Waits until the order is carried out. Exit codes: 0 done; 1 not done, or the run can't be reached; 2 usage
+    Ctl(CtlArgs),
     /// Compare with values that PyTorch computed
     #[command(hide = true)]
     Parity(ParityArgs),
@@ -178,6 +184,62 @@ pub struct BenchArgs {
     /// Steps before timing starts
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub warmup: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RunsArgs {
+    /// Folders with runs in them, or runs [default: runs]
+    #[arg(value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+    /// One JSON object per run
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CtlArgs {
+    /// The run's directory
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    #[arg(value_enum)]
+    pub order: CtlOrder,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Don't wait until the order is carried out
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Longest wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
+    pub timeout: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CtlOrder {
+    /// Pause after the current step
+    Pause,
+    /// Go on after a pause
+    Resume,
+    /// Save a checkpoint now
+    Checkpoint,
+    /// Save a checkpoint and end the run
+    Stop,
+    /// Show how the run does; works on ended runs too
+    Status,
+}
+
+impl CtlOrder {
+    /// What the trainer is to do; nothing for a mere look.
+    pub fn command(self) -> Option<crate::event::Command> {
+        use crate::event::Command;
+        match self {
+            Self::Pause => Some(Command::Pause),
+            Self::Resume => Some(Command::Resume),
+            Self::Checkpoint => Some(Command::Checkpoint),
+            Self::Stop => Some(Command::Stop),
+            Self::Status => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]

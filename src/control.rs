@@ -1,4 +1,16 @@
 //! Watching and steering a run from other processes.
+//!
+//! The process that trains serves `RUN/control.sock` ([`server`]); others reach it through a [`client`], or through a
+//! [`follow::Follower`], which also reads the log and outlives the process. [`protocol`] is what they say, [`ctl`] one
+//! order and its effect.
+
+pub mod client;
+pub mod ctl;
+pub mod follow;
+pub mod lines;
+pub mod protocol;
+pub mod server;
+pub mod socket;
 
 /// What a viewer knows of the process behind a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

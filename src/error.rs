@@ -1,6 +1,7 @@
 //! The program's errors and its exit codes.
 
 use crate::config::ConfigError;
+use crate::control::ctl::CtlError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::parity::ParityError;
@@ -37,6 +38,8 @@ pub enum Error {
     Train(#[from] TrainError),
     #[error(transparent)]
     Parity(#[from] ParityError),
+    #[error(transparent)]
+    Ctl(#[from] CtlError),
     #[cfg(feature = "tui")]
     #[error(transparent)]
     Preview(#[from] crate::preview::PreviewError),
@@ -67,6 +70,7 @@ impl Error {
             Self::Train(error) => error.exit_code(),
             Self::RunDir(RunDirError::Io { .. })
             | Self::Checkpoint(_)
+            | Self::Ctl(_)
             | Self::PastTolerance { .. }
             | Self::System { .. } => exit::FAILED,
         }

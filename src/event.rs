@@ -16,6 +16,13 @@ pub struct Stamped {
     pub event: Event,
 }
 
+impl Stamped {
+    /// An event of this moment.
+    pub fn now(event: Event) -> Self {
+        Self { time: now(), event }
+    }
+}
+
 /// News from the trainer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -40,6 +40,7 @@ pub mod quality;
 pub mod reconstruct;
 pub mod rng;
 pub mod run_dir;
+pub mod runs;
 pub mod sheet;
 pub mod signals;
 pub mod tensors;
@@ -47,10 +48,12 @@ pub mod train;
 #[cfg(feature = "tui")]
 pub mod ui;
 
-use cli::{BenchArgs, Cli, Command, ConfigArgs, ParityArgs};
+use cli::{BenchArgs, Cli, Command, ConfigArgs, CtlArgs, ParityArgs, RunsArgs};
 use device::Device;
 use error::Error;
-use std::io::stdout;
+use std::io::{stderr, stdout};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Does what the command line says.
 ///
@@ -66,6 +69,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(Command::Preview(args)) => Ok(preview::run(&args, &|checkpoint, images| {
             reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
         })?),
+        Some(Command::Runs(args)) => list(&args),
+        Some(Command::Ctl(args)) => ctl(&args),
         Some(Command::Parity(args)) => parity(&args),
     }
 }
@@ -86,6 +91,53 @@ fn bench(args: &BenchArgs) -> Result<(), Error> {
     Ok(())
 }
 
+fn list(args: &RunsArgs) -> Result<(), Error> {
+    if let Some(missing) = args.folders.iter().find(|folder| !folder.exists()) {
+        return Err(Error::Usage(format!("there is no {}", missing.display())));
+    }
+    let usual = [PathBuf::from("runs")];
+    let folders = if args.folders.is_empty() { &usual[..] } else { &args.folders };
+    let runs = runs::find(folders);
+    if runs.is_empty() {
+        let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        let line = format!("no runs in {}", names.join(", "));
+        // Who asks for JSON gets no objects, and still learns why.
+        if args.json { say(&mut stderr(), &line) } else { say(&mut stdout(), &line) }
+    } else if args.json {
+        say_all(runs.iter().map(|run| json(&run.row())));
+    } else {
+        say_all(runs::table(&runs));
+    }
+    Ok(())
+}
+
+fn ctl(args: &CtlArgs) -> Result<(), Error> {
+    let (root, out) = (&args.run, &mut stdout());
+    if !run_dir::holds_run(root) {
+        return Err(Error::Usage(format!(
+            "no run at {}: ctl takes a run directory",
+            root.display()
+        )));
+    }
+    if let Some(command) = args.order.command() {
+        let limit = (!args.no_wait).then_some(Duration::from_secs(args.timeout));
+        let done = control::ctl::order(root, command, limit)?;
+        say(out, &if args.json { json(&done) } else { done.text() });
+        return Ok(());
+    }
+    let digest = run_dir::digest(root);
+    if args.json {
+        say(out, &json(&runs::Status::new(&digest)));
+    } else {
+        say_all(runs::status(&digest));
+    }
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default() // plain data
+}
+
 fn parity(args: &ParityArgs) -> Result<(), Error> {
     let device: Device = device::select(&args.device)?.device;
     let groups = parity::check(&args.file, &device)?;
@@ -102,6 +154,13 @@ fn parity(args: &ParityArgs) -> Result<(), Error> {
         return Err(Error::PastTolerance { failed, groups: groups.len() });
     }
     Ok(())
+}
+
+fn say_all(lines: impl IntoIterator<Item = String>) {
+    let out = &mut stdout();
+    for line in lines {
+        say(out, &line);
+    }
 }
 
 /// Prints a line; a reader that left is no reason to fail.

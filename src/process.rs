@@ -2,8 +2,9 @@
 
 use crate::background::Background;
 use crate::cli::{OnHangup, TrainArgs};
+use crate::control::server::Server;
 use crate::error::Error;
-use crate::event::{Command, Order};
+use crate::event::{Command, Level, Order};
 use crate::headless::{self, Style};
 use crate::launch;
 use crate::launcher::{self, Launcher};
@@ -39,7 +40,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
             Err(error) => say(&mut stderr(), &format!("detaching won't work: {error}")),
         }
     }
-    let job = launch::prepare(args)?;
+    let mut job = launch::prepare(args)?;
     let root = job.run.root().to_owned();
     if let Some(why) = obstacle {
         say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));
@@ -54,6 +55,21 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
     if let Some(command) = &args.notify {
         listeners.push(Box::new(Notifier::new(command.clone(), root.clone())));
     }
+    // Viewers are served until the last event has reached them.
+    let log_end = std::fs::metadata(job.run.events_path()).map_or(0, |log| log.len());
+    let _server = match Server::start(&root, orders.clone(), log_end) {
+        Ok((server, broadcast)) => {
+            listeners.push(Box::new(broadcast));
+            Some(server)
+        }
+        Err(error) => {
+            let text = format!(
+                "attach can only watch, and ctl won't work: no socket in the run folder ({error})"
+            );
+            job.notices.push((Level::Warning, text));
+            None
+        }
+    };
     #[cfg(feature = "tui")]
     let app = screen.then(|| self::app(&job, &args.look));
     let background = Arc::new(Background::new(root.clone(), launcher, args.detach));

@@ -56,6 +56,19 @@ impl RunState {
             Event::Preview(_) | Event::Obeyed(_) | Event::Log { .. } => {}
         }
     }
+
+    /// Optimizer steps done, as far as is known.
+    pub fn step(&self) -> u64 {
+        let started = self.started.as_ref().map_or(0, |started| started.step);
+        let reported = self.last_step.as_ref().map_or(0, |report| report.step);
+        let finished = self.finished.as_ref().map_or(0, |finished| finished.step);
+        started.max(reported).max(finished)
+    }
+
+    /// Optimizer steps of the whole run; 0 when not known.
+    pub fn total_steps(&self) -> u64 {
+        self.started.as_ref().map_or(0, |started| started.total_steps)
+    }
 }
 
 /// A time span for people: `42s`, `3m05s`, `2h07m`, `3d04h`.

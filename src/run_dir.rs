@@ -5,18 +5,26 @@
 //! RUN/events.jsonl     every event, one JSON object a line, append-only
 //! RUN/checkpoints/     step-NNNNNNNN.safetensors and best.safetensors
 //! RUN/previews/        step-NNNNNNNN.png
-//! RUN/lock             held by the process that writes the run; holds its process number
+//! RUN/lock             held by the process that writes the run; says who that is
+//! RUN/control.sock     where that process takes orders
 //! ```
 
+pub mod digest;
 pub mod event_log;
+pub mod log_reader;
+pub mod owner;
 
 use crate::config::{Config, file};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
+pub use digest::{Digest, digest};
 pub use event_log::EventLog;
+pub use log_reader::LogReader;
+pub use owner::{Heartbeat, Owner, Vital, vital};
 
 /// What can be wrong with a run folder.
 #[derive(Debug, Error)]
@@ -54,7 +62,7 @@ pub fn advice(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl RunDir {
@@ -68,11 +76,11 @@ impl RunDir {
         }
         if holds_run(root) {
             // The lock says whether it is live; that is the more useful message.
-            Self::lock(root)?;
+            lock(root)?;
             return Err(RunDirError::Occupied { path: root.to_owned() });
         }
         make_dir(root)?;
-        let run = Self::lock(root)?;
+        let run = Self::own(root)?;
         if holds_run(root) {
             // Another process was faster between the question and the lock, and has ended.
             return Err(RunDirError::Occupied { path: root.to_owned() });
@@ -109,7 +117,7 @@ impl RunDir {
         if !root.is_dir() {
             return Err(RunDirError::NotFound { path: root.to_owned() });
         }
-        let run = Self::lock(root)?;
+        let run = Self::own(root)?;
         make_dir(&run.checkpoints())?;
         make_dir(&run.previews())?;
         for folder in [root.to_owned(), run.checkpoints(), run.previews()] {
@@ -118,30 +126,20 @@ impl RunDir {
         Ok(run)
     }
 
-    fn lock(root: &Path) -> Result<Self, RunDirError> {
-        let path = root.join("lock");
-        let io = |what| {
-            let path = path.clone();
-            move |source| RunDirError::Io { what, path, source }
-        };
-        let mut options = File::options();
-        // Not truncated before it is ours: the number inside may be another process's.
-        let lock = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut lock = lock.map_err(io("write"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let owner = fs::read_to_string(&path).unwrap_or_default();
-                let owner = owner.trim();
-                let owner =
-                    if owner.is_empty() { String::new() } else { format!(" (process {owner})") };
-                return Err(RunDirError::Locked { path: root.to_owned(), owner });
-            }
-            Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
-        }
-        lock.set_len(0).map_err(io("write"))?;
-        writeln!(lock, "{}", std::process::id()).map_err(io("write"))?;
-        Ok(Self { root: root.to_owned(), _lock: lock })
+    /// Takes the lock and signs it.
+    fn own(root: &Path) -> Result<Self, RunDirError> {
+        let lock = lock(root)?;
+        Owner::me().write(&lock).map_err(|source| RunDirError::Io {
+            what: "write",
+            path: owner::path(root),
+            source,
+        })?;
+        Ok(Self { root: root.to_owned(), lock: Arc::new(lock) })
+    }
+
+    /// For the thread that shows viewers on other hosts that this process lives.
+    pub fn heartbeat(&self) -> Heartbeat {
+        Heartbeat(Arc::downgrade(&self.lock))
     }
 
     pub fn root(&self) -> &Path {
@@ -175,6 +173,24 @@ impl RunDir {
             path,
             source,
         })
+    }
+}
+
+/// The lock of a run, without a change to what is in it.
+fn lock(root: &Path) -> Result<File, RunDirError> {
+    let path = owner::path(root);
+    let mut options = File::options();
+    // Not truncated: what is inside is about the last process that wrote the run.
+    let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let lock =
+        opened.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let owner = Owner::read(root).map(|owner| format!(" ({})", owner.describe()));
+            Err(RunDirError::Locked { path: root.to_owned(), owner: owner.unwrap_or_default() })
+        }
+        Err(TryLockError::Error(source)) => Err(RunDirError::Io { what: "lock", path, source }),
     }
 }
 

@@ -36,7 +36,7 @@ fn module(name: &str) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn each_module_names_only_what_lies_below_it() {
-    let table: [(&str, &[&str]); 11] = [
+    let table: [(&str, &[&str]); 14] = [
         ("event", &["crate::", "burn", "ratatui", "crossterm"]),
         ("config", &["crate::model", "crate::data", "crate::train", "burn", "ratatui"]),
         ("rng", &["crate::", "burn"]),
@@ -45,6 +45,26 @@ fn each_module_names_only_what_lies_below_it() {
         (
             "train",
             &["crate::headless", "crate::ui", "crate::cli", "ratatui", "crossterm", "println!"],
+        ),
+        (
+            "run_dir",
+            &["crate::train", "crate::control", "crate::ui", "crate::cli", "burn", "println!"],
+        ),
+        (
+            "control",
+            &[
+                "crate::train",
+                "crate::model",
+                "crate::data",
+                "crate::ui",
+                "crate::cli",
+                "burn",
+                "println!",
+            ],
+        ),
+        (
+            "runs",
+            &["crate::train", "crate::control", "crate::ui", "crate::cli", "burn", "println!"],
         ),
         ("progress", &["crate::train", "crate::model", "burn", "ratatui"]),
         ("ui", &["crate::model", "crate::data", "crate::device", "crate::cli", "burn", "println!"]),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Phases of a length that a signal can hit: a slower model, and a validation of half the photos.
-const SLOW: [&str; 8] = [
+const SLOW: [&str; 9] = [
     "model.image_size=64",
     "model.embed_dim=96",
     "model.depth=3",
@@ -19,6 +19,7 @@ const SLOW: [&str; 8] = [
     "train.batch_size=16",
     "data.val_fraction=0.5",
     "train.log_every=1",
+    "train.val_every=1",
 ];
 
 fn slow<'a>(run: &'a str) -> Vec<&'a str> {

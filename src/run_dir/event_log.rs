@@ -50,7 +50,7 @@ impl EventLog {
 }
 
 /// Offset behind the last line feed.
-fn end_of_last_line(file: &mut File) -> io::Result<u64> {
+pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     const CHUNK: u64 = 4096;
     let mut end = file.metadata()?.len();
     while end > 0 {

@@ -1,6 +1,6 @@
 //! What the trainer tells goes into the event log first, then to everyone who listens.
 
-use crate::event::{Event, Stamped, now};
+use crate::event::{Event, Stamped};
 use crate::run_dir::{EventLog, RunDirError};
 use crossbeam_channel::Sender;
 use std::sync::{Mutex, PoisonError};
@@ -49,7 +49,7 @@ impl Emitter {
                 return Err(error);
             }
         }
-        let stamped = Stamped { time: now(), event };
+        let stamped = Stamped::now(event);
         voice.log.append(&stamped)?;
         voice.tell(&stamped);
         Ok(())
@@ -58,7 +58,7 @@ impl Emitter {
     /// Tells an event at once and logs it when that is possible again.
     pub fn tell(&self, event: Event) {
         let mut voice = self.voice();
-        let stamped = Stamped { time: now(), event };
+        let stamped = Stamped::now(event);
         voice.tell(&stamped);
         if voice.owed.len() < MOST_OWED {
             voice.owed.push(stamped);

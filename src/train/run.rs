@@ -339,7 +339,10 @@ impl Trainer {
             checkpoint_bytes: 12 * self.painter.shape.parameters(),
             alarms: self.config.alarms.clone(),
             gpu: self.gpu,
-            heartbeat: Box::new(|| {}),
+            heartbeat: {
+                let heartbeat = self.run.heartbeat();
+                Box::new(move || heartbeat.beat())
+            },
         }
     }
 
@@ -440,6 +443,7 @@ impl Trainer {
     fn finish(&mut self) -> Result<Summary, TrainError> {
         self.phase(Phase::Stopping)?;
         self.save()?;
+        self.answer_late_orders()?;
         let step = self.step();
         let finished = Finished {
             step,

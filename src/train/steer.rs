@@ -22,6 +22,17 @@ impl Trainer {
         Ok(())
     }
 
+    /// At the end all is saved: who ordered just that gets an answer.
+    pub(super) fn answer_late_orders(&mut self) -> Result<(), TrainError> {
+        self.queue.extend(self.orders.try_iter());
+        for order in std::mem::take(&mut self.queue) {
+            if matches!(order.command, Command::Checkpoint | Command::Stop) {
+                self.emit(Event::Obeyed(order))?;
+            }
+        }
+        Ok(())
+    }
+
     fn execute(&mut self, order: Order) -> Result<(), TrainError> {
         match order.command {
             Command::Checkpoint => self.save()?,

@@ -1,0 +1,401 @@
+//! What a run folder says about its run, read in a moment however long its log is.
+
+use super::owner::{self, Owner, Vital, vital};
+use crate::event::{Event, Level, Phase, Reason, Stamped, now};
+use crate::progress::{RunState, span};
+use serde::Serialize;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// The end of the log in which every event counts.
+const TAIL: u64 = 256 << 10;
+/// The end of the log in which all but steps count: validations, alarms and the like are few and far between.
+const RARE: u64 = 16 << 20;
+/// The begin of a longer log, for how the run started.
+const HEAD: u64 = 64 << 10;
+
+/// How the newest event leaves a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LastWord {
+    /// As if it went on.
+    #[default]
+    None,
+    Finished(Reason),
+    /// It failed, and this is why.
+    Failed(String),
+}
+
+impl LastWord {
+    pub fn of(event: &Event) -> Self {
+        match event {
+            Event::Finished(finished) => Self::Finished(finished.reason),
+            Event::Log { level: Level::Error, message } => Self::Failed(message.clone()),
+            _ => Self::None,
+        }
+    }
+}
+
+/// A run at a glance.
+#[derive(Debug, Clone)]
+pub struct Digest {
+    pub root: PathBuf,
+    /// Its phase and figures. Of a log past [`RARE`] bytes, what lies before is known in part: the best validation loss
+    /// may then be older than any that was looked at.
+    pub run: RunState,
+    pub last_word: LastWord,
+    pub vital: Vital,
+    /// Who wrote it last.
+    pub owner: Option<Owner>,
+    /// Seconds since the newest event; never negative, and `None` without any event.
+    pub age_s: Option<f64>,
+}
+
+/// One run for programs.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub path: String,
+    pub state: String,
+    pub step: u64,
+    pub total_steps: u64,
+    pub loss: Option<f32>,
+    /// The best of the run.
+    pub val_loss: Option<f64>,
+    pub age_s: Option<f64>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub owner: Option<OwnerRow>,
+}
+
+/// Who writes, or wrote, a run.
+#[derive(Debug, Serialize)]
+pub struct OwnerRow {
+    pub pid: u32,
+    pub host: String,
+    pub alive: bool,
+}
+
+/// Reads a run folder; what can't be read there is left out.
+pub fn digest(root: &Path) -> Digest {
+    // First the process, then its log: what it wrote before it ended is then in the log.
+    let vital = vital(root);
+    let mut digest = Digest {
+        root: root.to_owned(),
+        run: RunState::default(),
+        last_word: LastWord::None,
+        vital,
+        owner: Owner::read(root),
+        age_s: None,
+    };
+    digest.fold(&root.join("events.jsonl"));
+    digest
+}
+
+impl Digest {
+    /// Takes in the parts of the log that count.
+    fn fold(&mut self, path: &Path) {
+        if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return;
+        }
+        let Ok(file) = File::open(path) else { return };
+        let len = file.metadata().map_or(0, |metadata| metadata.len());
+        let rare = len.saturating_sub(RARE);
+        if rare > 0 {
+            for line in lines(&read(&file, 0, HEAD.min(rare))).filter(|line| !is_step(line)) {
+                self.apply(line, |event| matches!(event, Event::Started(_) | Event::Validated(_)));
+            }
+        }
+        let bytes = read(&file, rare, len - rare);
+        let mut left = bytes.len() as u64;
+        for line in lines(&bytes) {
+            if left <= TAIL || !is_step(line) {
+                self.apply(line, |_| true);
+            }
+            left = left.saturating_sub(line.len() as u64 + 1);
+        }
+        if self.run.time > 0.0 {
+            self.age_s = Some((now() - self.run.time).max(0.0)); // clocks jump
+        }
+    }
+
+    fn apply(&mut self, line: &[u8], counts: impl Fn(&Event) -> bool) {
+        let Ok(stamped) = serde_json::from_slice::<Stamped>(line) else { return };
+        if counts(&stamped.event) {
+            self.run.apply(&stamped);
+            self.last_word = LastWord::of(&stamped.event);
+        }
+    }
+
+    /// One word for what the run is doing, with its host if that is another one, or for how it ended.
+    pub fn state(&self) -> String {
+        let word = match (&self.last_word, &self.vital) {
+            (LastWord::Finished(Reason::Completed), _) => "finished",
+            (LastWord::Finished(Reason::Stopped), _) => "stopped",
+            (LastWord::Failed(_), _) => "failed",
+            (LastWord::None, Vital::Gone) => "dead",
+            (LastWord::None, Vital::Here(_) | Vital::Elsewhere(_)) => self.phase(),
+        };
+        match &self.vital {
+            Vital::Elsewhere(owner) if self.is_going_on() => format!("{word}@{}", owner.host),
+            _ => word.to_owned(),
+        }
+    }
+
+    /// Whether a process trains it and has not said that it is done.
+    pub fn is_going_on(&self) -> bool {
+        self.vital != Vital::Gone && self.last_word == LastWord::None
+    }
+
+    fn phase(&self) -> &'static str {
+        match self.run.phase {
+            None | Some(Phase::Starting) => "starting",
+            Some(Phase::Compiling) => "compiling",
+            Some(Phase::Running) => "running",
+            Some(Phase::Paused) => "paused",
+            Some(Phase::Evaluating) => "validating",
+            Some(Phase::Saving) => "saving",
+            Some(Phase::Stopping) => "stopping",
+        }
+    }
+
+    /// How a run without a process came to its end: "it ended 3h05m ago (stopped at step 120)".
+    pub fn obituary(&self) -> String {
+        let ago = self.age_s.map_or("some time".to_owned(), span);
+        let step = self.run.step();
+        match &self.last_word {
+            LastWord::Finished(Reason::Completed) => {
+                format!("it ended {ago} ago (finished at step {step})")
+            }
+            LastWord::Finished(Reason::Stopped) => {
+                format!("it ended {ago} ago (stopped at step {step})")
+            }
+            LastWord::Failed(why) => format!("it failed {ago} ago at step {step}: {}", plain(why)),
+            LastWord::None => death(&self.root, self.run.time, step),
+        }
+    }
+
+    pub fn row(&self) -> Row {
+        let finite = |value: f64| value.is_finite().then_some(value);
+        let report = self.run.last_step.as_ref();
+        let alive = self.vital != Vital::Gone;
+        Row {
+            path: self.root.display().to_string(),
+            state: self.state(),
+            step: self.run.step(),
+            total_steps: self.run.total_steps(),
+            loss: report.map(|report| report.loss).filter(|loss| loss.is_finite()),
+            val_loss: self.best_val_loss().and_then(finite),
+            age_s: self.age_s,
+            error: match &self.last_word {
+                LastWord::Failed(why) => Some(why.clone()),
+                LastWord::None | LastWord::Finished(_) => None,
+            },
+            owner: self.owner.as_ref().map(|owner| OwnerRow {
+                pid: owner.pid,
+                host: owner.host.clone(),
+                alive,
+            }),
+        }
+    }
+
+    /// The lowest validation loss; the end of a run knows it for sure.
+    pub fn best_val_loss(&self) -> Option<f64> {
+        let said = self.run.finished.as_ref().and_then(|finished| finished.best_val_loss);
+        said.or(self.run.best_val_loss)
+    }
+}
+
+/// What there is to say of a run whose process is gone without a last word, the newest event being of `time`, in
+/// seconds since 1970: "process 4711 ended without a word; last sign of life 3h05m ago (step 120)".
+pub fn death(root: &Path, time: f64, step: u64) -> String {
+    let beat = owner::last_beat(root).and_then(|beat| beat.duration_since(UNIX_EPOCH).ok());
+    let last = beat.map_or(0.0, |beat| beat.as_secs_f64()).max(time);
+    let ago = span((now() - last).max(0.0));
+    match Owner::read(root) {
+        Some(owner) => {
+            let who = owner.describe();
+            format!("{who} ended without a word; last sign of life {ago} ago (step {step})")
+        }
+        None => format!("its process is not known; last sign of life {ago} ago (step {step})"),
+    }
+}
+
+/// A text of foreign origin in one line without control characters.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A part of a file, as far as it can be read.
+fn read(file: &File, from: u64, length: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], from + filled as u64) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    bytes
+}
+
+/// Lines without their line feed; the first and the last may be torn.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|&byte| byte == b'\n')
+}
+
+/// Whether a line is a step's, told without parsing it: the kind follows the time.
+fn is_step(line: &[u8]) -> bool {
+    const KIND: &[u8] = b"\"event\":\"step\"";
+    line[..line.len().min(64)].windows(KIND.len()).any(|window| window == KIND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Alarm, AlarmKind, Finished, Started, StepReport, TimeSplit, Validation};
+    use crate::run_dir::{EventLog, RunDir};
+    use std::io::Write as _;
+
+    fn step(step: u64) -> Event {
+        Event::Step(StepReport {
+            step,
+            epoch: 0.5,
+            loss: 1.0 / step as f32,
+            losses: vec![0.5; 20],
+            lr: 1e-3,
+            grad_norm: 1.0,
+            images_per_s: 1.0,
+            data_wait: 0.0,
+            spent: TimeSplit::default(),
+            eta_s: 1.0,
+            elapsed_s: 1.0,
+        })
+    }
+
+    fn started(step: u64) -> Event {
+        Event::Started(Started {
+            step,
+            total_steps: 1_000_000,
+            steps_per_epoch: 3,
+            epochs: 3,
+            warmup_steps: 0,
+            parameters: 1,
+            device: "cpu".to_owned(),
+            data: String::new(),
+            resumed: step > 0,
+            version: String::new(),
+        })
+    }
+
+    fn validated(step: u64, val_loss: f64) -> Event {
+        Event::Validated(Validation {
+            step,
+            epoch: 1.0,
+            val_loss,
+            psnr: 1.0,
+            ssim: 1.0,
+            images: 1,
+            best: true,
+            seconds: 1.0,
+        })
+    }
+
+    fn alarm(kind: AlarmKind) -> Event {
+        Event::Alarm(Alarm { kind, active: true, step: 1, message: String::new() })
+    }
+
+    fn finished(step: u64, reason: Reason) -> Event {
+        Event::Finished(Finished { step, reason, best_val_loss: Some(0.25), elapsed_s: 1.0 })
+    }
+
+    /// A closed run with these events, whose owner is gone.
+    fn left(events: Vec<Event>) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::create(temp.path()).expect("a new run");
+        let mut log = EventLog::open(&run.events_path()).expect("writable");
+        for event in events {
+            log.append(&Stamped::now(event)).expect("written");
+        }
+        drop(run);
+        bury(temp.path());
+        temp
+    }
+
+    fn bury(root: &Path) {
+        let lock = File::options().write(true).open(owner::path(root)).expect("there");
+        let dead = Owner { started: 1, boot: "an earlier one".to_owned(), ..Owner::me() };
+        dead.write(&lock).expect("written");
+    }
+
+    #[test]
+    fn the_state_is_the_last_word_or_the_phase_of_a_process_that_lives() {
+        let phase = |phase| Event::Phase { phase };
+        let error = Event::Log { level: Level::Error, message: "no more disk".to_owned() };
+        let gone = |mut events: Vec<Event>| {
+            events.insert(0, started(0));
+            digest(left(events).path())
+        };
+        assert_eq!(gone(vec![]).state(), "dead");
+        assert_eq!(gone(vec![phase(Phase::Running), step(7)]).state(), "dead");
+        assert_eq!(gone(vec![finished(9, Reason::Completed)]).state(), "finished");
+        let stopped = gone(vec![step(7), finished(8, Reason::Stopped)]);
+        assert_eq!(stopped.state(), "stopped");
+        assert_eq!(stopped.obituary(), "it ended 0s ago (stopped at step 8)");
+        assert_eq!(gone(vec![step(7), error.clone()]).state(), "failed");
+        // A resume forgets how it ended.
+        assert_eq!(gone(vec![error, started(7)]).state(), "dead");
+
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::create(temp.path()).expect("a new run");
+        let mut log = EventLog::open(&run.events_path()).expect("writable");
+        assert_eq!(digest(temp.path()).state(), "starting");
+        log.append(&Stamped::now(phase(Phase::Evaluating))).expect("written");
+        assert_eq!(digest(temp.path()).state(), "validating");
+        let lock = File::options().write(true).open(owner::path(temp.path())).expect("there");
+        let far = Owner { host: "node7".to_owned(), ..Owner::me() };
+        far.write(&lock).expect("written");
+        assert_eq!(digest(temp.path()).state(), "validating@node7");
+    }
+
+    #[test]
+    fn a_huge_log_is_read_in_part_and_still_known_well() {
+        let mut events = vec![started(0), validated(0, 0.9)];
+        let steps: u64 = 60_000;
+        for number in 1..=steps {
+            events.push(step(number));
+            if number == steps / 2 {
+                events.extend([validated(number, 0.3), alarm(AlarmKind::DiskLow)]);
+            }
+        }
+        let temp = left(events);
+        let log = temp.path().join("events.jsonl");
+        let mut file = File::options().append(true).open(&log).expect("there");
+        file.write_all(b"garbage\n{\"time\":1,\"ev").expect("written");
+        assert!(log.metadata().expect("there").len() > RARE + HEAD, "it is huge");
+        let digest = digest(temp.path());
+        assert_eq!((digest.run.step(), digest.run.total_steps()), (steps, 1_000_000));
+        assert_eq!(digest.best_val_loss(), Some(0.3));
+        assert_eq!(digest.run.first_val_loss, Some(0.9));
+        assert_eq!(digest.run.alarms.len(), 1);
+        assert_eq!(digest.row().state, "dead");
+    }
+
+    #[test]
+    fn foreign_folders_and_clocks_do_no_harm() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let root = temp.path().join("events.jsonl");
+        std::fs::create_dir(&root).expect("a folder where a log is expected");
+        assert_eq!(digest(temp.path()).state(), "dead");
+        assert_eq!(digest(&root).age_s, None);
+        std::fs::remove_dir(&root).expect("removable");
+        let future = "{\"time\":99999999999,\"event\":\"phase\",\"phase\":\"running\"}\n";
+        std::fs::write(&root, future).expect("writable");
+        let digest = digest(temp.path());
+        assert_eq!(digest.age_s, Some(0.0));
+        assert!(digest.obituary().contains("last sign of life 0s ago (step 0)"));
+        assert_eq!(plain("a\x1b[31m\nb"), "a [31m b");
+    }
+}
