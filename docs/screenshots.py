@@ -193,7 +193,7 @@ def main():
             tmux("send-keys", "-t", "shot", "q")
             wait_for("leave?")
             tmux("send-keys", "-t", "shot", "s")
-            wait_for("finished")
+            wait_for("stopped")
         finally:
             tmux("kill-server")
 

@@ -33,6 +33,9 @@ pub enum Command {
     /// Show the previews of a run, or images, in the plain shell or as PNG
     #[cfg(feature = "tui")]
     Preview(crate::preview::PreviewArgs),
+    /// The screen on a run of another process: the same keys on a live run, a replay of one that has ended
+    #[cfg(feature = "tui")]
+    Attach(AttachArgs),
     /// List runs, newest first
     Runs(RunsArgs),
     /// Give an order to a run that goes on, or show how a run does
@@ -194,6 +197,22 @@ pub struct RunsArgs {
     /// One JSON object per run
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(feature = "tui")]
+#[derive(Debug, Clone, Args)]
+pub struct AttachArgs {
+    /// The run's directory
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Only watch: no key gives an order
+    #[arg(long)]
+    pub read_only: bool,
+    /// Draw the loss of these runs behind
+    #[arg(long, value_name = "RUN", num_args = 1..)]
+    pub compare: Vec<PathBuf>,
+    #[command(flatten)]
+    pub look: LookArgs,
 }
 
 #[derive(Debug, Clone, Args)]

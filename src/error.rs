@@ -2,6 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::control::ctl::CtlError;
+use crate::control::follow::FollowError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::parity::ParityError;
@@ -35,6 +36,8 @@ pub enum Error {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error(transparent)]
     Train(#[from] TrainError),
     #[error(transparent)]
     Parity(#[from] ParityError),
@@ -55,6 +58,7 @@ impl Error {
             Self::Usage(_)
             | Self::Config(_)
             | Self::Data(_)
+            | Self::Follow(FollowError::NotARun { .. })
             | Self::Device(_)
             | Self::Parity(_)
             | Self::RunDir(
@@ -70,6 +74,7 @@ impl Error {
             Self::Train(error) => error.exit_code(),
             Self::RunDir(RunDirError::Io { .. })
             | Self::Checkpoint(_)
+            | Self::Follow(FollowError::Unreadable { .. })
             | Self::Ctl(_)
             | Self::PastTolerance { .. }
             | Self::System { .. } => exit::FAILED,

@@ -9,6 +9,8 @@
 //! `event` and `config` are leaves; `model` knows the configuration only, `data` nothing of the model, `train`
 //! both; front ends know `event`, `progress` and the [`train::Session`]. No tensor crosses a thread.
 
+#[cfg(feature = "tui")]
+pub mod attach;
 mod background;
 pub mod bench;
 pub mod chart;
@@ -69,6 +71,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(Command::Preview(args)) => Ok(preview::run(&args, &|checkpoint, images| {
             reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
         })?),
+        #[cfg(feature = "tui")]
+        Some(Command::Attach(args)) => attach::attach(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
         Some(Command::Parity(args)) => parity(&args),

@@ -131,7 +131,7 @@ pub struct Flags {
 }
 
 /// Why there can be no screen, if so.
-fn no_screen() -> Option<&'static str> {
+pub fn no_screen() -> Option<&'static str> {
     if cfg!(not(feature = "tui")) {
         return Some("this build has no screen");
     }
@@ -234,7 +234,7 @@ impl Reaction for Terminal {
 }
 
 /// Gives the terminal back, unless it takes nothing any more.
-fn abandon(screen: bool) {
+pub fn abandon(screen: bool) {
     #[cfg(feature = "tui")]
     if screen {
         let done = thread::spawn(ui::terminal::abandon);

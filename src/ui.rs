@@ -4,15 +4,18 @@
 //! change, at most ten times a second, and slower when the terminal takes long to swallow a frame.
 
 pub mod app;
+pub mod clock;
 pub mod halfblock;
 pub mod host;
 pub mod keys;
 pub mod log_pane;
+pub mod overlay;
 pub mod series;
 pub mod terminal;
 pub mod theme;
 pub mod view;
 
+use crate::control::Link;
 use crate::event::{Command, Order, Stamped, now};
 use crate::process::Flags;
 use crate::sheet::{self, Sheet};
@@ -78,6 +81,8 @@ pub enum Polled {
     Nothing,
     /// Over, for the first time; with the text of the error if it failed.
     Ended(Option<String>),
+    /// For a viewer: what became of the process that it watches. The first comes after all that happened before.
+    Link(Link),
 }
 
 /// How the screen was left.
@@ -145,9 +150,11 @@ pub enum Why {
 pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> Outcome {
     let unattended = Arc::clone(&flags.unattended);
     let mut live = Live { unattended, session: Some(session), result: None };
-    let why = match show(&mut live, &mut app, root, &flags.hung_up) {
+    let log = root.join("stderr.log");
+    let why = match on_terminal(&mut live, &mut app, root, &log, flags) {
         Ok(Exit::Left | Exit::Detached) => Why::Detached,
-        Err(why) => why,
+        Err(NoScreen::Gone(_)) => Why::Gone,
+        Err(why) => Why::Failed(why.to_string()),
     };
     match (live.session, live.result) {
         (Some(session), _) => Outcome::Left { session, why },
@@ -158,29 +165,46 @@ pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> Outcom
     }
 }
 
-/// Enters the terminal, runs the screen, and gives the terminal back whatever happens.
-fn show(
+/// Shows a run that is trained elsewhere, until the screen is left: for an app made by [`App::viewer`].
+///
+/// # Errors
+/// There is no screen on this terminal, the terminal is gone, or the screen failed; it is given back in any case.
+pub fn watch(feed: &mut impl Feed, mut app: App, root: &Path, flags: &Flags) -> io::Result<Exit> {
+    // A viewer leaves no trace in the folder of the run.
+    let nowhere = Path::new("/dev/null");
+    on_terminal(feed, &mut app, root, nowhere, flags).map_err(io::Error::other)
+}
+
+/// Why there is no screen, or no longer.
+#[derive(Debug, thiserror::Error)]
+enum NoScreen {
+    #[error("no screen on this terminal ({0})")]
+    Refused(io::Error),
+    #[error("the terminal is gone ({0})")]
+    Gone(io::Error),
+    #[error("the screen failed: {0}")]
+    Panicked(String),
+}
+
+/// Runs the loop on the real terminal and gives it back, whatever happens.
+fn on_terminal(
     feed: &mut impl Feed,
     app: &mut App,
     root: &Path,
-    hung_up: &Arc<AtomicBool>,
-) -> Result<Exit, Why> {
-    let entered = Guard::enter(&root.join("stderr.log"));
-    let (mut guard, mut tty) =
-        entered.map_err(|error| Why::Failed(format!("no screen on this terminal ({error})")))?;
-    let mut console = RealConsole { depth: app.colors.depth, hung_up: Arc::clone(hung_up) };
+    stderr_log: &Path,
+    flags: &Flags,
+) -> Result<Exit, NoScreen> {
+    let (mut guard, mut tty) = Guard::enter(stderr_log).map_err(NoScreen::Refused)?;
+    let hung_up = Arc::clone(&flags.hung_up);
+    let mut console = RealConsole { depth: app.colors.depth, hung_up };
     let ended =
         catch_unwind(AssertUnwindSafe(|| event_loop(&mut tty, &mut console, feed, app, root)));
     guard.leave();
     // Its own end prints to a terminal that may be gone, and panics there.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(tty)));
     match ended {
-        Ok(Ok(exit)) => Ok(exit),
-        Ok(Err(_)) => Err(Why::Gone),
-        Err(_) => {
-            let panic = terminal::held_back_panic().unwrap_or_default();
-            Err(Why::Failed(format!("the screen failed: {panic}")))
-        }
+        Ok(exit) => exit.map_err(NoScreen::Gone),
+        Err(_) => Err(NoScreen::Panicked(terminal::held_back_panic().unwrap_or_default())),
     }
 }
 
@@ -203,10 +227,17 @@ where
     let mut cache = PreviewCache::default();
     let mut dirty = true;
     let mut resized = false;
+    let mut behind = false;
     let mut not_before = Instant::now();
     let mut second = 0;
     loop {
-        let wait = if dirty { not_before.saturating_duration_since(Instant::now()) } else { FRAME };
+        let wait = if behind {
+            Duration::ZERO
+        } else if dirty {
+            not_before.saturating_duration_since(Instant::now())
+        } else {
+            FRAME
+        };
         let mut messages = Vec::new();
         match console.next(wait.min(FRAME))? {
             Some(TerminalEvent::Key(key)) if key.kind != KeyEventKind::Release => {
@@ -218,13 +249,19 @@ where
             }
             _ => {}
         }
-        loop {
+        // A long history comes in portions, so that keys are heard meanwhile.
+        let portion = Instant::now() + FRAME;
+        behind = loop {
             match feed.poll() {
                 Polled::Event(event) => messages.push(Msg::Event(event)),
                 Polled::Ended(error) => messages.push(Msg::Ended(error)),
-                Polled::Nothing => break,
+                Polled::Link(link) => messages.push(Msg::Link(link)),
+                Polled::Nothing => break false,
             }
-        }
+            if Instant::now() >= portion {
+                break true;
+            }
+        };
         messages.extend(monitor.poll().map(Msg::Host));
         let time = now();
         if time as u64 != second {
@@ -255,7 +292,7 @@ where
                 }
             }
         }
-        if app.is_over() && feed.unattended() {
+        if feed.unattended() && (app.is_over() || app.is_viewer()) {
             return Ok(Exit::Left);
         }
         if dirty && Instant::now() >= not_before {

@@ -7,11 +7,22 @@ mod dashboard;
 #[path = "common/memory.rs"]
 mod memory;
 
+#[path = "journeys/alarms.rs"]
+mod alarms;
+#[path = "journeys/cost.rs"]
+mod cost;
+#[path = "journeys/overlays.rs"]
+mod overlays;
+#[path = "journeys/viewer.rs"]
+mod viewer;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use dashboard::{control, midway_true, press, press_all, shown, tell};
 use memory::Step::{Key, Resize, Saw, Wait};
 use memory::{Script, Source};
-use simmim_tui::event::{Command, Event, Level, Phase, Stamped, Started, StepReport};
+use simmim_tui::event::{
+    Command, Event, Finished, Level, Phase, Reason, Stamped, Started, StepReport,
+};
 use simmim_tui::sheet::{Row, Sheet};
 use simmim_tui::ui::Exit;
 use simmim_tui::ui::app::{App, Effect, Msg, QuitChoice, Screen};
@@ -219,7 +230,7 @@ fn enter_enlarges_the_focused_panel_and_enter_or_escape_ends_it() {
 
 #[test]
 fn the_cursor_brings_the_pictures_of_its_step() {
-    let mut app = midway_true();
+    let mut app = with_all_pictures();
     shown(&mut app, 120, 40);
     assert_eq!(app.sheet.as_ref().map(|(step, _)| *step), Some(125));
     let mut asked = Vec::new();
@@ -246,7 +257,7 @@ fn the_cursor_brings_the_pictures_of_its_step() {
 
 #[test]
 fn held_arrow_keys_ask_for_each_sheet_once() {
-    let mut app = midway_true();
+    let mut app = with_all_pictures();
     shown(&mut app, 120, 40);
     let effects: Vec<_> =
         (0..app.chart_columns).filter_map(|_| press(&mut app, KeyCode::Char('h'))).collect();
@@ -259,6 +270,18 @@ fn held_arrow_keys_ask_for_each_sheet_once() {
         let shown = app.sheet.as_ref().map(|(step, _)| *step);
         assert_eq!(shown, Some(if preview.step == 0 { 0 } else { 125 }));
     }
+}
+
+/// Halfway, with pictures also at the steps whose pictures were not recorded.
+fn with_all_pictures() -> App {
+    let mut app = dashboard::empty(ColorDepth::True, false);
+    for event in dashboard::recorded_to(dashboard::MIDWAY) {
+        if let Some(Effect::LoadSheet(preview)) = app.update(Msg::Event(Box::new(event))) {
+            let sheet = Some(Sheet { rows: vec![row()] });
+            app.update(Msg::SheetLoaded { step: preview.step, sheet });
+        }
+    }
+    app
 }
 
 fn row() -> Row {
@@ -275,6 +298,46 @@ fn a_sheet_that_cannot_be_read_leaves_the_old_one() {
     app.update(Msg::SheetLoaded { step: 150, sheet: None });
     assert_eq!(app.sheet.as_ref().map(|(step, _)| *step), Some(125));
     shown(&mut app, 80, 24);
+    for key in [KeyCode::Left, KeyCode::Right, KeyCode::Esc] {
+        assert_eq!(press(&mut app, key), None, "it isn't asked for again");
+    }
+}
+
+#[test]
+fn in_place_of_missing_pictures_the_next_nearest_are_asked_for_once() {
+    let mut app = dashboard::empty(ColorDepth::True, false);
+    let mut asked = Vec::new();
+    for event in dashboard::recorded_to(dashboard::MIDWAY) {
+        let mut effect = app.update(Msg::Event(Box::new(event)));
+        while let Some(Effect::LoadSheet(preview)) = effect {
+            asked.push(preview.step);
+            effect = app.update(Msg::SheetLoaded { step: preview.step, sheet: None });
+        }
+    }
+    assert_eq!(asked, [0, 25, 50, 75, 100, 125]);
+    shown(&mut app, 120, 40);
+    for _ in 0..app.chart_columns {
+        assert_eq!(press(&mut app, KeyCode::Left), None, "none of them is there");
+    }
+}
+
+#[test]
+fn the_help_scrolls_back_at_once_from_its_end() {
+    let mut app = midway_true();
+    press_all(&mut app, "?");
+    press_all(&mut app, &"j".repeat(500));
+    let end = shown(&mut app, 80, 24);
+    press_all(&mut app, "k");
+    assert_ne!(shown(&mut app, 80, 24), end, "the line before the end");
+}
+
+#[test]
+fn a_run_that_was_stopped_is_not_called_finished() {
+    let mut app = midway_true();
+    let (step, elapsed_s) = (140, 97.0);
+    let finished = Finished { step, reason: Reason::Stopped, best_val_loss: None, elapsed_s };
+    tell(&mut app, Event::Finished(finished));
+    assert!(shown(&mut app, 80, 24).starts_with("● stopped "));
 }
 
 fn preview_event() -> Event {
@@ -529,61 +592,4 @@ fn a_terminal_that_was_small_for_a_moment_is_painted_anew() {
     ]);
     let source = Source::obedient(dashboard::recorded_to(dashboard::MIDWAY));
     assert_eq!(memory::run(script, source, (120, 40)).exit, Exit::Detached);
-}
-
-/// Bytes that a change of the app costs on a terminal that shows the app as it was.
-fn cost(app: &mut App, change: impl FnOnce(&mut App)) -> usize {
-    let mut screen = memory::Bytes::new(120, 40);
-    screen.draw(app);
-    change(app);
-    screen.draw(app)
-}
-
-#[test]
-fn an_unchanged_frame_costs_at_most_100_bytes() {
-    for depth in [ColorDepth::True, ColorDepth::Indexed, ColorDepth::Mono] {
-        let bytes = cost(&mut dashboard::midway(depth, false), |_| ());
-        eprintln!("unchanged, {depth:?}: {bytes} bytes");
-        assert!(bytes <= 100, "{depth:?}: {bytes} bytes");
-    }
-}
-
-#[test]
-fn a_second_and_a_report_cost_little() {
-    let mut app = midway_true();
-    let second = cost(&mut app, |app| drop(app.update(Msg::Tick(app.now + 1.0))));
-    let report = next_report(&app);
-    let report = cost(&mut app, |app| drop(tell(app, Event::Step(report))));
-    eprintln!("a second: {second} bytes, a report: {report} bytes");
-    assert!(second <= 200, "{second} bytes for a second");
-    assert!(report <= 8000, "{report} bytes for a report");
-}
-
-#[test]
-fn new_pictures_of_the_same_images_cost_at_most_8_kb_and_2_kb_in_256_colours() {
-    for (depth, most) in [(ColorDepth::True, 8000), (ColorDepth::Indexed, 2000)] {
-        let mut app = dashboard::midway(depth, false);
-        let steps = [100, 125].map(|step| {
-            let preview = app.previews.iter().find(|preview| preview.step == step);
-            let sheet = dashboard::sheet(preview.expect("recorded")).expect("recorded");
-            (step, sheet)
-        });
-        let [old, new] = steps;
-        app.sheet = Some(old);
-        let bytes = cost(&mut app, |app| app.sheet = Some(new));
-        eprintln!("new pictures, {depth:?}: {bytes} bytes");
-        assert!(bytes <= most, "{depth:?}: {bytes} bytes");
-    }
-}
-
-#[test]
-fn the_whole_screen_costs_less_than_a_second_of_a_slow_line() {
-    for (depth, most) in [(ColorDepth::True, 60_000), (ColorDepth::Indexed, 40_000)] {
-        let mut screen = memory::Bytes::new(120, 40);
-        let bytes = screen.draw(&mut dashboard::midway(depth, false));
-        eprintln!("whole screen, {depth:?}: {bytes} bytes");
-        assert!(bytes <= most, "{depth:?}: {bytes} bytes");
-        let text = screen.text();
-        assert!(text.contains("● running  step 140/400"), "{text}");
-    }
 }

@@ -11,8 +11,10 @@ mod pty;
 use image::RgbImage;
 use pty::Tty;
 use simmim_tui::config::file;
+use simmim_tui::control::Link;
 use simmim_tui::data::{self, ImageError, ImageSource};
 use simmim_tui::device::Device;
+use simmim_tui::event::Command;
 use simmim_tui::process::Flags;
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::run::{Job, TrainError};
@@ -20,6 +22,7 @@ use simmim_tui::train::{self, Inbox, Session};
 use simmim_tui::ui::Outcome;
 use simmim_tui::ui::app::App;
 use simmim_tui::ui::theme::{ColorDepth, Detected};
+use simmim_tui::ui::{Exit, Feed, Polled};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,6 +87,38 @@ fn child_with_a_trainer_that_panics() {
     println!("the error is: {error}");
 }
 
+/// A viewer's feed: of a run that is over, or one that panics.
+struct Told {
+    cursed: bool,
+    over: Option<Link>,
+}
+
+impl Feed for Told {
+    fn poll(&mut self) -> Polled {
+        assert!(!self.cursed, "this feed is cursed");
+        self.over.take().map_or(Polled::Nothing, Polled::Link)
+    }
+
+    fn send(&mut self, _: Command) {}
+}
+
+fn watch(cursed: bool) -> std::io::Result<Exit> {
+    let mut feed = Told { cursed, over: Some(Link::Over) };
+    simmim_tui::ui::watch(&mut feed, app(|_| 0.1).viewer(), Path::new("run"), &Flags::default())
+}
+
+#[test]
+#[ignore = "run on a terminal by the test of the viewer's panic"]
+fn child_with_a_viewer_that_panics() {
+    println!("the error is: {}", watch(true).expect_err("the feed panicked"));
+}
+
+#[test]
+#[ignore = "run on a terminal by the test of the viewer"]
+fn child_with_a_viewer_that_is_left() {
+    println!("it ended with {:?}", watch(false).expect("in order"));
+}
+
 fn on_a_terminal(folder: &Path, child: &str) -> Tty {
     let own = std::env::current_exe().expect("a program");
     let arguments = ["--exact", child, "--ignored", "--nocapture", "--test-threads=1"];
@@ -114,4 +149,26 @@ fn a_panic_in_the_trainer_is_shown_and_the_terminal_given_back() {
     assert_eq!(left.code, 0, "the child found its error: {}", left.text);
     left.terminal_is_back();
     assert!(left.has(b"the error is: the trainer panicked: these images are cursed"));
+}
+
+#[test]
+fn a_viewer_gives_the_terminal_back_when_it_is_left_and_when_it_panics() {
+    for (child, key, word) in [
+        ("child_with_a_viewer_that_is_left", Some("q"), "it ended with Left"),
+        ("child_with_a_viewer_that_panics", None, "the error is: the screen failed: "),
+    ] {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let mut tty = on_a_terminal(temp.path(), child);
+        if let Some(key) = key {
+            tty.until_shown("FAILED without a word");
+            tty.press(key);
+        }
+        let left = tty.end();
+        assert_eq!(left.code, 0, "{child}: {}", left.text);
+        left.terminal_is_back();
+        assert!(left.has(b"\x1b[?1049h"), "{child}: the screen was up");
+        assert!(left.has(word.as_bytes()), "{child}: {}", left.text);
+        assert!(key.is_some() || left.has(b"this feed is cursed"), "and why: {}", left.text);
+        assert!(!temp.path().join("run").exists(), "a viewer writes nothing");
+    }
 }

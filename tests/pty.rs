@@ -27,7 +27,7 @@ fn stop(mut tty: Tty) -> pty::Left {
     tty.press("q");
     tty.until_shown("leave?");
     tty.press("s");
-    tty.until_shown("finished");
+    tty.until_shown("stopped");
     tty.press("q");
     tty.end().expect(0)
 }
@@ -142,7 +142,7 @@ fn a_tiny_terminal_shows_the_status_and_can_still_be_left() {
     tty.press("q");
     tty.until_shown("leave?");
     tty.press("s");
-    tty.until_shown("● finished");
+    tty.until_shown("● stopped");
     tty.press("q");
     tty.end().expect(0);
 }

@@ -9,6 +9,8 @@ mod dashboard;
 use crossterm::event::KeyCode;
 use dashboard::{midway_true, press, press_all, shown};
 use ratatui::style::{Color, Style};
+use simmim_tui::control::Link;
+use simmim_tui::event::AlarmKind::{DiskLow, LossSpike};
 use simmim_tui::event::{Event, Level, Phase};
 use simmim_tui::ui::app::{App, Msg};
 use simmim_tui::ui::keys::Panel;
@@ -128,6 +130,98 @@ fn a_frozen_view_says_so() {
     assert_looks_as_recorded("frozen", &mut app);
 }
 
+/// Halfway with two alarms.
+fn alarmed(depth: ColorDepth, ascii: bool) -> App {
+    let mut app = dashboard::midway(depth, ascii);
+    dashboard::tell(&mut app, dashboard::alarm(DiskLow, true, 120, "3.2 GiB left"));
+    let message =
+        "loss 3.1, median 0.42 over 100 steps; the weights before it are in step-00000125";
+    dashboard::tell(&mut app, dashboard::alarm(LossSpike, true, 138, message));
+    app
+}
+
+/// Halfway over two earlier runs, with the cursor between their ends.
+fn overlaid(depth: ColorDepth, ascii: bool) -> App {
+    let mut app = dashboard::midway(depth, ascii);
+    app.overlays = dashboard::overlays();
+    app
+}
+
+fn dead() -> App {
+    dashboard::viewer(Link::Dead("process 4711 ended without a word, perhaps killed".to_owned()))
+}
+
+#[test]
+fn alarms_have_a_banner_and_the_keys_stay() {
+    assert_looks_as_recorded("alarm", &mut alarmed(True, false));
+}
+
+#[test]
+fn a_dead_run_has_a_banner_and_no_end_in_sight() {
+    assert_looks_as_recorded("dead", &mut dead());
+}
+
+#[test]
+fn a_run_that_is_only_watched_offers_no_orders() {
+    let mut app = dashboard::viewer(Link::WatchOnly("the run is on another machine".to_owned()));
+    assert_looks_as_recorded("watch_only", &mut app);
+}
+
+#[test]
+fn a_viewer_s_quit_box_says_that_the_run_goes_on() {
+    let mut app = dashboard::viewer(Link::Steerable);
+    press_all(&mut app, "q");
+    assert_looks_as_recorded("quit_viewer", &mut app);
+}
+
+#[test]
+fn earlier_runs_lie_behind_the_live_one() {
+    assert_looks_as_recorded("overlays", &mut overlaid(True, false));
+    assert_looks_as_recorded("overlays_mono", &mut overlaid(Mono, false));
+    assert_looks_as_recorded("overlays_ascii", &mut overlaid(Mono, true));
+    assert!(shown(&mut overlaid(Mono, true), 120, 40).is_ascii());
+}
+
+#[test]
+fn the_cursor_reads_earlier_runs_where_the_live_one_has_not_been() {
+    let mut app = overlaid(True, false);
+    press(&mut app, KeyCode::Enter);
+    shown(&mut app, 120, 40);
+    for _ in 0..50 {
+        press(&mut app, KeyCode::Right);
+    }
+    assert_looks_as_recorded("overlays_cursor", &mut app);
+}
+
+#[test]
+fn earlier_runs_have_colours_of_their_own() {
+    for depth in [True, Indexed, Sixteen] {
+        let mut app = dashboard::midway(depth, false);
+        let mut overlays = dashboard::overlays().into_iter().cycle();
+        app.overlays = (0..6).filter_map(|_| overlays.next()).collect();
+        let buffer = dashboard::drawn(&mut app, 200, 60);
+        let swatches = buffer.content().iter().filter(|cell| cell.symbol() == "━");
+        let colors: BTreeSet<String> = swatches.map(|cell| format!("{:?}", cell.fg)).collect();
+        assert_eq!(colors.len(), 6, "{depth:?}: {colors:?}");
+        let theme = app.theme();
+        for live in [theme.train(), theme.val(), theme.error()] {
+            let color = live.fg.expect("a colour");
+            assert!(!colors.contains(&format!("{color:?}")), "{color:?} is the live run's");
+        }
+        // The curves have the colours of their names.
+        let mut two = overlaid(depth, false);
+        let buffer = dashboard::drawn(&mut two, 200, 60);
+        for index in 0..2 {
+            let color = theme.overlay(index).fg;
+            let braille =
+                |symbol: &str| symbol.starts_with(|c| ('\u{2801}'..='\u{28ff}').contains(&c));
+            let cells = buffer.content().iter().filter(|cell| braille(cell.symbol()));
+            let count = cells.filter(|cell| Some(cell.fg) == color).count();
+            assert!(count > 20, "{count} cells of run {index} in {depth:?}");
+        }
+    }
+}
+
 #[test]
 fn with_ascii_and_without_colours_every_character_is_ascii() {
     let mut app = dashboard::midway(Mono, true);
@@ -201,6 +295,15 @@ fn no_size_is_too_small_or_too_large() {
         press(&mut app, KeyCode::Left);
         apps.push(app);
     }
+    apps.extend([alarmed(Mono, true), overlaid(True, false), overlaid(Mono, true), dead()]);
+    for link in [Link::Lost, Link::Over, Link::WatchOnly("a reason ".repeat(30))] {
+        apps.push(dashboard::viewer(link));
+    }
+    let mut cursor = overlaid(Sixteen, false);
+    dashboard::drawn(&mut cursor, 120, 40);
+    press_all(&mut cursor, "x+");
+    press(&mut cursor, KeyCode::Right);
+    apps.push(cursor);
     let mut failed = midway_true();
     failed.update(Msg::Ended(Some("broken ".repeat(60))));
     apps.push(failed);
@@ -226,9 +329,27 @@ fn every_size_around_the_changes_of_layout_is_drawn() {
 }
 
 #[test]
+fn every_size_up_to_200x60_is_drawn_with_all_but_the_pictures() {
+    let mut app = alarmed(True, false);
+    app.overlays = dashboard::overlays();
+    press_all(&mut app, "2"); // scaling pictures for each size takes long; others do it for some
+    dashboard::drawn(&mut app, 120, 40);
+    press(&mut app, KeyCode::Left);
+    for width in 1..=200 {
+        for height in 1..=60 {
+            dashboard::drawn(&mut app, width, height);
+        }
+    }
+}
+
+#[test]
 fn the_smallest_screens_show_the_status_and_what_to_do() {
     let text = shown(&mut midway_true(), 20, 5);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..2], ["● running  step 140/", "enlarge the terminal"]);
     assert_eq!(shown(&mut midway_true(), 9, 1), "● running");
+    let text = shown(&mut alarmed(True, false), 28, 5);
+    let lines: Vec<&str> = text.lines().collect();
+    let banner = " ALARM loss spike… +1 more";
+    assert_eq!(lines[..3], ["● running !2  step 140/400", banner, "enlarge the terminal to see"]);
 }

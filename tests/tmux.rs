@@ -114,7 +114,7 @@ fn a_whole_session_in_tmux() {
     tmux.press("C-c");
     tmux.until_shown("leave?");
     tmux.press("s");
-    tmux.until_shown("● finished");
+    tmux.until_shown("● stopped");
     tmux.press("q");
     tmux.until_shown("exit code 0");
     assert_eq!(tmux.ask("#{alternate_on} #{cursor_flag}"), "0 1", "the terminal is as before");

@@ -52,6 +52,7 @@ pub enum Action {
     PanLeft,
     PanRight,
     XAxis,
+    Overlays,
     Freeze,
     Filter,
     Level,
@@ -80,7 +81,7 @@ const fn binding(
 use KeyCode::{BackTab, Char, Enter, Esc, Tab};
 
 /// All keys of the dashboard. Ctrl-C is `q`.
-pub const BINDINGS: [Binding; 31] = [
+pub const BINDINGS: [Binding; 32] = [
     binding(&[Char('p')], "p", Action::PauseResume, "pause or resume training"),
     binding(&[Char('c')], "c", Action::Checkpoint, "save a checkpoint now and go on"),
     binding(&[Char('q')], "q Ctrl-C", Action::Quit, "box: detach, stop and save, cancel"),
@@ -92,7 +93,7 @@ pub const BINDINGS: [Binding; 31] = [
     binding(&[KeyCode::Up, Char('k')], "Up k", Action::Up, "previous picture, log up"),
     binding(&[KeyCode::Down, Char('j')], "Down j", Action::Down, "next picture, log down"),
     binding(&[Enter], "Enter", Action::Enlarge, "focused panel on the whole screen"),
-    binding(&[Esc], "Esc", Action::Back, "back; cursor off"),
+    binding(&[Esc], "Esc", Action::Back, "alarm seen; back; cursor off"),
     binding(&[Char('1')], "1", Action::Toggle(Panel::Loss), "show or hide the loss"),
     binding(&[Char('2')], "2", Action::Toggle(Panel::Previews), "show or hide the previews"),
     binding(&[Char('3')], "3", Action::Toggle(Panel::Schedule), "show or hide the learning rate"),
@@ -107,6 +108,7 @@ pub const BINDINGS: [Binding; 31] = [
     binding(&[Char('[')], "[", Action::PanLeft, "loss: pan back"),
     binding(&[Char(']')], "]", Action::PanRight, "loss: pan on"),
     binding(&[Char('x')], "x", Action::XAxis, "loss: steps or time"),
+    binding(&[Char('o')], "o", Action::Overlays, "loss: show or hide earlier runs"),
     binding(&[Char('f')], "f", Action::Freeze, "freeze the view; the run goes on"),
     binding(&[Char('/')], "/", Action::Filter, "log: show lines with a text"),
     binding(&[Char('v')], "v", Action::Level, "log: all lines, or warnings and errors"),

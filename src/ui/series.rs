@@ -1,5 +1,6 @@
 //! A metric over a run as plain data: smoothing, search and thinning for the charts. Nothing here draws.
 
+use crate::event::StepReport;
 use std::cell::{Ref, RefCell};
 use std::ops::Range;
 
@@ -60,6 +61,21 @@ impl Series {
             point.time = point.time.max(last.time);
         }
         self.points.push(point);
+    }
+
+    /// Appends the loss of every step of a report; its time is spread evenly over them.
+    pub fn push_losses(&mut self, report: &StepReport) {
+        let first = report.step - (report.losses.len() as u64).min(report.step);
+        let old = self.last().map_or(0.0, |point| point.time);
+        let count = report.losses.len() as f64;
+        for (i, &loss) in report.losses.iter().enumerate() {
+            let share = (i + 1) as f64 / count;
+            self.push(Point {
+                step: (first + i as u64 + 1) as f64,
+                time: old + (report.elapsed_s - old) * share,
+                value: f64::from(loss),
+            });
+        }
     }
 
     /// Forgets every point after `step`, which a resumed run lost.

@@ -110,6 +110,27 @@ impl Theme {
         self.style(214, Color::Yellow, Modifier::BOLD)
     }
 
+    /// Earlier runs: the first six differ in colour.
+    pub fn overlay(self, index: usize) -> Style {
+        use Color::{Cyan, Gray, Green, LightGreen, LightRed, Magenta};
+        const COLORS: [(u8, Color); 6] = [
+            (170, Magenta),
+            (71, Green),
+            (173, LightRed),
+            (37, Cyan),
+            (98, LightGreen),
+            (143, Gray),
+        ];
+        COLORS
+            .get(index)
+            .map_or(self.dim(), |&(indexed, sixteen)| self.style(indexed, sixteen, Modifier::DIM))
+    }
+
+    /// A line that must not be missed.
+    pub fn alarm(self) -> Style {
+        self.error().add_modifier(Modifier::BOLD | Modifier::REVERSED)
+    }
+
     pub fn lr(self) -> Style {
         self.style(141, Color::Magenta, Modifier::empty())
     }

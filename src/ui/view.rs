@@ -20,6 +20,7 @@ pub mod figures;
 pub mod log;
 pub mod loss;
 pub mod previews;
+mod readout;
 pub mod schedule;
 pub mod sparks;
 pub mod status;
@@ -41,11 +42,7 @@ const SMALLEST: (u16, u16) = (30, 8);
 pub fn draw(app: &mut App, cache: &mut PreviewCache, frame: &mut Frame<'_>) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-        status::draw(app, Rect { height: area.height.min(1), ..area }, frame);
-        if area.height > 1 {
-            let text = Paragraph::new("enlarge the terminal to see more").style(app.theme().dim());
-            frame.render_widget(text, Rect { y: area.y + 1, height: 1, ..area });
-        }
+        draw_smallest(app, area, frame);
     } else {
         let [top, middle, notice, hints] = Layout::vertical([
             Constraint::Length(1),
@@ -68,9 +65,29 @@ pub fn draw(app: &mut App, cache: &mut PreviewCache, frame: &mut Frame<'_>) {
     }
     match app.screen {
         Screen::Dashboard | Screen::Ended => {}
-        Screen::Help { scroll } => boxes::help(app, scroll, frame),
+        Screen::Help { scroll } => {
+            let last = boxes::help(app, scroll, frame);
+            app.screen = Screen::Help { scroll: scroll.min(last) };
+        }
         Screen::Quit(choice) => boxes::quit(app, choice, frame),
         Screen::Failed => boxes::failed(app, frame),
+    }
+}
+
+/// The status, what must not be missed, and why there is no more.
+fn draw_smallest(app: &App, area: Rect, frame: &mut Frame<'_>) {
+    let mut rows = area.rows();
+    if let Some(row) = rows.next() {
+        status::draw(app, row, frame);
+    }
+    if app.banner().is_some()
+        && let Some(row) = rows.next()
+    {
+        status::notice(app, row, frame);
+    }
+    if let Some(row) = rows.next() {
+        let text = Paragraph::new("enlarge the terminal to see more").style(app.theme().dim());
+        frame.render_widget(text, row);
     }
 }
 
@@ -139,6 +156,7 @@ fn draw_panel(
             let chart = LossChart {
                 train: &app.train,
                 val: &app.val,
+                overlays: app.overlays_shown(),
                 marks: &app.marks,
                 view: &app.chart,
                 theme,

@@ -5,11 +5,13 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
-use simmim_tui::event::{Event, Phase, PreviewFile, Stamped};
+use simmim_tui::control::Link;
+use simmim_tui::event::{Alarm, AlarmKind, Event, Phase, PreviewFile, Stamped};
 use simmim_tui::gpu::Gpu;
 use simmim_tui::sheet::{self, Sheet};
 use simmim_tui::ui::app::{App, Effect, Msg};
 use simmim_tui::ui::host::Host;
+use simmim_tui::ui::overlay::Overlay;
 use simmim_tui::ui::theme::{ColorDepth, Detected};
 use simmim_tui::ui::view::{self, previews::PreviewCache};
 use std::path::PathBuf;
@@ -58,6 +60,37 @@ pub fn midway_true() -> App {
     midway(ColorDepth::True, false)
 }
 
+/// A viewer on the recorded run, halfway, with this link.
+pub fn viewer(link: Link) -> App {
+    let mut app = empty(ColorDepth::True, false).viewer();
+    play(&mut app, recorded_to(MIDWAY));
+    let effect = app.update(Msg::Link(link));
+    serve(&mut app, effect);
+    app
+}
+
+/// An alarm begins or, without `active`, is over.
+pub fn alarm(kind: AlarmKind, active: bool, step: u64, message: &str) -> Event {
+    Event::Alarm(Alarm { kind, active, step, message: message.to_owned() })
+}
+
+/// Earlier runs: each the recorded one up to a step, with higher losses.
+pub fn overlays() -> Vec<Overlay> {
+    let run = |number: u64| {
+        let mut events = recorded_to(400 - 75 * (number - 1));
+        for stamped in &mut events {
+            let factor = 1.0 + 0.12 * number as f32;
+            match &mut stamped.event {
+                Event::Step(report) => report.losses.iter_mut().for_each(|loss| *loss *= factor),
+                Event::Validated(validation) => validation.val_loss *= f64::from(factor),
+                _ => {}
+            }
+        }
+        Overlay::from_events(format!("runs/earlier-{number:03}"), &events)
+    };
+    vec![run(1), run(2)]
+}
+
 /// Takes in events with what they ask for, then the time of the last one and the load of a machine.
 pub fn play(app: &mut App, events: impl IntoIterator<Item = Stamped>) {
     for event in events {
@@ -85,10 +118,10 @@ pub fn play(app: &mut App, events: impl IntoIterator<Item = Stamped>) {
 }
 
 /// Loads the pictures that the app asks for, if they were recorded.
-pub fn serve(app: &mut App, effect: Option<Effect>) {
-    if let Some(Effect::LoadSheet(preview)) = effect {
+pub fn serve(app: &mut App, mut effect: Option<Effect>) {
+    while let Some(Effect::LoadSheet(preview)) = effect {
         let sheet = sheet(&preview);
-        app.update(Msg::SheetLoaded { step: preview.step, sheet });
+        effect = app.update(Msg::SheetLoaded { step: preview.step, sheet });
     }
 }
 

@@ -7,6 +7,7 @@ use ratatui::backend::{Backend, ClearType, CrosstermBackend, TestBackend, Window
 use ratatui::buffer::Cell;
 use ratatui::layout::{Position, Rect, Size};
 use ratatui::{Terminal, TerminalOptions, Viewport};
+use simmim_tui::control::Link;
 use simmim_tui::event::{Command, Event, Phase, Stamped};
 use simmim_tui::ui::app::App;
 use simmim_tui::ui::theme::ColorDepth;
@@ -49,6 +50,9 @@ pub struct Source {
     /// One event per look, as from a slow trainer.
     pub one_at_a_time: bool,
     pause: bool,
+    /// What a viewer is told of the trainer after the events.
+    pub links: VecDeque<Link>,
+    pub unattended: bool,
     /// It ends after the events, perhaps with an error.
     #[expect(clippy::option_option, reason = "whether it ends, and with what error")]
     pub ends: Option<Option<String>>,
@@ -56,8 +60,15 @@ pub struct Source {
 
 impl Source {
     pub fn obedient(events: Vec<Stamped>) -> Self {
-        let (sent, ends) = (Vec::new(), None);
-        Self { events: events.into(), sent, one_at_a_time: false, pause: false, ends }
+        Self {
+            events: events.into(),
+            sent: Vec::new(),
+            one_at_a_time: false,
+            pause: false,
+            links: VecDeque::new(),
+            unattended: false,
+            ends: None,
+        }
     }
 }
 
@@ -69,6 +80,9 @@ impl Feed for Source {
         }
         if let Some(event) = self.events.pop_front() {
             return Polled::Event(Box::new(event));
+        }
+        if let Some(link) = self.links.pop_front() {
+            return Polled::Link(link);
         }
         self.ends.take().map_or(Polled::Nothing, Polled::Ended)
     }
@@ -85,6 +99,10 @@ impl Feed for Source {
         if command == Command::Stop {
             self.ends = Some(None);
         }
+    }
+
+    fn unattended(&self) -> bool {
+        self.unattended
     }
 }
 
@@ -215,14 +233,22 @@ pub struct Ran {
     pub took: Duration,
 }
 
-/// Runs the loop until the script leaves it.
-pub fn run(script: Script, mut source: Source, size: (u16, u16)) -> Ran {
+/// Runs the loop of a trainer's own screen until the script leaves it.
+pub fn run(script: Script, source: Source, size: (u16, u16)) -> Ran {
+    run_app(super::dashboard::empty(ColorDepth::True, false), script, source, size)
+}
+
+/// Runs the loop of a viewer until the script leaves it.
+pub fn watch(script: Script, source: Source, size: (u16, u16)) -> Ran {
+    run_app(super::dashboard::empty(ColorDepth::True, false).viewer(), script, source, size)
+}
+
+fn run_app(mut app: App, script: Script, mut source: Source, size: (u16, u16)) -> Ran {
     let inner = Rc::new(RefCell::new(TestBackend::new(size.0, size.1)));
     let screen = Memory { inner, counts: Rc::default() };
     let mut terminal = Terminal::new(screen.clone()).expect("no query is made");
     let (start, counts) = (Instant::now(), screen.counts.clone());
     let mut person = Person { script, screen, pictures: Vec::new(), since: start };
-    let mut app = super::dashboard::empty(ColorDepth::True, false);
     let root = super::dashboard::root();
     let exit = event_loop(&mut terminal, &mut person, &mut source, &mut app, &root);
     let exit = exit.expect("this terminal stays");

@@ -29,8 +29,8 @@ fn middle(app: &App, title: &str, size: (u16, u16), style: Style, frame: &mut Fr
     inner
 }
 
-/// All keys, then how the screen is drawn.
-pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) {
+/// All keys, then how the screen is drawn; returns how far it can be scrolled.
+pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
     let theme = app.theme();
     let mut lines: Vec<Line<'_>> = BINDINGS
         .iter()
@@ -52,14 +52,20 @@ pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) {
     let inner = middle(app, title, (76, height), theme.focus(), frame);
     let last = (lines.len() as u16).saturating_sub(inner.height);
     frame.render_widget(Paragraph::new(lines).scroll((scroll.min(last), 0)), inner);
+    last
 }
 
 /// The three ways out.
 pub fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let inner = middle(app, "leave?", (66, 8), theme.warning(), frame);
+    let detach = if app.is_viewer() {
+        "d  detach: leave the viewer, the run goes on"
+    } else {
+        "d  detach: the screen goes, training goes on with plain lines"
+    };
     let mut lines = vec![
-        Line::raw("d  detach: the screen goes, training goes on with plain lines"),
+        Line::raw(detach),
         Line::raw("s  stop and save: the step ends, a checkpoint is written"),
         Line::raw("c  cancel"),
         Line::default(),

@@ -15,6 +15,42 @@ pub fn gutter(width: u16) -> u16 {
     if width >= 3 * GUTTER { GUTTER } else { 0 }
 }
 
+/// What there is to show, in steps or seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Extent {
+    pub start: f64,
+    /// Where the live run is.
+    pub newest: f64,
+    /// Where the longest of the runs ends.
+    pub end: f64,
+}
+
+impl From<(f64, f64)> for Extent {
+    /// Of a live run alone.
+    fn from((start, end): (f64, f64)) -> Self {
+        Self { start, newest: end, end }
+    }
+}
+
+impl Extent {
+    /// With some width, also around one place and when it is no range at all.
+    fn widened(self) -> Self {
+        let Self { start, newest, end } = self;
+        if !start.is_finite() || !end.is_finite() || start > end {
+            (0.0, 1.0).into()
+        } else if end - start < 1e-9 * start.abs().max(1.0) {
+            (start - 1.0, end + 1.0).into()
+        } else {
+            Self { newest: newest.max(start).min(end), ..self }
+        }
+    }
+
+    /// Where a window of this width starts that keeps the newest data in sight.
+    fn following(self, width: f64) -> f64 {
+        (self.newest - width).max(self.start)
+    }
+}
+
 /// How a chart looks at its data. Ranges and places are in steps or seconds, as `axis` says; `full` is the extent of
 /// all data.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +59,8 @@ pub struct ChartView {
     pub log_y: bool,
     /// Index into [`SMOOTHING`].
     pub smoothing: usize,
+    /// Earlier runs are hidden.
+    pub alone: bool,
     zoomed: Option<Window>,
     cursor: Option<f64>,
 }
@@ -37,7 +75,14 @@ struct Window {
 
 impl Default for ChartView {
     fn default() -> Self {
-        Self { axis: XAxis::Step, log_y: false, smoothing: 2, zoomed: None, cursor: None }
+        Self {
+            axis: XAxis::Step,
+            log_y: false,
+            smoothing: 2,
+            alone: false,
+            zoomed: None,
+            cursor: None,
+        }
     }
 }
 
@@ -48,35 +93,35 @@ impl ChartView {
     }
 
     /// The visible range; never empty.
-    pub fn window(&self, full: (f64, f64)) -> (f64, f64) {
-        let full = widened(full);
+    pub fn window(&self, full: impl Into<Extent>) -> (f64, f64) {
+        let full = full.into().widened();
         let Some(Window { start, width, follows }) = self.zoomed else {
-            return full;
+            return (full.start, full.end);
         };
-        let width = width.min(full.1 - full.0);
-        let newest = full.1 - width;
-        let start = if follows { newest } else { start.clamp(full.0, newest) };
+        let width = width.min(full.end - full.start);
+        let wanted = if follows { full.following(width) } else { start };
+        let start = wanted.clamp(full.start, full.end - width);
         (start, start + width)
     }
 
     /// Shows half as much, around the cursor if it is in sight; else a window at the newest data stays there.
-    pub fn zoom_in(&mut self, full: (f64, f64)) {
-        self.zoom(0.5, full);
+    pub fn zoom_in(&mut self, full: impl Into<Extent>) {
+        self.zoom(0.5, full.into());
     }
 
     /// Shows twice as much, at most everything.
-    pub fn zoom_out(&mut self, full: (f64, f64)) {
-        self.zoom(2.0, full);
+    pub fn zoom_out(&mut self, full: impl Into<Extent>) {
+        self.zoom(2.0, full.into());
     }
 
-    fn zoom(&mut self, factor: f64, full: (f64, f64)) {
+    fn zoom(&mut self, factor: f64, full: Extent) {
         let (start, end) = self.window(full);
         let width = ((end - start) * factor).max(LEAST_WINDOW.min(end - start));
         let seen = self.cursor.filter(|cursor| (start..=end).contains(cursor));
         let start = match seen {
             // What is under the cursor stays under it.
             Some(cursor) => cursor - (cursor - start) / (end - start) * width,
-            None if self.follows() => end - width,
+            None if self.follows() => full.widened().following(width),
             None => f64::midpoint(start, end) - width / 2.0,
         };
         self.show(start, width, full);
@@ -92,15 +137,16 @@ impl ChartView {
         self.zoomed.is_some()
     }
 
-    fn show(&mut self, start: f64, width: f64, full: (f64, f64)) {
-        let full = widened(full);
+    fn show(&mut self, start: f64, width: f64, full: Extent) {
+        let full = full.widened();
         let slack = width * 1e-6;
-        if width >= full.1 - full.0 - slack {
+        if width >= full.end - full.start - slack {
             self.zoomed = None;
             return;
         }
-        let start = start.clamp(full.0, full.1 - width);
-        self.zoomed = Some(Window { start, width, follows: start + width >= full.1 - slack });
+        let start = start.clamp(full.start, full.end - width);
+        let follows = (start - full.following(width)).abs() <= slack;
+        self.zoomed = Some(Window { start, width, follows });
     }
 
     /// Shows everything again, without a cursor.
@@ -109,27 +155,36 @@ impl ChartView {
         self.cursor = None;
     }
 
-    /// Moves the window by a fifth of itself, back (-1) or on (1). At the newest data it follows it again.
-    pub fn pan(&mut self, direction: i32, full: (f64, f64)) {
+    /// Moves the window by a fifth of itself, back (-1) or on (1). It stops at the newest data on its way and follows
+    /// them from there.
+    pub fn pan(&mut self, direction: i32, full: impl Into<Extent>) {
         if self.zoomed.is_some() {
+            let full = full.into();
             let (start, end) = self.window(full);
             let width = end - start;
-            self.show(start + f64::from(direction) * width / 5.0, width, full);
+            let wanted = start + f64::from(direction) * width / 5.0;
+            let newest = full.widened().following(width);
+            let slack = width * 1e-6;
+            let passes = (start - newest) * (wanted - newest) < 0.0;
+            let stop = passes && (start - newest).abs() > slack;
+            self.show(if stop { newest } else { wanted }, width, full);
         }
     }
 
     /// Moves the cursor by columns of a plot `width` cells wide (an area less its [`gutter`]); it appears at the newest
     /// data and pushes the window at its ends.
-    pub fn cursor_move(&mut self, columns: i32, width: u16, full: (f64, f64)) {
+    pub fn cursor_move(&mut self, columns: i32, width: u16, full: impl Into<Extent>) {
+        let full = full.into();
         let plot = usize::from(width).max(1);
         let (start, end) = self.window(full);
         let column = (end - start) / plot as f64;
+        let inside = |x: f64| column_of(x.clamp(start, end), (start, end), plot).unwrap_or(0);
         let Some(cursor) = self.cursor else {
-            self.cursor = Some(end - column / 2.0);
+            let newest = inside(full.widened().newest);
+            self.cursor = Some(start + (newest as f64 + 0.5) * column);
             return;
         };
-        let now = column_of(cursor.clamp(start, end), (start, end), plot).unwrap_or(0);
-        let wanted = now as f64 + f64::from(columns);
+        let wanted = inside(cursor) as f64 + f64::from(columns);
         let inside = wanted.clamp(0.0, (plot - 1) as f64);
         if wanted.to_bits() != inside.to_bits() && self.zoomed.is_some() {
             self.show(start + (wanted - inside) * column, end - start, full);
@@ -166,15 +221,6 @@ impl ChartView {
 
     pub fn less_smoothing(&mut self) {
         self.smoothing = self.smoothing.min(SMOOTHING.len() - 1).saturating_sub(1);
-    }
-}
-
-/// `full` with some width, also around one place and when it is no range at all.
-fn widened(full: (f64, f64)) -> (f64, f64) {
-    match full {
-        (start, end) if !start.is_finite() || !end.is_finite() || start > end => (0.0, 1.0),
-        (start, end) if end - start < 1e-9 * start.abs().max(1.0) => (start - 1.0, end + 1.0),
-        full => full,
     }
 }
 
@@ -289,6 +335,31 @@ mod tests {
         assert_eq!(view.window(FULL), FULL, "nowhere to go");
         (0..99).for_each(|_| view.zoom_in(FULL));
         assert_eq!(view.window(FULL), (996.0, 1000.0), "not without end");
+    }
+
+    #[test]
+    fn with_a_longer_run_behind_it_the_live_run_is_followed() {
+        let full = |newest| Extent { start: 0.0, newest, end: 1000.0 };
+        let mut view = ChartView::default();
+        assert_eq!(view.window(full(300.0)), (0.0, 1000.0), "where the earlier run ended, too");
+        view.cursor_move(1, 100, full(300.0));
+        assert_eq!(view.cursor(), Some(305.0), "it appears at the newest column");
+        view.cursor_off();
+        view.zoom_in(full(300.0));
+        assert_eq!(view.window(full(300.0)), (0.0, 500.0), "a start of nothing isn't shown");
+        view.zoom_in(full(300.0));
+        assert_eq!(view.window(full(300.0)), (50.0, 300.0));
+        assert_eq!(view.window(full(400.0)), (150.0, 400.0), "it follows");
+        view.pan(1, full(300.0));
+        assert_eq!(view.window(full(400.0)), (100.0, 350.0), "panned on, it stays");
+        assert!(!view.follows());
+        view.pan(1, full(340.0));
+        view.pan(-1, full(390.0));
+        assert_eq!(view.window(full(390.0)), (140.0, 390.0), "it stops at the newest");
+        assert!(view.follows());
+        view.pan(-1, full(390.0));
+        assert_eq!(view.window(full(390.0)), (90.0, 340.0), "and goes on from there");
+        assert_eq!(view.window((0.0, 320.0)), (70.0, 320.0), "the earlier run is hidden");
     }
 
     #[test]

@@ -33,8 +33,8 @@ impl Curve {
         view: &ChartView,
     ) -> Self {
         let (log, axis) = (view.log_y, view.axis);
-        // NaN stays in: it is marked.
-        let shown = |value: &f64| !log || *value > 0.0 || value.is_nan();
+        // NaN and infinity stay in: they are marked.
+        let shown = |value: &f64| !log || *value > 0.0 || !value.is_finite();
         let kept = |index: usize| Some(value(index)).filter(shown);
         let level = |value: f64| if log { value.log10() } else { value };
         let mut buckets = bucketed_by(points, kept, range, columns, axis);

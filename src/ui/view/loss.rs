@@ -1,24 +1,24 @@
-//! Training and validation loss over the same steps or time.
+//! Training and validation loss over the same steps or time, with earlier runs behind.
 
-use crate::progress::span;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
 use super::canvas::{Canvas, Pen};
-use super::chart::{
-    ChartView, format_step, format_value, gutter, multiples, nice_step, tick_label, x_ticks,
-};
+use super::chart::{ChartView, gutter, multiples, nice_step, tick_label, x_ticks};
 use super::curve::{Curve, Scale};
-use crate::ui::series::{Series, XAxis, column_of, extent};
+use super::readout::Place;
+use crate::ui::overlay::{Overlay, extent_with};
+use crate::ui::series::{Series, XAxis, column_of};
 use crate::ui::theme::{ColorDepth, Theme};
 
 /// The loss chart: it fills its area and draws no border. The top line holds the values at the cursor (or the last
-/// ones), the line under the plot the marks.
+/// ones), the line under the plot the marks, the upper right corner the names and values of the runs behind.
 pub struct LossChart<'a> {
     pub train: &'a Series,
     pub val: &'a Series,
+    pub overlays: &'a [Overlay],
     pub marks: &'a [Mark],
     pub view: &'a ChartView,
     pub theme: Theme,
@@ -27,13 +27,24 @@ pub struct LossChart<'a> {
 }
 
 /// Something that happened at a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mark {
     /// Optimizer step.
     pub step: f64,
     /// Seconds of training elapsed.
     pub time: f64,
     pub kind: MarkKind,
+    /// What it was, in a line.
+    pub text: String,
+}
+
+impl Mark {
+    pub fn x(&self, axis: XAxis) -> f64 {
+        match axis {
+            XAxis::Step => self.step,
+            XAxis::Time => self.time,
+        }
+    }
 }
 
 /// Later kinds hide earlier ones in the same column.
@@ -44,9 +55,15 @@ pub enum MarkKind {
     Alarm,
 }
 
+/// Layers of the live run. After them come training and validation of each earlier run in turn.
 const RAW: usize = 0;
 const TRAIN: usize = 1;
 const VAL: usize = 2;
+
+/// Whether a layer has validation losses.
+fn is_val(layer: usize) -> bool {
+    layer >= VAL && layer.is_multiple_of(2)
+}
 
 /// Where the parts are; a line that has no room is None.
 struct Layout {
@@ -64,16 +81,18 @@ impl Widget for LossChart<'_> {
         if area.is_empty() {
             return;
         }
-        if self.train.is_empty() && self.val.is_empty() {
+        let live = [self.train, self.val];
+        if live.iter().all(|series| series.is_empty()) && self.overlays.is_empty() {
             note(buf, area, "no data yet", self.theme.dim());
             return;
         }
         let layout = layout(area);
-        let range = self.view.window(extent(&[self.train, self.val], self.view.axis));
+        let extent = extent_with(&live, self.overlays, self.view.axis);
+        let range = self.view.window(extent);
         let mut canvas = Canvas::new(
             usize::from(layout.plot.width),
             usize::from(layout.plot.height),
-            3,
+            VAL + 1 + 2 * self.overlays.len(),
             self.ascii,
         );
         let curves = self.curves(range, canvas.width * canvas.dots.0);
@@ -84,16 +103,21 @@ impl Widget for LossChart<'_> {
             self.draw_levels(&scale, &layout, canvas.dots.1, buf);
             self.draw_canvas(&canvas, layout.plot, buf);
             self.draw_points(range, &scale, canvas.dots.1, layout.plot, buf);
-            self.draw_clipped(&curves, &scale, canvas.dots.0, layout.plot, buf);
+            self.draw_clipped(&curves[..=VAL], &scale, canvas.dots.0, layout.plot, buf);
         } else {
             let text = if self.view.log_y { "no loss above 0" } else { "no finite loss" };
             note(buf, layout.plot, text, self.theme.dim());
         }
         self.draw_cursor(range, layout.plot, buf);
-        self.draw_axis(&curves, range, &layout, canvas.dots.0, buf);
+        self.draw_axis(&curves[..=VAL], range, &layout, canvas.dots.0, buf);
+        let place = self.view.cursor().map(|x| {
+            let column = (range.1 - range.0) / f64::from(layout.plot.width.max(1));
+            Place { x, live: x <= extent.newest + column / 2.0, slack: column / 2.0 }
+        });
         if let Some(header) = layout.header {
-            self.draw_header(header, buf);
+            self.draw_header(place, header, buf);
         }
+        self.draw_legend(place, layout.plot, buf);
     }
 }
 
@@ -129,26 +153,40 @@ fn note(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
 }
 
 impl LossChart<'_> {
-    /// Raw, smoothed and validation; raw is empty where the smoothed line is the same.
-    fn curves(&self, range: (f64, f64), columns: usize) -> [Curve; 3] {
-        let (train, val, beta) = (self.train.points(), self.val.points(), self.view.beta());
+    /// All layers; raw is empty where the smoothed line is the same.
+    fn curves(&self, range: (f64, f64), columns: usize) -> Vec<Curve> {
         let place = (range, columns);
-        let raw = |index: usize| train[index].value;
-        let smooth = self.train.smoothed(beta);
-        let mean = |index: usize| smooth.get(index).copied().unwrap_or(f64::NAN);
-        let (behind, line) = if beta > 0.0 {
-            let mut behind = Curve::new(train, raw, place, self.view);
+        let behind = if self.view.beta() > 0.0 {
+            let points = self.train.points();
+            let mut behind = Curve::new(points, |index| points[index].value, place, self.view);
             behind.ends.clear();
-            (behind, Curve::new(train, mean, place, self.view))
+            behind
         } else {
-            let none = Curve { buckets: vec![None; columns], ends: Vec::new() };
-            (none, Curve::new(train, raw, place, self.view))
+            Curve { buckets: vec![None; columns], ends: Vec::new() }
         };
-        [behind, line, Curve::new(val, |index| val[index].value, place, self.view)]
+        let mut curves = vec![behind];
+        let earlier = self.overlays.iter().map(|run| (&run.train, &run.val));
+        for (train, val) in [(self.train, self.val)].into_iter().chain(earlier) {
+            curves.push(self.mean(train, place));
+            let points = val.points();
+            curves.push(Curve::new(points, |index| points[index].value, place, self.view));
+        }
+        curves
+    }
+
+    /// The smoothed line of a training loss.
+    fn mean(&self, train: &Series, place: ((f64, f64), usize)) -> Curve {
+        let (points, beta) = (train.points(), self.view.beta());
+        if beta == 0.0 {
+            return Curve::new(points, |index| points[index].value, place, self.view);
+        }
+        let smooth = train.smoothed(beta);
+        let mean = |index: usize| smooth.get(index).copied().unwrap_or(f64::NAN);
+        Curve::new(points, mean, place, self.view)
     }
 
     /// From the visible levels. Rare spikes of the training loss that would flatten all else are left above the top.
-    fn scale(&self, [raw, train, val]: &[Curve; 3], rows: usize) -> Option<Scale> {
+    fn scale(&self, curves: &[Curve], rows: usize) -> Option<Scale> {
         let fold = |levels: &mut dyn Iterator<Item = f64>| {
             let start = (f64::INFINITY, f64::NEG_INFINITY);
             levels.fold(start, |(low, high), level| (low.min(level), high.max(level)))
@@ -157,17 +195,20 @@ impl LossChart<'_> {
             let levels = curve.drawn().flat_map(|bucket| [bucket.min, bucket.max]);
             fold(&mut levels.chain(curve.end_levels()))
         };
-        let all = [bounds(raw), bounds(train), bounds(val)];
+        let all: Vec<(f64, f64)> = curves.iter().map(bounds).collect();
         let (mut low, _) = fold(&mut all.iter().map(|bound| bound.0));
         let (_, mut high) = fold(&mut all.iter().map(|bound| bound.1));
         if !low.is_finite() || !high.is_finite() || rows == 0 {
             return None;
         }
+        let layers = || curves.iter().enumerate();
+        let noisy = layers().filter(|&(layer, _)| !is_val(layer));
         let mut tops: Vec<f64> =
-            raw.drawn().chain(train.drawn()).map(|bucket| bucket.max).collect();
+            noisy.flat_map(|(_, curve)| curve.drawn()).map(|bucket| bucket.max).collect();
         tops.sort_by(f64::total_cmp);
         if tops.len() >= 20 {
-            let most = tops[(tops.len() - 1) * 19 / 20].max(all[2].1);
+            let val = layers().filter(|&(layer, _)| is_val(layer)).map(|(layer, _)| all[layer].1);
+            let most = val.fold(tops[(tops.len() - 1) * 19 / 20], f64::max);
             if most > low && high - low > 5.0 * (most - low) {
                 high = most + 0.1 * (most - low);
             }
@@ -240,30 +281,47 @@ impl LossChart<'_> {
         let (glyph, style) = match layer {
             RAW => (plain.then_some('.'), self.theme.train_raw()),
             TRAIN => (self.ascii.then_some('*'), self.theme.train()),
-            _ => (plain.then_some('+'), self.theme.val()),
+            VAL => (plain.then_some('+'), self.theme.val()),
+            behind => return self.overlay_pen((behind - VAL - 1) / 2),
         };
         Pen { glyph, style }
     }
 
-    /// The topmost layer gives a cell its colour. The smoothed line hides the raw one, which would blur it; the
-    /// validation line does not interrupt the others.
+    /// Of an earlier run: its number where colours don't tell.
+    pub(super) fn overlay_pen(&self, index: usize) -> Pen {
+        let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
+        let number = char::from_digit(index.min(8) as u32 + 1, 10);
+        Pen { glyph: number.filter(|_| plain), style: self.theme.overlay(index) }
+    }
+
+    /// The topmost layer gives a cell its colour.
     fn draw_canvas(&self, canvas: &Canvas, plot: Rect, buf: &mut Buffer) {
         for row in 0..canvas.height {
             for column in 0..canvas.width {
-                let [raw, train, val] = [RAW, TRAIN, VAL].map(|one| canvas.bits(one, column, row));
-                let (layer, bits) = match (raw, train, val) {
-                    (0, 0, 0) => continue,
-                    (raw, 0, 0) => (RAW, raw),
-                    // Too few rows to tell a spike by its upper end.
-                    (raw, train, 0) if canvas.height <= 3 => (TRAIN, raw | train),
-                    (_, train, 0) => (TRAIN, train),
-                    (_, train, val) => (VAL, train | val),
-                };
+                let Some((layer, bits)) = self.topmost(canvas, column, row) else { continue };
                 let pen = self.pen(layer);
                 let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
                 cell.set_char(pen.draw(bits)).set_style(pen.style);
             }
         }
+    }
+
+    /// The smoothed line hides the raw one, which would blur it; the validation line does not interrupt the others.
+    /// Earlier runs lie under both, their validation in dashes.
+    fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(usize, u8)> {
+        let bits = |layer| canvas.bits(layer, column, row);
+        let [raw, train, val] = [RAW, TRAIN, VAL].map(bits);
+        if val > 0 {
+            return Some((VAL, train | val));
+        }
+        if train > 0 {
+            // Too few rows to tell a spike by its upper end.
+            return Some((TRAIN, if canvas.height <= 3 { raw | train } else { train }));
+        }
+        let behind = VAL + 1..=VAL + 2 * self.overlays.len();
+        let solid = |layer: &usize| !is_val(*layer) || column.is_multiple_of(2);
+        let mut behind = behind.filter(solid).map(|layer| (layer, bits(layer)));
+        behind.find(|(_, bits)| *bits > 0).or((raw > 0).then_some((RAW, raw)))
     }
 
     /// Validation values as points where there is room between them.
@@ -297,7 +355,7 @@ impl LossChart<'_> {
     /// `^` in the top row over what lies higher.
     fn draw_clipped(
         &self,
-        curves: &[Curve; 3],
+        curves: &[Curve],
         scale: &Scale,
         dots: usize,
         plot: Rect,
@@ -329,7 +387,7 @@ impl LossChart<'_> {
     /// The line under the plot with its labels; on it marks, and over these NaN.
     fn draw_axis(
         &self,
-        curves: &[Curve; 3],
+        curves: &[Curve],
         range: (f64, f64),
         layout: &Layout,
         dots: usize,
@@ -357,8 +415,7 @@ impl LossChart<'_> {
         }
         let mut marks: Vec<Option<MarkKind>> = vec![None; width];
         for mark in self.marks {
-            let x = if axis == XAxis::Step { mark.step } else { mark.time };
-            if let Some(column) = column_of(x, range, width) {
+            if let Some(column) = column_of(mark.x(axis), range, width) {
                 marks[column] = marks[column].max(Some(mark.kind));
             }
         }
@@ -378,54 +435,6 @@ impl LossChart<'_> {
                     let cell = &mut buf[(plot.x + (x / dots) as u16, y)];
                     cell.set_char(glyph).set_style(self.theme.error());
                 }
-            }
-        }
-    }
-
-    /// The values at the cursor, else the last ones; also the legend. What has no room is left out from the right.
-    fn draw_header(&self, row: Rect, buf: &mut Buffer) {
-        let (theme, axis, beta) = (self.theme, self.view.axis, self.view.beta());
-        let cursor = self.view.cursor();
-        let x = cursor.unwrap_or(f64::MAX);
-        let train = self.train.nearest_index(x, axis);
-        let val = self.val.nearest(x, axis);
-        let point = train.map(|index| &self.train.points()[index]);
-        let mut parts: Vec<(String, Style)> = Vec::new();
-        let here = point.or(val);
-        if let (Some(_), Some(here)) = (cursor, here) {
-            parts.push((format!("step {:<7}", format_step(here.step, 1.0)), theme.title()));
-        }
-        if let (Some(index), Some(point)) = (train, point) {
-            let smooth = self.train.smoothed(beta).get(index).copied();
-            let shown = if beta > 0.0 { smooth.unwrap_or(f64::NAN) } else { point.value };
-            parts.push((format!("train {:<7}", format_value(shown)), theme.train()));
-        }
-        if let Some(val) = val {
-            let step = format_step(val.step, 1.0);
-            parts.push((format!("o val {:<7}@{step}", format_value(val.value)), theme.val()));
-        }
-        if let Some(point) = point.filter(|_| beta > 0.0) {
-            parts.push((format!("raw {:<7}", format_value(point.value)), theme.train_raw()));
-        }
-        if let (Some(_), Some(here)) = (cursor, here) {
-            parts.push((format!("{:<6}", span(here.time)), theme.title()));
-        }
-        if beta > 0.0 {
-            parts.push((format!("ema {beta}"), theme.dim()));
-        }
-        if self.view.log_y {
-            parts.push(("log".to_owned(), theme.dim()));
-        }
-        let mut left = row.x;
-        for (text, style) in parts {
-            let length = text.trim_end().len() as u16;
-            if left + length > row.right() {
-                break;
-            }
-            buf.set_stringn(left, row.y, &text, usize::from(row.right() - left), style);
-            left += text.len() as u16 + 2;
-            if left >= row.right() {
-                break;
             }
         }
     }

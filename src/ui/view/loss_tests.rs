@@ -2,7 +2,8 @@
 
 use super::MarkKind::{Alarm, Checkpoint, Resume};
 use super::*;
-use crate::ui::series::Point;
+use crate::ui::series::{Point, extent};
+use crate::ui::view::chart::format_value;
 
 fn series(every: usize, values: impl IntoIterator<Item = f64>) -> Series {
     let mut series = Series::new();
@@ -21,15 +22,27 @@ fn view(smoothing: usize) -> ChartView {
 
 /// Rows of the chart; colourless.
 fn draw(
+    size: (u16, u16),
+    live: (&Series, &Series),
+    view: &ChartView,
+    marks: &[Mark],
+    ascii: bool,
+) -> Vec<String> {
+    draw_over(size, live, &[], view, marks, ascii)
+}
+
+/// [`draw`] over earlier runs.
+fn draw_over(
     (width, height): (u16, u16),
     (train, val): (&Series, &Series),
+    overlays: &[Overlay],
     view: &ChartView,
     marks: &[Mark],
     ascii: bool,
 ) -> Vec<String> {
     let mut buf = Buffer::empty(Rect::new(0, 0, width, height));
     let theme = Theme { depth: ColorDepth::Mono };
-    LossChart { train, val, marks, view, theme, ascii }.render(buf.area, &mut buf);
+    LossChart { train, val, overlays, marks, view, theme, ascii }.render(buf.area, &mut buf);
     let row = |y| (0..width).map(|x| buf[(x, y)].symbol().to_owned()).collect();
     (0..height).map(row).collect()
 }
@@ -163,7 +176,7 @@ fn smoothed_at(series: &Series, index: usize) -> String {
 #[test]
 fn marks_stand_at_their_steps_and_the_weightier_one_wins() {
     let train = series(1, (0..=1000).map(|_| 0.25));
-    let mark = |step, kind| Mark { step, time: step / 2.0, kind };
+    let mark = |step, kind| Mark { step, time: step / 2.0, kind, text: String::new() };
     let marks = [
         mark(205.0, Checkpoint),
         mark(505.0, Alarm),
@@ -229,7 +242,7 @@ fn any_size_and_any_data_are_drawn() {
                 _ => view.cursor_move(random(40 + action) as i32 % 50 - 25, size.0, full),
             }
         }
-        let marks = [Mark { step: 3.0, time: f64::NAN, kind: Alarm }];
+        let marks = [Mark { step: 3.0, time: f64::NAN, kind: Alarm, text: String::new() }];
         let rows = draw(size, (&train, &val), &view, &marks, round % 3 == 0);
         if length == 0 && val.is_empty() && size.0 > 20 && size.1 > 0 {
             assert!(rows.concat().contains("no data yet"), "{rows:#?}");
@@ -243,5 +256,109 @@ fn a_million_points_are_drawn() {
     for _ in 0..10 {
         let rows = draw((200, 50), (&train, &Series::new()), &view(3), &[], false);
         assert!(rows[0].contains("train"));
+    }
+}
+
+fn earlier(name: &str, length: usize, loss: f64) -> Overlay {
+    let (name, train) = (name.to_owned(), series(1, vec![loss; length]));
+    Overlay { name, train, val: series(length - 1, [loss + 0.1; 2]) }
+}
+
+#[test]
+fn earlier_runs_lie_behind_by_number_to_their_own_end() {
+    let (train, val) = (series(1, vec![1.0; 500]), series(250, [1.1; 2]));
+    let runs = [earlier("runs/a", 1001, 2.0), earlier("runs/b", 251, 3.0)];
+    let rows = draw_over((108, 23), (&train, &val), &runs, &view(1), &[], true);
+    let widest = |glyph| {
+        let at = |row: &String| row.chars().skip(8).collect::<String>().rfind(glyph);
+        rows[1..21].iter().filter_map(at).max()
+    };
+    assert_eq!(widest('*'), Some(49), "the live run is half as long: {rows:#?}");
+    let of = |glyph: char| rows[1..20].iter().filter(move |row| row[8..].contains(glyph));
+    assert!(of('1').any(|row| row.matches('1').count() >= 100), "solid training: {rows:#?}");
+    assert!(of('1').any(|row| row[8..].contains("1 1 1 1 1")), "dashed validation: {rows:#?}");
+    let second = of('2').map(|row| row[8..].matches('2').count()).max();
+    assert!(second.is_some_and(|count| (20..=27).contains(&count)), "{rows:#?}");
+    for text in ["1 runs/a  2.0000  2.1000", "2 runs/b  3.0000  3.1000"] {
+        assert!(rows.iter().any(|row| row.ends_with(text)), "{text}: {rows:#?}");
+    }
+}
+
+#[test]
+fn the_legend_reads_at_the_cursor_and_says_where_a_run_has_not_been() {
+    let (train, val) = (series(1, vec![1.0; 500]), Series::new());
+    let rising = Overlay {
+        name: "rising".to_owned(),
+        train: series(1, (0..=1000).map(|step| f64::from(step) / 100.0)),
+        val: Series::new(),
+    };
+    let runs = [rising, earlier("short", 251, 3.0)];
+    let full = extent_with(&[&train, &val], &runs, XAxis::Step);
+    let mut view = view(0);
+    view.cursor_move(0, 100, full);
+    let rows = |view: &ChartView| draw_over((108, 23), (&train, &val), &runs, view, &[], true);
+    let text = rows(&view);
+    assert!(text[0].starts_with("step 495") && text[0].contains("train 1.0000"), "{text:#?}");
+    assert!(text.iter().any(|row| row.ends_with("1 rising  4.9500       -")), "{text:#?}");
+    assert!(text.iter().any(|row| row.ends_with("2 short        -       -")), "{text:#?}");
+    view.cursor_move(20, 100, full);
+    let text = rows(&view);
+    assert!(text[0].starts_with("step 695  not reached yet"), "{text:#?}");
+    assert!(text.iter().any(|row| row.ends_with("1 rising  6.9500       -")), "{text:#?}");
+}
+
+#[test]
+fn a_legend_gives_up_values_then_names_then_runs() {
+    let train = series(1, vec![1.0; 500]);
+    let runs: Vec<Overlay> =
+        (0..8).map(|i| earlier(&format!("runs/default-{i:03}"), 501, f64::from(i + 2))).collect();
+    let rows = |width, height| {
+        draw_over((width, height), (&train, &Series::new()), &runs, &view(1), &[], true)
+    };
+    let large = rows(108, 30).join("\n");
+    assert!(large.contains("8 runs/default-007  9.0000  9.1000"), "{large}");
+    let medium = rows(50, 13).join("\n");
+    assert!(medium.contains("2 runs/default-001  3.0000"), "{medium}");
+    assert!(medium.contains("+6 more") && !medium.contains("default-002"), "{medium}");
+    let small = rows(34, 9).join("\n");
+    assert!(small.contains("1 ../default-000") && small.contains("+7 more"), "{small}");
+    let tiny = rows(28, 9).join("\n");
+    assert!(!tiny.contains("more"), "{tiny}");
+}
+
+#[test]
+fn an_earlier_run_is_seen_before_the_live_one_has_a_step_and_any_size_is_drawn() {
+    let none = (&Series::new(), &Series::new());
+    let odd = Overlay {
+        name: "ä€🙂".repeat(9),
+        train: series(1, [f64::NAN, 1e308, -1e308, 0.5]),
+        val: series(1, [f64::NEG_INFINITY]),
+    };
+    let runs = [earlier("runs/a", 90, 2.0), odd];
+    let rows = draw_over((60, 12), none, &runs[..1], &view(1), &[], true);
+    assert!(rows.concat().contains("1 runs/a") && rows.concat().contains("11111"), "{rows:#?}");
+    for width in 0..70 {
+        for height in 0..25 {
+            for smoothing in [0, 3] {
+                let mut view = view(smoothing);
+                view.log_y = width % 2 == 0;
+                draw_over((width, height), none, &runs, &view, &[], height % 2 == 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn infinite_losses_are_marked_on_both_scales() {
+    let values = |odd| (0..100).map(move |step| if step == 60 { odd } else { 0.5 });
+    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for log in [false, true] {
+            let mut view = view(2);
+            view.log_y = log;
+            let train = series(1, values(odd));
+            let rows = draw((108, 10), (&train, &Series::new()), &view, &[], false);
+            assert_eq!(column(&rows[8], '✗'), Some(68), "{odd} {log} {rows:#?}");
+            assert!(rows.iter().any(|row| row.contains("0.5")), "the scale stands: {rows:#?}");
+        }
     }
 }

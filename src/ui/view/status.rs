@@ -1,8 +1,9 @@
 //! The status line, the notice line and the key hints.
 
-use crate::event::{Level, Phase};
+use crate::control::Link;
+use crate::event::{Level, Phase, Reason};
 use crate::progress::span;
-use crate::ui::app::{App, Screen};
+use crate::ui::app::{App, Banner, Screen};
 use crate::ui::series::XAxis;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -13,11 +14,18 @@ use std::fmt::Write as _;
 /// What the trainer is doing, in a word, and how it looks.
 fn phase(app: &App) -> (&'static str, Style) {
     let theme = app.theme();
-    if app.error.is_some() {
-        return ("failed", theme.error());
+    match app.link() {
+        None if app.is_reading() => return ("reading...", theme.warning()),
+        Some(Link::Dead(_)) => return ("DEAD", theme.error()),
+        Some(Link::Lost) => return ("no connection", theme.warning()),
+        Some(Link::Over) if app.ended_by().is_none() => return ("failed", theme.error()),
+        _ if app.error.is_some() => return ("failed", theme.error()),
+        _ => {}
     }
-    if app.state.finished.is_some() {
-        return ("finished", theme.good());
+    match app.ended_by() {
+        Some(Reason::Completed) => return ("finished", theme.good()),
+        Some(Reason::Stopped) => return ("stopped", theme.warning()),
+        None => {}
     }
     match app.state.phase {
         None | Some(Phase::Starting) => ("loading...", theme.warning()),
@@ -44,7 +52,7 @@ pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
                 parts.push(Span::styled(step, theme.title()));
                 parts.push(Span::raw(format!("  epoch {:.1}/{epochs}", report.epoch)));
                 parts.push(Span::raw(format!("  {:.1} img/s", report.images_per_s)));
-                if app.state.finished.is_none() {
+                if app.state.finished.is_none() && app.is_live() {
                     parts.push(Span::raw(format!("  ETA {}", span(report.eta_s))));
                 }
                 parts.push(Span::raw(format!("  elapsed {}", span(app.elapsed_s()))));
@@ -55,6 +63,13 @@ pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     }
     if app.is_frozen() {
         parts.insert(1, Span::styled("  FROZEN", theme.warning()));
+    }
+    if matches!(app.link(), Some(Link::WatchOnly(_))) {
+        parts.insert(1, Span::styled("  watching only", theme.dim()));
+    }
+    let alarms = app.alarms().len();
+    if alarms > 0 {
+        parts.insert(1, Span::styled(format!(" !{alarms}"), theme.alarm()));
     }
     frame.render_widget(Line::from(parts), area);
 }
@@ -72,41 +87,104 @@ pub fn chart_modes(app: &App) -> String {
     if chart.axis == XAxis::Time {
         title += "  by time";
     }
-    if chart.window(app.extent()) != app.extent() {
+    if chart.alone && !app.overlays.is_empty() {
+        title += "  earlier runs hidden";
+    }
+    let extent = app.extent();
+    if chart.is_zoomed() && chart.window(extent) != (extent.start, extent.end) {
         title += if chart.follows() { "  zoom, following" } else { "  zoom" };
     }
     title
 }
 
-/// The notice of the moment, or the newest line of the log.
+/// What must be seen with the notice of the moment beside it, or the notice, or the newest line of the log.
 pub fn notice(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
-    let line = match (&app.notice, app.log.newest()) {
-        _ if app.screen == Screen::Ended => {
-            let text = format!("the run has ended; {} keeps it. Any other key leaves", app.run);
-            Line::styled(text, theme.good())
-        }
-        _ if app.log.editing => Line::styled(format!("/{}_", app.log.filter), theme.focus()),
-        (Some((text, _)), _) => Line::styled(text.clone(), theme.warning()),
-        (None, Some(line)) => {
-            let style = if line.level == Level::Info { theme.dim() } else { theme.warning() };
-            Line::styled(line.text.clone(), style)
-        }
-        (None, None) => Line::styled(app.run.clone(), theme.dim()),
+    let banner = app.banner();
+    let beside = if app.log.editing {
+        Some((format!("/{}_", app.log.filter), theme.focus()))
+    } else {
+        of_the_moment(app).or_else(|| banner.is_none().then(|| standing(app)))
     };
-    frame.render_widget(line, area);
+    let mut parts = Vec::new();
+    if let Some(banner) = banner {
+        let width = usize::from(area.width);
+        let taken = beside.as_ref().map_or(0, |(text, _)| text.chars().count() + 1);
+        let room = width.saturating_sub(taken).max(width / 2);
+        parts.push(Span::styled(banner_text(&banner, room, app.ascii), theme.alarm()));
+        parts.push(Span::raw(" "));
+    }
+    parts.extend(beside.map(|(text, style)| Span::styled(text, style)));
+    frame.render_widget(Line::from(parts), area);
+}
+
+/// A banner in at most `room` cells: the end of its text goes first.
+fn banner_text(banner: &Banner, room: usize, ascii: bool) -> String {
+    let more = if banner.more > 0 { format!("+{} more ", banner.more) } else { String::new() };
+    let text = format!(" {} {} ", banner.word, banner.text);
+    let room = room.saturating_sub(more.len());
+    if text.chars().count() <= room {
+        return text + &more;
+    }
+    let end = if ascii { "... " } else { "… " };
+    let kept = room.saturating_sub(end.chars().count());
+    let cut: String = text.chars().take(kept).collect();
+    format!("{}{end}{more}", cut.trim_end())
+}
+
+/// What was asked for or happened just now.
+fn of_the_moment(app: &App) -> Option<(String, Style)> {
+    let theme = app.theme();
+    let marked = || app.told_by_mark().map(|text| (text, theme.title()));
+    if app.screen == Screen::Ended {
+        let text = format!("the run has ended; {} keeps it. Any other key leaves", app.run);
+        return marked().or(Some((text, theme.good())));
+    }
+    let notice = app.notice.as_ref().map(|(text, _)| (text.clone(), theme.warning()));
+    notice.or_else(marked)
+}
+
+/// What there is to say while nothing happens.
+fn standing(app: &App) -> (String, Style) {
+    let theme = app.theme();
+    match (app.link(), app.ended_by()) {
+        (Some(Link::Lost), _) => {
+            return ("connection lost, trying again".to_owned(), theme.warning());
+        }
+        (Some(Link::Over), Some(Reason::Completed)) => {
+            return ("the run has finished; q leaves".to_owned(), theme.good());
+        }
+        (Some(Link::Over), Some(Reason::Stopped)) => {
+            let text = format!("stopped and saved: simmim-tui --resume {}; q leaves", app.run);
+            return (text, theme.good());
+        }
+        _ => {}
+    }
+    match app.log.newest() {
+        Some(line) if line.level == Level::Info => (line.text.clone(), theme.dim()),
+        Some(line) => (line.text.clone(), theme.warning()),
+        None => (app.run.clone(), theme.dim()),
+    }
 }
 
 /// The keys that a newcomer needs first; the rest is behind `?`.
 pub fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let pause = if app.paused() { "resume" } else { "pause" };
-    let pairs: &[(&str, &str)] = &if app.log.editing {
-        vec![("Enter", "keep filter"), ("Esc", "clear it")]
+    let leaves = app.is_over() || !app.can_steer();
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    if app.log.editing {
+        pairs.extend([("Enter", "keep filter"), ("Esc", "clear it")]);
     } else {
-        vec![
+        if app.can_steer() {
+            pairs.extend([("p", pause), ("c", "checkpoint")]);
+        }
+        if app.banner().is_some_and(|banner| banner.is_alarm()) {
+            pairs.push(("Esc", "hide alarm"));
+        }
+        pairs.extend([
             ("?", "help"),
-            ("q", if app.is_over() { "leave" } else { "quit" }),
+            ("q", if leaves { "leave" } else { "quit" }),
             ("Tab", "panel"),
             ("Enter", "enlarge"),
             ("y", "log"),
@@ -114,14 +192,11 @@ pub fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
             ("+", "zoom"),
             ("f", "freeze"),
             ("z", "picture"),
-        ]
-    };
-    // Nobody obeys after the end.
-    let steering: &[(&str, &str)] =
-        if app.is_over() || app.log.editing { &[] } else { &[("p", pause), ("c", "checkpoint")] };
+        ]);
+    }
     let mut parts = Vec::new();
     let mut width = 0;
-    for (key, what) in steering.iter().chain(pairs) {
+    for (key, what) in &pairs {
         let len = (key.len() + what.len() + 3) as u16;
         if width + len > area.width {
             break; // no half words

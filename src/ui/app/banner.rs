@@ -1,0 +1,58 @@
+//! Alarms and other news that stay on the screen.
+
+use super::App;
+use crate::control::Link;
+use crate::event::Alarm;
+
+/// A line that stays as long as what it tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Banner {
+    pub word: &'static str,
+    pub text: String,
+    /// As many others wait behind it.
+    pub more: usize,
+}
+
+const ALARM: &str = "ALARM";
+
+impl Banner {
+    /// Whether it can be acknowledged.
+    pub fn is_alarm(&self) -> bool {
+        self.word == ALARM
+    }
+}
+
+impl App {
+    /// What must be seen until it is over: the death of the process, its failure, or an alarm nobody has acknowledged.
+    pub fn banner(&self) -> Option<Banner> {
+        let failure = || self.failure.clone().unwrap_or_else(|| "without a word".to_owned());
+        match self.link() {
+            Some(Link::Dead(text)) => {
+                return Some(Banner { word: "DEAD", text: text.clone(), more: 0 });
+            }
+            Some(Link::Over) if self.ended_by().is_none() => {
+                return Some(Banner { word: "FAILED", text: failure(), more: 0 });
+            }
+            _ => {}
+        }
+        let held = self.alarms();
+        let mut unseen = held.iter().rev().filter(|alarm| !self.seen_alarms.contains(alarm));
+        let newest = unseen.next()?;
+        let text = format!("{} at step {}: {}", newest.kind.name(), newest.step, newest.message);
+        Some(Banner { word: ALARM, text, more: unseen.count() })
+    }
+
+    /// Alarms that hold, oldest first. Those of a run that is over, or not known yet, are history.
+    pub fn alarms(&self) -> &[Alarm] {
+        if self.is_over() || self.is_reading() { &[] } else { &self.state.alarms }
+    }
+
+    /// Hides the newest alarm in the banner; whether there was one.
+    pub(super) fn acknowledge(&mut self) -> bool {
+        let unseen = |alarm: &&Alarm| !self.seen_alarms.contains(alarm);
+        let Some(newest) = self.alarms().iter().rev().find(unseen).cloned() else { return false };
+        self.seen_alarms.retain(|seen| seen.kind != newest.kind);
+        self.seen_alarms.push(newest);
+        true
+    }
+}

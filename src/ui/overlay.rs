@@ -1,0 +1,127 @@
+//! Earlier runs behind the live one in the loss chart.
+
+use super::series::{Point, Series, XAxis, extent};
+use super::view::chart::Extent;
+use crate::event::{Event, Stamped};
+
+/// The losses of an earlier run.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    pub name: String,
+    pub train: Series,
+    pub val: Series,
+}
+
+impl Overlay {
+    /// From all events of a run, as they stand in its log. What a resumed run lost is left out.
+    pub fn from_events<'a>(
+        name: impl Into<String>,
+        events: impl IntoIterator<Item = &'a Stamped>,
+    ) -> Self {
+        let (mut train, mut val) = (Series::new(), Series::new());
+        for stamped in events {
+            match &stamped.event {
+                Event::Started(started) => {
+                    train.truncate_after(started.step as f64);
+                    val.truncate_after(started.step as f64);
+                }
+                Event::Step(report) => train.push_losses(report),
+                Event::Validated(validation) => val.push(Point {
+                    step: validation.step as f64,
+                    time: train.last().map_or(0.0, |point| point.time),
+                    value: validation.val_loss,
+                }),
+                _ => {}
+            }
+        }
+        Self { name: name.into(), train, val }
+    }
+
+    /// Newest x that is known of it.
+    pub fn end(&self, axis: XAxis) -> f64 {
+        extent(&[&self.train, &self.val], axis).1
+    }
+}
+
+/// What a chart of a live run covers with the runs behind it.
+pub fn extent_with(live: &[&Series], overlays: &[Overlay], axis: XAxis) -> Extent {
+    let (start, newest) = extent(live, axis);
+    let end = overlays.iter().map(|overlay| overlay.end(axis)).fold(newest, f64::max);
+    Extent { start, newest, end }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Started, StepReport, TimeSplit, Validation};
+
+    fn started(step: u64) -> Event {
+        Event::Started(Started {
+            step,
+            total_steps: 9,
+            steps_per_epoch: 3,
+            epochs: 3,
+            warmup_steps: 0,
+            parameters: 1,
+            device: String::new(),
+            data: String::new(),
+            resumed: step > 0,
+            version: String::new(),
+        })
+    }
+
+    fn report(step: u64, losses: &[f32], elapsed_s: f64) -> Event {
+        Event::Step(StepReport {
+            step,
+            epoch: 0.0,
+            loss: 1.0,
+            losses: losses.to_vec(),
+            lr: 0.1,
+            grad_norm: 1.0,
+            images_per_s: 1.0,
+            data_wait: 0.0,
+            spent: TimeSplit::default(),
+            eta_s: 1.0,
+            elapsed_s,
+        })
+    }
+
+    fn validated(step: u64, val_loss: f64) -> Event {
+        let (psnr, ssim, images, seconds) = (1.0, 1.0, 1, 1.0);
+        let (epoch, best) = (0.0, false);
+        Event::Validated(Validation { step, epoch, val_loss, psnr, ssim, images, best, seconds })
+    }
+
+    #[test]
+    fn what_a_killed_process_had_done_after_its_checkpoint_is_left_out() {
+        let events = [
+            started(0),
+            report(2, &[4.0, 3.0], 2.0),
+            validated(2, 3.5),
+            report(5, &[2.0, 9.0, 9.0], 5.0),
+            validated(5, 9.5),
+            started(3),
+            report(4, &[1.0], 4.0),
+        ];
+        let events = events.map(|event| Stamped { time: 1.0, event });
+        let run = Overlay::from_events("a", &events);
+        let of = |series: &Series| -> Vec<_> {
+            series.points().iter().map(|point| (point.step, point.time, point.value)).collect()
+        };
+        let train = [(1.0, 1.0, 4.0), (2.0, 2.0, 3.0), (3.0, 3.0, 2.0), (4.0, 4.0, 1.0)].to_vec();
+        assert_eq!((of(&run.train), of(&run.val)), (train, vec![(2.0, 2.0, 3.5)]));
+        let killed_again = Overlay::from_events("a", &events[..6]);
+        assert_eq!(killed_again.train.points(), &run.train.points()[..3]);
+        assert_eq!((run.name.as_str(), run.end(XAxis::Step)), ("a", 4.0));
+    }
+
+    #[test]
+    fn the_longest_run_ends_the_chart_and_the_live_one_is_the_newest() {
+        let events =
+            [started(0), report(9, &[1.0; 9], 9.0)].map(|event| Stamped { time: 1.0, event });
+        let live = Overlay::from_events("live", &events[..1]);
+        let earlier = [Overlay::from_events("earlier", &events)];
+        let found = extent_with(&[&live.train, &live.val], &earlier, XAxis::Step);
+        assert_eq!(found, Extent { start: 0.0, newest: 1.0, end: 9.0 });
+    }
+}
