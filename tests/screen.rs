@@ -78,7 +78,7 @@ fn the_quit_box_shows_three_ways() {
     press_all(&mut app, "q");
     assert_looks_as_recorded("quit", &mut app);
     let text = shown(&mut app, 80, 24);
-    assert!(text.contains("goes on with plain lines") && text.contains("[ cancel ]"), "{text}");
+    assert!(text.contains("training goes on") && text.contains("[ cancel ]"), "{text}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_steerable_run_takes_orders_and_its_quit_box_speaks_of_the_viewer() {
     press_all(&mut app, "q");
     let text = shown(&mut app, 80, 24);
     assert!(text.contains("leave the viewer, the run goes on"), "{text}");
-    assert!(!text.contains("plain lines"), "{text}");
+    assert!(!text.contains("the shell comes back"), "{text}");
     assert_eq!(press(&mut app, KeyCode::Char('d')), Some(Effect::Detach));
     press_all(&mut app, "q");
     assert_eq!(press(&mut app, KeyCode::Char('s')), Some(Effect::Send(Command::Stop)));

@@ -62,7 +62,7 @@ pub fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
     let detach = if app.is_viewer() {
         "d  detach: leave the viewer, the run goes on"
     } else {
-        "d  detach: the screen goes, training goes on with plain lines"
+        "d  detach: the shell comes back, training goes on"
     };
     let mut lines = vec![
         Line::raw(detach),
