@@ -30,7 +30,7 @@ struct State {
     silenced: bool,
     left: bool,
     /// Write end of what standard input is then: it stays open, so that reads wait instead of failing.
-    _input: Option<OwnedFd>,
+    input: Option<OwnedFd>,
     /// Ends the watch with the drop: the last thread that holds the terminal open.
     watch: Option<OwnedFd>,
 }
@@ -40,7 +40,7 @@ impl Background {
     pub fn new(root: PathBuf, launcher: Option<Launcher>, detach: bool) -> Self {
         let given_up = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()]
             .map(|stream| stream.is_terminal() || (detach && is_pipe(stream)));
-        let state = State { launcher, silenced: false, left: false, _input: None, watch: None };
+        let state = State { launcher, silenced: false, left: false, input: None, watch: None };
         Self { root, given_up, state: Mutex::new(state) }
     }
 
@@ -59,7 +59,7 @@ impl Background {
             && let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         {
             let _ = dup2_stdin(&read);
-            state._input = Some(write);
+            state.input = Some(write);
         }
         if let Ok(null) = File::options().write(true).open("/dev/null") {
             self.redirect(&null);

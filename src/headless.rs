@@ -108,7 +108,7 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
         Event::Phase { phase: Phase::Stopping } if steps_done(state) < total => {
             "stopping: a checkpoint is saved (interrupt again to abort at once)".to_owned()
         }
-        Event::Phase { .. } => return None,
+        Event::Phase { .. } | Event::Alarm(_) => return None, // alarms go to standard error
         Event::Step(report) => {
             let val = state
                 .last_validation
@@ -143,7 +143,6 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
         }
         Event::Obeyed(order) => format!("{}, ordered by {}", order.command.name(), order.by),
         Event::Log { message, .. } => message.clone(),
-        Event::Alarm(_) => return None, // told on standard error
         Event::Finished(finished) => {
             let what = match finished.reason {
                 Reason::Completed => "finished",

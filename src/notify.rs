@@ -1,8 +1,7 @@
 //! Runs a command of the user's at alarms and at the end of the run.
 
-use crate::event::{Event, Level, Reason, Stamped};
+use crate::event::{Event, Level, Listener, Reason, Stamped};
 use crate::launcher;
-use crate::train::emitter::Listener;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -4,14 +4,14 @@ use crate::background::Background;
 use crate::cli::{OnHangup, TrainArgs};
 use crate::control::server::Server;
 use crate::error::Error;
-use crate::event::{Command, Level, Order};
+use crate::event::{Command, Level, Listener, Order};
 use crate::headless::{self, Style};
 use crate::launch;
 use crate::launcher::{self, Launcher};
 use crate::notify::Notifier;
 use crate::say;
 use crate::signals::{self, Reaction};
-use crate::train::{self, Inbox, emitter::Listener};
+use crate::train::{self, Inbox};
 #[cfg(feature = "tui")]
 use crate::ui;
 use crossbeam_channel::{Receiver, Sender};

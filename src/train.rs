@@ -3,7 +3,7 @@
 //! [`spawn`] returns a [`Session`]: events come out, commands go in, and the thread's result says how it ended.
 
 pub mod checkpoint;
-pub mod emitter;
+mod emitter;
 pub mod engine;
 pub mod health;
 pub mod learner;
@@ -18,9 +18,8 @@ mod steer;
 mod steer_tests;
 pub mod validate;
 
-use crate::event::{Order, Stamped};
+use crate::event::{Listener, Order, Stamped};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use emitter::Listener;
 use run::{Job, Summary, TrainError, Trainer};
 use std::thread::JoinHandle;
 

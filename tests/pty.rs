@@ -68,22 +68,6 @@ fn a_whole_session_steers_the_run_and_gives_the_terminal_back() {
 }
 
 #[test]
-fn detaching_goes_on_with_plain_lines_until_the_end() {
-    let temp = tempfile::tempdir().expect("a temporary folder");
-    let mut tty = endless(temp.path(), USUAL, &[]);
-    tty.until_shown("● running");
-    tty.press("\x03");
-    tty.until_shown("leave?");
-    tty.press("d");
-    tty.until_shown("training goes on");
-    tty.until("the terminal is given back", |tty| tty.has(LEAVE_ALTERNATE));
-    tty.until_shown("step ");
-    tty.signal(&["TERM"]);
-    tty.end().expect(0);
-    common::assert_finished(&temp.path().join("run"), "stopped");
-}
-
-#[test]
 fn a_run_that_ends_by_itself_waits_for_a_key() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let mut tty = Tty::start(temp.path(), &common::tiny(&["--run-dir", "run"]), USUAL, &[]);

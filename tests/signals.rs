@@ -22,7 +22,7 @@ const SLOW: [&str; 9] = [
     "train.val_every=1",
 ];
 
-fn slow<'a>(run: &'a str) -> Vec<&'a str> {
+fn slow(run: &str) -> Vec<&str> {
     let sets = SLOW.into_iter().flat_map(|set| ["--set", set]);
     common::tiny(&sets.chain(["--run-dir", run]).collect::<Vec<_>>())
 }
@@ -107,12 +107,12 @@ fn each_signal_in_each_phase_does_what_the_table_says() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     common::run(temp.path(), &slow("whole")).expect(0, "the undisturbed run");
     let whole = common::newest_state(&temp.path().join("whole"));
-    let stop = ("stop", "stopped");
+    let ends = ("stop", "stopped");
     let save = ("checkpoint", "completed");
     let table = [
-        (Signal::INT, "SIGINT", stop),
-        (Signal::TERM, "SIGTERM", stop),
-        (Signal::USR1, "SIGUSR1", stop),
+        (Signal::INT, "SIGINT", ends),
+        (Signal::TERM, "SIGTERM", ends),
+        (Signal::USR1, "SIGUSR1", ends),
         (Signal::USR2, "SIGUSR2", save),
         (Signal::HUP, "hangup", save),
     ];

@@ -127,9 +127,7 @@ fn screens_attach_steer_and_leave() {
         screen.write(b"p");
         common::until("it pauses", || screen.text().contains("PAUSED"));
         screen.write(b"p");
-        common::until("it goes on", || {
-            common::events_of(&run, "obeyed").len() == 2 * visit + 2
-        });
+        common::until("it goes on", || common::events_of(&run, "obeyed").len() == 2 * visit + 2);
         screen.write(b"q");
         common::until("the box is there", || screen.text().contains("leave?"));
         screen.write(b"d");

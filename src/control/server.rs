@@ -8,8 +8,7 @@ mod viewer;
 
 use super::protocol::{FromServer, Hello, VERSION};
 use super::socket;
-use crate::event::{Order, Stamped};
-use crate::train::emitter::Listener;
+use crate::event::{Listener, Order, Stamped};
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;

@@ -16,6 +16,9 @@ impl Figure for f64 {
 }
 
 /// One figure, or NaN for `null`.
+///
+/// # Errors
+/// Neither a number nor `null`.
 pub fn or_nan<'de, D, F>(source: D) -> Result<F, D::Error>
 where
     D: Deserializer<'de>,
@@ -25,6 +28,9 @@ where
 }
 
 /// A list of them.
+///
+/// # Errors
+/// As [`or_nan`].
 pub fn all_or_nan<'de, D, F>(source: D) -> Result<Vec<F>, D::Error>
 where
     D: Deserializer<'de>,

@@ -48,7 +48,11 @@ pub enum Vital {
 impl Owner {
     /// This process.
     pub fn me() -> Self {
-        let pid = std::process::id();
+        Self::of(std::process::id())
+    }
+
+    /// A process of this system.
+    pub fn of(pid: u32) -> Self {
         let started = stat(pid).map_or(0, |stat| stat.started);
         Self { pid, started, ..Self::here().clone() }
     }
@@ -199,7 +203,6 @@ fn exists(pid: u32) -> bool {
 mod tests {
     use super::*;
     use crate::run_dir::RunDir;
-    use std::process::{Child, Command, Stdio};
 
     /// A folder whose lock was left by `owner`, with a heartbeat of this age.
     fn left_by(owner: &Owner, age: Duration) -> tempfile::TempDir {
@@ -208,16 +211,6 @@ mod tests {
         owner.write(&lock).expect("written");
         lock.set_modified(SystemTime::now() - age).expect("settable");
         temp
-    }
-
-    fn child() -> Child {
-        let sleep = Command::new("sleep").arg("100").stdin(Stdio::null()).spawn();
-        sleep.expect("sleep can be started")
-    }
-
-    fn owner_of(child: &Child) -> Owner {
-        let started = stat(child.id()).map_or(0, |stat| stat.started);
-        Owner { pid: child.id(), started, ..Owner::me() }
     }
 
     #[test]
@@ -240,20 +233,6 @@ mod tests {
         assert_eq!(Owner::read(temp.path()), Some(Owner::me()));
         let text = fs::read_to_string(path(temp.path())).expect("readable");
         assert_eq!(text.lines().count(), 1, "{text}");
-    }
-
-    #[test]
-    fn a_process_that_ended_is_gone_even_before_it_is_collected() {
-        let mut child = child();
-        let temp = left_by(&owner_of(&child), Duration::ZERO);
-        assert!(matches!(vital(temp.path()), Vital::Here(_)), "it lives");
-        child.kill().expect("killable");
-        let end = std::time::Instant::now() + Duration::from_mins(1);
-        while vital(temp.path()) != Vital::Gone {
-            assert!(std::time::Instant::now() < end, "a zombie counts as gone");
-        }
-        child.wait().expect("it has ended");
-        assert_eq!(vital(temp.path()), Vital::Gone);
     }
 
     #[cfg(target_os = "linux")]

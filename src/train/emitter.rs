@@ -1,15 +1,9 @@
 //! What the trainer tells goes into the event log first, then to everyone who listens.
 
-use crate::event::{Event, Stamped};
+use crate::event::{Listener, Stamped};
 use crate::run_dir::{EventLog, RunDirError};
 use crossbeam_channel::Sender;
 use std::sync::{Mutex, PoisonError};
-
-/// Someone who hears every event. It runs on the thread that tells: it must neither block nor fail.
-pub trait Listener: Send {
-    /// `log_end` is the offset in `events.jsonl` behind all that is logged so far.
-    fn hear(&mut self, stamped: &Stamped, log_end: u64);
-}
 
 /// A front end, which may be slow or gone: what doesn't fit is in the log.
 impl Listener for Sender<Stamped> {
@@ -40,25 +34,23 @@ impl Emitter {
     ///
     /// # Errors
     /// It can't be logged, and was not told.
-    pub fn emit(&self, event: Event) -> Result<(), RunDirError> {
+    pub fn emit(&self, stamped: &Stamped) -> Result<(), RunDirError> {
         let mut voice = self.voice();
         let owed = std::mem::take(&mut voice.owed);
-        for (at, stamped) in owed.iter().enumerate() {
-            if let Err(error) = voice.log.append(stamped) {
+        for (at, late) in owed.iter().enumerate() {
+            if let Err(error) = voice.log.append(late) {
                 voice.owed = owed[at..].to_vec();
                 return Err(error);
             }
         }
-        let stamped = Stamped::now(event);
-        voice.log.append(&stamped)?;
-        voice.tell(&stamped);
+        voice.log.append(stamped)?;
+        voice.tell(stamped);
         Ok(())
     }
 
     /// Tells an event at once and logs it when that is possible again.
-    pub fn tell(&self, event: Event) {
+    pub fn tell(&self, stamped: Stamped) {
         let mut voice = self.voice();
-        let stamped = Stamped::now(event);
         voice.tell(&stamped);
         if voice.owed.len() < MOST_OWED {
             voice.owed.push(stamped);
@@ -82,7 +74,7 @@ impl Voice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Level;
+    use crate::event::{Event, Level};
     use crate::run_dir::event_log;
     use crossbeam_channel::unbounded;
 
@@ -97,10 +89,10 @@ mod tests {
         let (sender, heard) = unbounded();
         let file = EventLog::open(&path).expect("writable");
         let emitter = Emitter::new(file, vec![Box::new(sender)]);
-        emitter.emit(log("one")).expect("written");
-        emitter.tell(log("two"));
+        emitter.emit(&Stamped::now(log("one"))).expect("written");
+        emitter.tell(Stamped::now(log("two")));
         assert_eq!(event_log::read(&path).expect("readable").len(), 1);
-        emitter.emit(log("three")).expect("written");
+        emitter.emit(&Stamped::now(log("three"))).expect("written");
         let heard: Vec<Stamped> = heard.try_iter().collect();
         assert_eq!(event_log::read(&path).expect("readable"), heard);
         let messages: Vec<Event> = heard.into_iter().map(|stamped| stamped.event).collect();

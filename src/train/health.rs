@@ -11,8 +11,10 @@ const WINDOW: usize = 128;
 const ENOUGH: usize = 32;
 /// An alarm is over after this many good steps.
 const CALM: u32 = 20;
-/// Slow log periods in a row before the loader is blamed.
+/// Slow log periods in a row before the loader is blamed, and the seconds that they have cost: a short run isn't worth
+/// a word.
 const SLOW_PERIODS: u32 = 3;
+const SLOW_SECONDS: f64 = 10.0;
 /// Robust deviation of normally distributed values: median absolute deviation times this.
 const MAD_TO_SIGMA: f64 = 1.4826;
 /// A spike is at least this much above the median, whatever the deviation: late in a run it is tiny.
@@ -30,6 +32,8 @@ pub struct Health {
     /// Alarms that hold, with the good steps since they were last confirmed.
     held: BTreeMap<AlarmKind, u32>,
     slow_periods: u32,
+    /// Seconds waited in them.
+    waited: f64,
 }
 
 impl Health {
@@ -40,6 +44,7 @@ impl Health {
             norms: Window::default(),
             held: BTreeMap::new(),
             slow_periods: 0,
+            waited: 0.0,
         }
     }
 
@@ -76,17 +81,21 @@ impl Health {
         .collect()
     }
 
-    /// Takes in the share of a log period that was spent waiting for images.
-    pub fn period(&mut self, step: u64, data_wait: f64) -> Option<Alarm> {
+    /// Takes in the share of a log period of so many seconds that was spent waiting for images.
+    pub fn period(&mut self, step: u64, data_wait: f64, seconds: f64) -> Option<Alarm> {
         let limit = self.config.data_wait;
-        self.slow_periods =
-            if limit > 0.0 && data_wait > limit { self.slow_periods + 1 } else { 0 };
+        if limit > 0.0 && data_wait > limit {
+            self.slow_periods += 1;
+            self.waited += data_wait * seconds;
+        } else {
+            (self.slow_periods, self.waited) = (0, 0.0);
+        }
         let message = format!(
             "steps wait {:.0} % of the time for images: raise data.workers, or data.cache_mib, or use a faster disk",
             data_wait * 100.0
         );
         let kind = AlarmKind::SlowLoader;
-        if self.slow_periods >= SLOW_PERIODS {
+        if self.slow_periods >= SLOW_PERIODS && self.waited >= SLOW_SECONDS {
             return self.judge(kind, Some(message), step);
         }
         // Half the limit is well again; what lies between changes nothing.
@@ -167,7 +176,7 @@ mod tests {
         let mut health = health();
         for step in 1..5000 {
             assert_eq!(health.step(step, &usual(step)), [], "step {step}");
-            assert_eq!(health.period(step, 0.1), None);
+            assert_eq!(health.period(step, 0.1, 60.0), None);
         }
     }
 
@@ -223,7 +232,7 @@ mod tests {
         let mut off = Health::new(config);
         for step in 1..400 {
             off.step(step, &usual(step));
-            assert_eq!(off.period(step, 0.99), None);
+            assert_eq!(off.period(step, 0.99, 60.0), None);
         }
         assert_eq!(off.step(400, &figures(1e6, 1e6)), []);
     }
@@ -234,9 +243,19 @@ mod tests {
         let told: Vec<_> = [0.9, 0.9, 0.2, 0.6, 0.7, 0.8, 0.9, 0.4, 0.3, 0.2, 0.1]
             .into_iter()
             .enumerate()
-            .filter_map(|(step, wait)| health.period(step as u64, wait))
+            .filter_map(|(step, wait)| health.period(step as u64, wait, 60.0))
             .map(|alarm| (alarm.step, alarm.active))
             .collect();
         assert_eq!(told, [(5, true), (9, false)]);
+    }
+
+    #[test]
+    fn a_slow_loader_must_have_cost_some_seconds() {
+        let mut health = health();
+        let told: Vec<_> = (0..20)
+            .filter_map(|step| health.period(step, 0.8, 1.0))
+            .map(|alarm| alarm.step)
+            .collect();
+        assert_eq!(told, [12], "after 13 periods of 0.8 s");
     }
 }

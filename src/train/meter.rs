@@ -48,6 +48,8 @@ pub struct Rate {
     pub images_per_s: f64,
     /// 0 to 1.
     pub data_wait: f64,
+    /// Length of the period, without what isn't training.
+    pub seconds: f64,
 }
 
 impl Meter {
@@ -109,6 +111,7 @@ impl Meter {
         let rate = Rate {
             images_per_s: self.steps as f64 * images_per_step as f64 / busy,
             data_wait: self.wait.as_secs_f64() / busy,
+            seconds: busy,
         };
         if self.steps > 0 {
             if self.periods < 2 {

@@ -6,7 +6,7 @@ use super::run::{TrainError, Trainer};
 use super::validate::{self, Preview};
 use crate::config::file;
 use crate::data::ImageError;
-use crate::event::{Command, Event, Level, Phase, PreviewFile, StepReport, Validation};
+use crate::event::{Command, Event, Level, Phase, PreviewFile, Stamped, StepReport, Validation};
 use crate::run_dir::{RunDirError, write_atomic};
 use crate::sheet::{self, Row};
 use std::io::Cursor;
@@ -34,7 +34,7 @@ impl Trainer {
                 self.bad_step.get_or_insert(step);
             }
         }
-        alarms.extend(self.health.period(step, rate.data_wait));
+        alarms.extend(self.health.period(step, rate.data_wait, rate.seconds));
         let left = self.extent.total_steps - step;
         // Those of the whole run less those that are due by now; the last step has one in any case.
         let total = self.extent.total_steps;
@@ -220,7 +220,8 @@ impl Trainer {
 
     /// Into the log, and to whoever listens.
     pub(super) fn emit(&mut self, event: Event) -> Result<(), TrainError> {
-        self.patiently(|this| Ok(this.emitter.emit(event.clone())?))
+        let stamped = Stamped::now(event);
+        self.patiently(|this| Ok(this.emitter.emit(&stamped)?))
     }
 
     fn relative(&self, path: &Path) -> String {

@@ -1,7 +1,7 @@
 //! The run loop: batches in, steps, reports, validations and checkpoints out, commands between micro-steps.
 
 use super::checkpoint::{self, CheckpointError, Found, Meta};
-use super::emitter::{Emitter, Listener};
+use super::emitter::Emitter;
 use super::engine::{self, Engine, MicroBatch, Update};
 use super::health::Health;
 use super::learner::LearnerConfig;
@@ -13,7 +13,7 @@ use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, Dataset};
 use crate::device::{self, Device};
 use crate::error::exit;
-use crate::event::{Event, Finished, Level, Order, Phase, Reason, Started};
+use crate::event::{Event, Finished, Level, Listener, Order, Phase, Reason, Started};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
 use crate::model::state::StateError;
@@ -61,10 +61,10 @@ impl TrainError {
 
     /// Whether a write failed for lack of space.
     pub fn is_disk_full(&self) -> bool {
-        let source = match self {
-            Self::RunDir(RunDirError::Io { source, .. })
-            | Self::Checkpoint(CheckpointError::Write { source, .. }) => source,
-            _ => return false,
+        let (Self::RunDir(RunDirError::Io { source, .. })
+        | Self::Checkpoint(CheckpointError::Write { source, .. })) = self
+        else {
+            return false;
         };
         matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }

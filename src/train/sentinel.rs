@@ -4,7 +4,7 @@
 
 use super::emitter::Emitter;
 use crate::config::AlarmConfig;
-use crate::event::{Alarm, AlarmKind, Event, Phase};
+use crate::event::{Alarm, AlarmKind, Event, Phase, Stamped};
 use crate::progress::{bytes, span};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use std::path::{Path, PathBuf};
@@ -159,8 +159,9 @@ impl Watch {
 
     fn alarm(&self, kind: AlarmKind, active: bool, message: String) {
         let alarm = Event::Alarm(Alarm { kind, active, step: self.charge.pulse.step(), message });
-        if self.charge.emitter.emit(alarm.clone()).is_err() {
-            self.charge.emitter.tell(alarm);
+        let stamped = Stamped::now(alarm);
+        if self.charge.emitter.emit(&stamped).is_err() {
+            self.charge.emitter.tell(stamped);
         }
     }
 }
@@ -231,12 +232,13 @@ fn room(free: u64, need: u64, low: &mut bool) -> Option<String> {
     }
     *low = now;
     let free = bytes(free);
-    Some(match now {
-        true => format!(
+    Some(if now {
+        format!(
             "{free} left on the disk of the run, {CHECKPOINTS} checkpoints need {}",
             bytes(need)
-        ),
-        false => format!("{free} are free again"),
+        )
+    } else {
+        format!("{free} are free again")
     })
 }
 
@@ -254,7 +256,6 @@ fn heat(celsius: u32, limit: u32, hot: &mut bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Stamped;
     use crate::run_dir::EventLog;
     use crossbeam_channel::unbounded;
 

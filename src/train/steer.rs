@@ -3,7 +3,7 @@
 use super::meter::Activity;
 use super::run::{TrainError, Trainer};
 use crate::config::OnNan;
-use crate::event::{Alarm, AlarmKind, Command, Event, Order, Phase};
+use crate::event::{Alarm, AlarmKind, Command, Event, Order, Phase, Stamped};
 use std::time::{Duration, Instant};
 
 /// Bad steps in a row after which skipping them makes no sense.
@@ -123,8 +123,8 @@ impl Trainer {
         if self.full.is_none() {
             self.full = Some(self.phase);
             let message = format!("{error}. The run waits, and goes on when there is space");
-            self.emitter.tell(self.alarm(AlarmKind::DiskFull, true, message));
-            self.emitter.tell(Event::Phase { phase: Phase::Paused });
+            self.emitter.tell(Stamped::now(self.alarm(AlarmKind::DiskFull, true, message)));
+            self.emitter.tell(Stamped::now(Event::Phase { phase: Phase::Paused }));
             self.pulse.enter(Phase::Paused);
         }
         let end = Instant::now() + wait;

@@ -247,7 +247,7 @@ fn the_device_guards_as_the_host_does() {
             assert_eq!(states[0].weights == before.weights, left_out, "step {micro}");
             assert!(states[1].is_finite());
         }
-        let figures = engines.each_mut().map(|engine| engine.read_figures());
+        let figures = engines.each_mut().map(Engine::read_figures);
         let told = |figures: &[StepFigures]| {
             figures.iter().map(StepFigures::is_finite).collect::<Vec<_>>()
         };

@@ -274,6 +274,9 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("the folder can be listed") {
             let path = entry.expect("the folder can be listed").path();
+            if !path.is_dir() && !path.is_file() {
+                continue; // the socket of a live run
+            }
             let content = if path.is_dir() { None } else { fs::read(&path).ok() };
             if content.is_none() {
                 folders.push(path.clone());

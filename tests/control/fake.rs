@@ -30,11 +30,14 @@ pub struct Fake {
 impl Fake {
     /// Begins a run, or goes on with one.
     pub fn start(root: &Path) -> Self {
-        let run = if root.join("events.jsonl").exists() {
-            RunDir::open(root).expect("the run can go on")
-        } else {
-            RunDir::create(root).expect("the run can begin")
-        };
+        let mut run = None;
+        // A child that another test starts just now holds the lock of the run before until its program begins.
+        until("the run can be written", || {
+            let goes_on = root.join("events.jsonl").exists();
+            run = if goes_on { RunDir::open(root) } else { RunDir::create(root) }.ok();
+            run.is_some()
+        });
+        let run = run.expect("waited for");
         let log = EventLog::open(&run.events_path()).expect("writable");
         let (sender, orders) = unbounded();
         let (server, broadcast) = Server::start(root, sender, log.end()).expect("a socket");
