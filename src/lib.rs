@@ -1,10 +1,10 @@
 //! `simmim-tui`: pre-trains a Vision Transformer by `SimMIM` and lets people watch and steer it.
 //!
 //! ```text
-//! Config ──▶ trainer thread: model, optimizer, loader, run folder ──Event──▶ front end (headless)
+//! Config ──▶ trainer thread: model, optimizer, loader, run folder ──Event──▶ front end (screen, headless), viewers
 //!                 ▲                                                            │
-//!                 └──────────────────────────Command───────────────────────────┘
-//! RUN/: config.toml · events.jsonl (every Event) · previews/ · checkpoints/
+//!                 └───────────────────────────Order────────────────────────────┘
+//! RUN/: config.toml · events.jsonl (every Event) · previews/ · checkpoints/ · control.sock ──▶ attach, ctl
 //! ```
 //! `event` and `config` are leaves; `model` knows the configuration only, `data` nothing of the model, `train`
 //! both; front ends know `event`, `progress` and the [`train::Session`]. No tensor crosses a thread.
@@ -15,7 +15,6 @@ mod background;
 pub mod bench;
 pub mod chart;
 pub mod cli;
-
 pub mod config;
 pub mod control;
 pub mod data;

@@ -16,10 +16,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::ops::Range;
 use std::path::Path;
 
-/// An engine that gets NaN in some micro-steps.
+/// An engine that gets this number instead of all pixels in some micro-steps.
 struct Poisoned {
     engine: Box<dyn Engine>,
     at: Range<u64>,
+    poison: f32,
 }
 
 impl Engine for Poisoned {
@@ -28,7 +29,7 @@ impl Engine for Poisoned {
             return self.engine.accumulate(batch, micro);
         }
         let Pixels::Bytes(bytes) = batch.pixels else { unreachable!("the loader gives bytes") };
-        let bad = vec![f32::NAN; bytes.len()];
+        let bad = vec![self.poison; bytes.len()];
         self.engine.accumulate(MicroBatch { pixels: Pixels::Normalized(&bad), ..batch }, micro);
     }
     fn step(&mut self, lr: f64) -> Update {
@@ -85,14 +86,18 @@ struct Run {
     orders: Sender<Order>,
 }
 
-/// A run with poison in the micro-steps `at`.
+/// A run with NaN in the micro-steps `at`.
 fn poisoned(root: &Path, config: Config, at: Range<u64>) -> Run {
+    poisoned_by(f32::NAN, root, config, at)
+}
+
+fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run {
     let run = RunDir::create(root).expect("a new run");
     let data = data::open(&config.data).expect("the photos are inside");
     let job = Job { config, device: Device::Cpu, data, run, resume: None, notices: Vec::new() };
     let ((sender, events), (orders, inbox)) = (unbounded(), unbounded());
     let mut trainer = Trainer::new(job, vec![Box::new(sender)], inbox).expect("it is built");
-    trainer.replace_engine(|engine| Box::new(Poisoned { engine, at }));
+    trainer.replace_engine(|engine| Box::new(Poisoned { engine, at, poison }));
     Run { trainer, events, orders }
 }
 
@@ -195,6 +200,25 @@ fn ignore_makes_the_update_but_bad_weights_are_never_saved() {
     assert!(matches!(error, TrainError::BadWeights { .. }), "{error}");
     assert_eq!(alarms(&events).first(), Some(&(11, true)));
     assert_eq!(checkpoint::list(&root.join("checkpoints")).expect("readable").len(), 0);
+}
+
+#[test]
+fn a_spike_is_told_and_the_run_goes_on() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let root = temp.path().join("run");
+    let long = config(OnNan::Stop, &["train.epochs=6"]);
+    let (result, events) = poisoned_by(1e4, &root, long, 60..61).end();
+    assert_eq!(result.expect("it goes on").finished.step, 126);
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Alarm(alarm) if alarm.kind == AlarmKind::LossSpike => {
+                Some((alarm.active, alarm.step))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(true, 61), (false, 81)], "over after 20 good steps");
 }
 
 #[test]
