@@ -32,7 +32,9 @@ def rate(run):
     return (last["step"] - first["step"]) * 32 / (spent[1] - spent[0])
 
 
-def main_thread_seconds(pid):
+def main_thread_seconds(run):
+    """CPU time of the screen's thread: the first one of the process that trains."""
+    pid = json.loads((run / "lock").read_text())["pid"]
     fields = open(f"/proc/{pid}/task/{pid}/stat").read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -65,7 +67,7 @@ def screen(run, epochs):
         looked = time.monotonic()
         events = run / "events.jsonl"
         if events.exists() and b'"event":"finished"' in events.read_bytes()[-2000:]:
-            cpu = main_thread_seconds(pid)
+            cpu = main_thread_seconds(run)
             seconds = time.monotonic() - begin
             time.sleep(1)
             os.write(master, b"q")
