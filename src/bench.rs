@@ -1,4 +1,6 @@
-//! `simmim-tui bench`: the step alone, the step behind the loader, and the loader alone.
+//! `simmim-tui bench`: the step alone, the step behind the loader, the loader alone, and the parts beside them.
+
+mod parts;
 
 use crate::cli::BenchArgs;
 use crate::config::Config;
@@ -30,6 +32,7 @@ pub struct Report {
     pub end_to_end: EndToEnd,
     /// The loader with nobody else at work.
     pub loader: LoaderRate,
+    pub parts: parts::Parts,
     /// Largest resident memory of the process so far; null where the system doesn't say.
     pub peak_rss_bytes: Option<u64>,
 }
@@ -138,7 +141,9 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
             data_wait,
         },
         loader: loader_rate(&mut batches(0), &config)?,
+        // Before the parts, which hold whole checkpoints.
         peak_rss_bytes: peak_rss(),
+        parts: parts::time(&config, engine.as_ref())?,
     })
 }
 

@@ -184,7 +184,19 @@ fn bench_prints_one_object_with_its_figures() {
     let ended = ended.expect(0, "bench");
     assert_eq!(ended.stdout.lines().count(), 1, "one line: {}", ended.stdout);
     let report: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    for path in ["/step/images_per_s", "/end_to_end/images_per_s", "/peak_rss_bytes"] {
+    let screen = if cfg!(feature = "tui") { "/parts/screen_frame_ms" } else { "/step/min_s" };
+    for path in [
+        "/step/images_per_s",
+        "/end_to_end/images_per_s",
+        "/loader/images_per_s",
+        "/parts/decode_images_per_s",
+        "/parts/crop_images_per_s",
+        "/parts/checkpoint/bytes",
+        "/parts/checkpoint/median_s",
+        "/parts/event_log_events_per_s",
+        screen,
+        "/peak_rss_bytes",
+    ] {
         let figure = report.pointer(path).and_then(Value::as_f64);
         assert!(figure.is_some_and(|figure| figure > 0.0), "{path} is a figure: {report}");
     }
