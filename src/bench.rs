@@ -1,5 +1,6 @@
 //! `simmim-tui bench`: the step alone, the step behind the loader, the loader alone, and the parts beside them.
 
+mod compute;
 mod parts;
 
 use crate::cli::BenchArgs;
@@ -28,6 +29,8 @@ pub struct Report {
     pub steps: u32,
     /// Forward, backward and update on a batch that is in memory.
     pub step: Timing,
+    /// What the step alone makes of the device.
+    pub compute: compute::Compute,
     /// The same with batches from the loader.
     pub end_to_end: EndToEnd,
     /// The loader with nobody else at work.
@@ -79,8 +82,8 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
     let selection = device::select(&config.train.device)?;
     let data = data::open(&config.data)?;
     let batches = |start| loader(&config, &data, start);
-    let masks =
-        MaskGenerator::new(&config.mask, &ModelShape::new(&config.model), config.train.seed);
+    let shape = ModelShape::new(&config.model);
+    let masks = MaskGenerator::new(&config.mask, &shape, config.train.seed);
     let mut engine = device::engine(&selection.device, LearnerConfig::new(&config));
     let mut step = |batch: &Batch, micro: u64| {
         let mask = masks.training(batch.first_sample, batch.len());
@@ -116,6 +119,8 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
     let images = config.train.batch_size as f64;
     let data_wait = waited / whole.iter().sum::<f64>();
     let (whole_median, alone_median) = (median(whole), median(alone.clone()));
+    // Before all that holds more memory than a run does.
+    let peak_rss_bytes = peak_rss();
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         device: selection.device.to_string(),
@@ -135,14 +140,19 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
             min_s: alone.iter().copied().fold(f64::INFINITY, f64::min),
             max_s: alone.iter().copied().fold(0.0, f64::max),
         },
+        compute: compute::Compute::new(
+            &shape,
+            masks.hidden_per_image(),
+            images / alone_median,
+            &selection.device,
+        ),
         end_to_end: EndToEnd {
             images_per_s: images / whole_median,
             median_s: whole_median,
             data_wait,
         },
         loader: loader_rate(&mut batches(0), &config)?,
-        // Before the parts, which hold whole checkpoints.
-        peak_rss_bytes: peak_rss(),
+        peak_rss_bytes,
         parts: parts::time(&config, engine.as_ref())?,
     })
 }

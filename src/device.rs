@@ -2,6 +2,9 @@
 
 use crate::train::engine::Engine;
 use crate::train::learner::{Learner, LearnerConfig};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use std::time::Instant;
 use thiserror::Error;
 
 /// The CPU backend with gradients.
@@ -93,6 +96,33 @@ pub fn engine(device: &Device, config: LearnerConfig) -> Box<dyn Engine> {
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => cuda::engine(*index, config),
     }
+}
+
+/// Multiplications and additions per second of the product of two square matrices: the best of some.
+pub fn matmul_flops_per_s(device: &Device, side: usize) -> f64 {
+    match device {
+        Device::Cpu => fastest_matmul::<burn_flex::Flex>(&burn_flex::FlexDevice, side),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => cuda::matmul_flops_per_s(*index, side),
+    }
+}
+
+fn fastest_matmul<B: Backend>(device: &B::Device, side: usize) -> f64 {
+    const TRIES: usize = 8;
+    let numbers = |seed: usize| {
+        let values: Vec<f32> = (0..side * side).map(|i| ((i * seed) % 17) as f32 - 8.0).collect();
+        Tensor::<B, 2>::from_data(TensorData::new(values, [side, side]), device)
+    };
+    let (a, b) = (numbers(7), numbers(11));
+    let times = (0..TRIES).map(|_| {
+        let start = Instant::now();
+        let product = a.clone().matmul(b.clone());
+        // One number waits for all of them: device sync.
+        drop(product.slice([0..1, 0..1]).into_data());
+        start.elapsed().as_secs_f64()
+    });
+    let best = times.fold(f64::INFINITY, f64::min);
+    2.0 * (side as f64).powi(3) / best
 }
 
 #[cfg(feature = "cuda")]

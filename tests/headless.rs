@@ -187,6 +187,8 @@ fn bench_prints_one_object_with_its_figures() {
     let screen = if cfg!(feature = "tui") { "/parts/screen_frame_ms" } else { "/step/min_s" };
     for path in [
         "/step/images_per_s",
+        "/compute/flops_per_s",
+        "/compute/share_of_peak",
         "/end_to_end/images_per_s",
         "/loader/images_per_s",
         "/parts/decode_images_per_s",

@@ -6,16 +6,43 @@ use super::{Engine, Learner, LearnerConfig};
 use crate::train::engine::Guard;
 use burn::DispatchDevice;
 use burn_cuda::CudaDevice;
+use cubecl_runtime::config::cache::CacheConfig;
+use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig as _};
 use cudarc::driver::CudaContext;
 use std::panic;
 use std::path::Path;
+use std::sync::Once;
 
 /// The CUDA backend with gradients. Burn's dispatch backend is compiled once inside Burn, where a
 /// generic `Cuda` would compile all of its kernels again in this crate at each change.
 type Gpu = burn::Dispatch;
 
 pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
+    keep_kernels();
     dispatched(DispatchDevice::Cuda(CudaDevice::new(index)), config)
+}
+
+/// Tuned and compiled kernels stay in the user's cache folder: only the first run on a machine waits for them. A
+/// `cubecl.toml` or `burn.toml` that names other places is followed. To be called before the device is used.
+fn keep_kernels() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let folder = dirs::cache_dir().map(|folder| folder.join("simmim-tui"));
+        // Without a current folder CubeCL would panic in search of its file.
+        if let (Some(folder), Ok(_)) = (folder, std::env::current_dir()) {
+            let found = CubeClRuntimeConfig::from_current_dir().override_from_env();
+            CubeClRuntimeConfig::set(with_cache(found, &folder));
+        }
+    });
+}
+
+fn with_cache(mut config: CubeClRuntimeConfig, folder: &Path) -> CubeClRuntimeConfig {
+    let place = || CacheConfig::File(folder.to_owned());
+    if matches!(config.autotune.cache, CacheConfig::Target) {
+        config.autotune.cache = place(); // the default, which means the build folder of a crate
+    }
+    config.compilation.cache.get_or_insert_with(place);
+    config
 }
 
 fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engine> {
@@ -23,6 +50,11 @@ fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engi
         config.guard = Guard::Device; // no step waits for the host
     }
     Box::new(Learner::<Gpu>::new(config, DispatchDevice::autodiff(device)))
+}
+
+pub(super) fn matmul_flops_per_s(index: usize, side: usize) -> f64 {
+    keep_kernels();
+    super::fastest_matmul::<Gpu>(&DispatchDevice::Cuda(CudaDevice::new(index)), side)
 }
 
 /// Checks driver, device and NVRTC.
@@ -104,5 +136,19 @@ mod tests {
         for group in groups.expect("the reference file is sound") {
             assert!(group.passes(), "{group:?}");
         }
+    }
+
+    #[test]
+    fn kernels_are_kept_for_the_user_unless_a_file_says_otherwise() {
+        let folder = Path::new("/cache/simmim-tui");
+        let usual = with_cache(CubeClRuntimeConfig::default(), folder);
+        assert_eq!(usual.autotune.cache.root(), folder);
+        assert_eq!(usual.compilation.cache.expect("kept").root(), folder);
+        let mut own = CubeClRuntimeConfig::default();
+        own.autotune.cache = CacheConfig::File("/elsewhere".into());
+        own.compilation.cache = Some(CacheConfig::File("/elsewhere".into()));
+        let own = with_cache(own, folder);
+        assert_eq!(own.autotune.cache.root(), Path::new("/elsewhere"));
+        assert_eq!(own.compilation.cache.expect("kept").root(), Path::new("/elsewhere"));
     }
 }
