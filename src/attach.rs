@@ -6,7 +6,7 @@ use crate::config::file;
 use crate::control::follow::{Follower, Update};
 use crate::error::Error;
 use crate::event::{Command, Event, Started};
-use crate::process::{Flags, no_screen};
+use crate::process::{Flags, for_shell, no_screen};
 use crate::run_dir::{self, event_log};
 use crate::say;
 use crate::signals::{self, Reaction};
@@ -50,8 +50,7 @@ pub fn attach(args: &AttachArgs) -> Result<(), Error> {
     let watcher = leaving.clone();
     let watch = leaving.background.watch(move || watcher.gone());
     watch.map_err(system("cannot watch the terminal"))?;
-    let caught = signals::catch().map_err(system("cannot catch signals"))?;
-    caught.react(leaving).map_err(system("cannot wait for signals"))?;
+    signals::catch().map_err(system("cannot catch signals"))?.react(leaving);
 
     let unattended = flags.clone();
     let mut feed = Watched { follower, root: root.clone(), rates, flags: unattended };
@@ -61,8 +60,8 @@ pub fn attach(args: &AttachArgs) -> Result<(), Error> {
     }
     let exit = exit.map_err(|source| Error::System { what: "attach", source })?;
     if exit == Exit::Detached {
-        let root = root.display();
-        say(&mut stdout(), &format!("run {root} goes on; back to it: simmim-tui attach {root}"));
+        let line = format!("goes on; back to it: simmim-tui attach {}", for_shell(root));
+        say(&mut stdout(), &format!("run {} {line}", root.display()));
     }
     Ok(())
 }
@@ -149,7 +148,6 @@ struct Leaving {
 
 impl Leaving {
     fn gone(&self) {
-        self.background.silence();
         self.flags.hung_up.store(true, Ordering::Relaxed);
     }
 }
@@ -164,6 +162,10 @@ impl Reaction for Leaving {
 
     fn hang_up(&mut self) {
         self.gone();
+    }
+
+    fn wake(&mut self) {
+        self.flags.woken.store(true, Ordering::Relaxed);
     }
 
     fn abort(&mut self) {

@@ -49,6 +49,11 @@ impl Background {
         self.lock().launcher.is_some()
     }
 
+    /// Whether the terminal was left for good.
+    pub fn has_left(&self) -> bool {
+        self.lock().left
+    }
+
     /// Takes the standard streams off a terminal that is gone: reads wait, writes vanish. `false` if that was done.
     pub fn silence(&self) -> bool {
         let mut state = self.lock();
@@ -75,15 +80,16 @@ impl Background {
         if std::mem::replace(&mut state.left, true) {
             return;
         }
-        let log = File::options().create(true).append(true).open(log_path(&self.root));
-        if let Ok(log) = log {
-            self.redirect(&log);
-        }
         // Fails for the leader of a process group, which no shell waits for any more.
         let _ = rustix::process::setsid();
         drop(state.watch.take());
         if let Some(launcher) = state.launcher.take() {
             launcher.release();
+        }
+        // Last, as the disk may hang.
+        let log = File::options().create(true).append(true).open(log_path(&self.root));
+        if let Ok(log) = log {
+            self.redirect(&log);
         }
     }
 

@@ -17,17 +17,17 @@ pub enum Style {
 
 /// Prints a run to its end.
 ///
-/// A closed or blocked standard output doesn't hold up the run: the event log has every line.
+/// `state` is what was told before. A closed or blocked standard output doesn't hold up the run: the event log has every line.
 ///
 /// # Errors
 /// What ended the run early.
 pub fn follow(
     session: Session,
+    mut state: RunState,
     style: Style,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> Result<Summary, TrainError> {
-    let mut state = RunState::default();
     for event in &session.events {
         state.apply(&event);
         let _ = print(&event, &state, style, out, err);

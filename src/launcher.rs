@@ -4,16 +4,19 @@
 //! itself again as the worker, wait, and end with the worker's exit code. When the worker detaches it says so through
 //! a pipe, and the launcher ends at once; the worker lives on in a session of its own.
 
+use crate::signals::COPIES;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 /// Tells the worker which pipe is its launcher's: `PROCESS:NUMBER`.
@@ -56,7 +59,7 @@ impl Launcher {
 pub fn launch() -> io::Result<i32> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     // Caught before the worker is there, so that none of them ends the launcher alone.
-    let signals = Signals::new([SIGINT, SIGQUIT, SIGHUP, SIGTERM, SIGUSR1, SIGUSR2])?;
+    let signals = Signals::new([SIGINT, SIGHUP, SIGTERM, SIGUSR1, SIGUSR2])?;
     let terminal = tcgetattr(io::stdin()).ok();
     let mut arguments = std::env::args_os();
     let mut command = Command::new(own_program()?);
@@ -89,38 +92,31 @@ fn detached() {
     }
 }
 
-/// The file that runs, also after an upgrade replaced it.
-fn own_program() -> io::Result<std::path::PathBuf> {
-    let running = std::path::Path::new("/proc/self/exe");
-    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
+/// The file that runs. After an upgrade replaced it only the system still has it, under a name that says little in
+/// lists of processes.
+fn own_program() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    let named = std::env::current_exe()?;
+    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
+    let replaced = identity(running).is_some_and(|own| identity(&named) != Some(own));
+    Ok(if replaced { running.to_owned() } else { named })
 }
 
 fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| SIGNAL_BASE + status.signal().unwrap_or(0))
 }
 
-/// Passes signals on to the worker.
+/// Passes signals on to the worker: those to stop as their copies, since the worker may get them itself too.
 fn pass_on(mut signals: Signals, worker: u32) {
     let Some(worker) = Pid::from_raw(worker as i32) else { return };
     std::thread::spawn(move || {
         for number in signals.forever() {
-            let signal = match number {
-                SIGHUP => Signal::HUP,
-                SIGTERM => Signal::TERM,
-                SIGUSR1 => Signal::USR1,
-                SIGUSR2 => Signal::USR2,
-                // From the keyboard they reach both processes, and twice would mean abort.
-                SIGINT if !typed() => Signal::INT,
-                _ => continue,
-            };
-            let _ = kill_process(worker, signal); // it may have ended
+            let copy = COPIES.iter().find(|&&(own, _)| own == number).map(|&(_, copy)| copy);
+            if let Some(signal) = Signal::from_named_raw(copy.unwrap_or(number)) {
+                let _ = kill_process(worker, signal); // it may have ended
+            }
         }
     });
-}
-
-/// Whether Ctrl-C makes a signal at the moment; while the screen is up it is a key.
-fn typed() -> bool {
-    tcgetattr(io::stdin()).is_ok_and(|now| now.local_modes.contains(LocalModes::ISIG))
 }
 
 /// A worker that was killed couldn't do it.

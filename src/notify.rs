@@ -29,6 +29,8 @@ struct News {
 /// A listener that hands what matters to `sh -c COMMAND`, one at a time, on a thread of its own.
 pub struct Notifier {
     news: Option<Sender<News>>,
+    /// The newest step that was told.
+    step: u64,
     /// Disconnected when all is served.
     served: Receiver<()>,
 }
@@ -44,13 +46,18 @@ impl Notifier {
             let _serving = serving;
             serve(&command, &run, &queue);
         }); // without a thread the queue is gone at once, and nothing waits for it
-        Self { news: Some(news), served }
+        Self { news: Some(news), step: 0, served }
     }
 }
 
 impl Listener for Notifier {
     fn hear(&mut self, stamped: &Stamped, _log_end: u64) {
-        if let (Some(news), Some(queue)) = (news(&stamped.event), &self.news) {
+        match &stamped.event {
+            Event::Started(started) => self.step = started.step,
+            Event::Step(report) => self.step = report.step,
+            _ => {}
+        }
+        if let (Some(news), Some(queue)) = (news(&stamped.event, self.step), &self.news) {
             let _ = queue.try_send(news); // the log has it
         }
     }
@@ -64,7 +71,7 @@ impl Drop for Notifier {
     }
 }
 
-fn news(event: &Event) -> Option<News> {
+fn news(event: &Event, step: u64) -> Option<News> {
     let plain = |event, step, message: String| News { event, alarm: String::new(), step, message };
     Some(match event {
         Event::Alarm(alarm) => {
@@ -86,7 +93,7 @@ fn news(event: &Event) -> Option<News> {
             };
             plain(event, finished.step, format!("{event} at step {}{loss}", finished.step))
         }
-        Event::Log { level: Level::Error, message } => plain("failed", 0, message.clone()),
+        Event::Log { level: Level::Error, message } => plain("failed", step, message.clone()),
         _ => return None,
     })
 }

@@ -4,17 +4,18 @@ use crate::background::Background;
 use crate::cli::{OnHangup, TrainArgs};
 use crate::control::server::Server;
 use crate::error::Error;
-use crate::event::{Command, Level, Listener, Order};
+use crate::event::{Command, Event, Level, Listener, Order, Stamped};
 use crate::headless::{self, Style};
 use crate::launch;
 use crate::launcher::{self, Launcher};
 use crate::notify::Notifier;
+use crate::progress::RunState;
 use crate::say;
 use crate::signals::{self, Reaction};
 use crate::train::{self, Inbox};
 #[cfg(feature = "tui")]
 use crate::ui;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
             Err(error) => say(&mut stderr(), &format!("detaching won't work: {error}")),
         }
     }
+    let system = |what| move |source| Error::System { what, source };
+    let caught = signals::catch().map_err(system("cannot catch signals"))?;
     let mut job = launch::prepare(args)?;
     let root = job.run.root().to_owned();
     if let Some(why) = obstacle {
@@ -47,11 +50,10 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
     }
     say(&mut stderr(), &format!("run {}", root.display()));
 
-    let system = |what| move |source| Error::System { what, source };
-    let caught = signals::catch().map_err(system("cannot catch signals"))?;
     let inbox = Inbox::new();
     let orders = inbox.sender.clone();
-    let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
+    let (begun, begin) = bounded(1);
+    let mut listeners: Vec<Box<dyn Listener>> = vec![Box::new(Begin(begun))];
     if let Some(command) = &args.notify {
         listeners.push(Box::new(Notifier::new(command.clone(), root.clone())));
     }
@@ -76,49 +78,67 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
     let session =
         train::spawn(job, inbox, listeners).map_err(system("cannot start the trainer"))?;
     let flags = Flags::default();
+    flags.screen.store(screen, Ordering::Relaxed);
     let terminal = Terminal {
         orders,
         ended: session.ended.clone(),
         background: Arc::clone(&background),
         flags: flags.clone(),
-        screen,
         policy: args.on_hangup,
     };
     let (watcher, reaction) = (terminal.clone(), terminal.clone());
     background.watch(move || watcher.gone()).map_err(system("cannot watch the terminal"))?;
-    caught.react(reaction).map_err(system("cannot wait for signals"))?;
+    caught.react(reaction);
 
     let style = if args.json { Style::Json } else { Style::Text };
     let (out, err) = (&mut stdout(), &mut stderr());
-    if args.detach {
+    // A trainer that fails before it begins ends the channel without a word.
+    if args.detach && begin.recv().is_ok() {
         say_detached(&root, out);
         background.leave();
     }
+    let state = RunState::default();
     #[cfg(feature = "tui")]
-    let session = match app {
-        None => session,
+    let (session, state) = match app {
+        None => (session, state),
         Some(app) => match ui::run(session, app, &root, &flags) {
             ui::Outcome::Over(result) => {
                 result?;
                 say(out, &format!("run {}", root.display()));
                 return Ok(());
             }
-            ui::Outcome::Left { session, why } => {
+            ui::Outcome::Left { session, why, state } => {
                 terminal.leave_screen(&why, &root);
-                session
+                (session, state)
             }
         },
     };
-    headless::follow(session, style, out, err)?;
+    headless::follow(session, state, style, out, err)?;
     Ok(())
 }
 
 fn say_detached(root: &Path, out: &mut impl std::io::Write) {
-    let root = root.display();
-    say(
-        out,
-        &format!("run {root} goes on in the background; back to it: simmim-tui attach {root}"),
-    );
+    let name = for_shell(root);
+    let line = format!("goes on in the background; back to it: simmim-tui attach {name}");
+    say(out, &format!("run {} {line}", root.display()));
+}
+
+/// A path as it can be typed, or pasted, at a prompt.
+pub fn for_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Passes on that the run has begun.
+struct Begin(Sender<()>);
+
+impl Listener for Begin {
+    fn hear(&mut self, stamped: &Stamped, _log_end: u64) {
+        if matches!(stamped.event, Event::Started(_)) {
+            let _ = self.0.try_send(()); // mostly nobody waits for it
+        }
+    }
 }
 
 /// What signals and the terminal tell the screen.
@@ -128,6 +148,10 @@ pub struct Flags {
     pub unattended: Arc<AtomicBool>,
     /// The terminal is gone.
     pub hung_up: Arc<AtomicBool>,
+    /// The process was stopped and goes on.
+    pub woken: Arc<AtomicBool>,
+    /// There is a screen that has to leave the terminal first.
+    pub screen: Arc<AtomicBool>,
 }
 
 /// Why there can be no screen, if so.
@@ -159,14 +183,13 @@ struct Terminal {
     ended: Receiver<u8>,
     background: Arc<Background>,
     flags: Flags,
-    screen: bool,
     policy: OnHangup,
 }
 
 impl Terminal {
     /// The line dropped. The first who notices acts.
     fn gone(&self) {
-        if !self.background.silence() {
+        if self.flags.hung_up.swap(true, Ordering::Relaxed) || self.background.has_left() {
             return;
         }
         let command = match self.policy {
@@ -175,8 +198,8 @@ impl Terminal {
         };
         let _ = self.orders.send(Order::new(command, "hangup")); // the trainer may have ended
         self.flags.unattended.store(true, Ordering::Relaxed);
-        self.flags.hung_up.store(true, Ordering::Relaxed);
-        if !self.screen {
+        // A screen gives the terminal back first: the terminal may live, and a signal say otherwise.
+        if !self.flags.screen.load(Ordering::Relaxed) {
             self.background.leave();
         }
     }
@@ -185,6 +208,7 @@ impl Terminal {
     #[cfg(feature = "tui")]
     fn leave_screen(&self, why: &ui::Why, root: &Path) {
         match why {
+            _ if self.flags.hung_up.load(Ordering::Relaxed) => self.background.leave(),
             ui::Why::Gone => {
                 self.gone();
                 self.background.leave();
@@ -201,11 +225,11 @@ impl Terminal {
 
     /// Ends the process some time after the trainer: nobody may be there to read the output that blocks it.
     fn set_deadline(&self) {
-        let (ended, screen) = (self.ended.clone(), self.screen);
+        let (ended, screen) = (self.ended.clone(), Arc::clone(&self.flags.screen));
         thread::spawn(move || {
             let code = ended.recv().unwrap_or(crate::error::exit::FAILED);
             thread::sleep(DEADLINE);
-            abandon(screen);
+            abandon(screen.load(Ordering::Relaxed));
             std::process::exit(i32::from(code));
         });
     }
@@ -225,11 +249,19 @@ impl Reaction for Terminal {
     }
 
     fn hang_up(&mut self) {
-        self.gone();
+        if self.background.has_left() {
+            self.checkpoint("SIGHUP"); // there is no terminal to lose any more
+        } else {
+            self.gone();
+        }
+    }
+
+    fn wake(&mut self) {
+        self.flags.woken.store(true, Ordering::Relaxed);
     }
 
     fn abort(&mut self) {
-        abandon(self.screen);
+        abandon(self.flags.screen.load(Ordering::Relaxed));
     }
 }
 

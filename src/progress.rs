@@ -1,6 +1,8 @@
 //! The state of a run as a fold over its events: every front end shows this and nothing else.
 
-use crate::event::{Alarm, Event, Finished, Phase, Stamped, Started, StepReport, Validation};
+use crate::event::{
+    Alarm, Command, Event, Finished, Phase, Stamped, Started, StepReport, Validation,
+};
 
 /// What is known about a run.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +17,8 @@ pub struct RunState {
     pub checkpoint: Option<String>,
     /// Those that hold, oldest first, one of a kind.
     pub alarms: Vec<Alarm>,
+    /// Who ordered the last stop.
+    pub stopped_by: Option<String>,
     pub finished: Option<Finished>,
     /// Wall-clock time of the newest event, seconds since 1970-01-01 UTC.
     pub time: f64,
@@ -34,6 +38,7 @@ impl RunState {
                 }
                 self.finished = None;
                 self.alarms.clear();
+                self.stopped_by = None;
                 self.phase = Some(Phase::Starting);
                 self.started = Some(started.clone());
             }
@@ -52,6 +57,9 @@ impl RunState {
                 if alarm.active {
                     self.alarms.push(alarm.clone());
                 }
+            }
+            Event::Obeyed(order) if order.command == Command::Stop => {
+                self.stopped_by = Some(order.by.clone());
             }
             Event::Preview(_) | Event::Obeyed(_) | Event::Log { .. } => {}
         }

@@ -70,6 +70,8 @@ pub struct Status {
     pub last_val_loss: Option<f64>,
     /// The newest one, relative to the run directory.
     pub checkpoint: Option<String>,
+    /// Who ordered the last stop.
+    pub stopped_by: Option<String>,
     /// Those that hold.
     pub alarms: Vec<Alarm>,
 }
@@ -88,6 +90,7 @@ impl Status {
             eta_s: report.map(|report| report.eta_s),
             last_val_loss: run.last_validation.as_ref().map(|validation| validation.val_loss),
             checkpoint: run.checkpoint.clone(),
+            stopped_by: run.stopped_by.clone(),
             alarms: run.alarms.clone(),
         }
     }

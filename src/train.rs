@@ -18,13 +18,13 @@ mod steer;
 mod steer_tests;
 pub mod validate;
 
-use crate::event::{Listener, Order, Stamped};
+use crate::event::{Event, Level, Listener, Order, Stamped};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use emitter::Emitter;
 use run::{Job, Summary, TrainError, Trainer};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-
-/// Events that wait for a front end; what doesn't fit is in `events.jsonl` alone.
-const EVENT_QUEUE: usize = 4096;
 
 /// A running trainer, owned by exactly one front end.
 pub struct Session {
@@ -43,11 +43,8 @@ impl Session {
     /// What ended the run early; a panic of the trainer counts as such.
     pub fn join(self) -> Result<Summary, TrainError> {
         drop(self.events);
-        self.thread.join().unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(TrainError::Panic(text.unwrap_or_else(|| "no message".to_owned())))
-        })
+        let lost = |_| Err(TrainError::Panic("the thread is gone".to_owned()));
+        self.thread.join().unwrap_or_else(lost)
     }
 }
 
@@ -79,14 +76,50 @@ pub fn spawn(
     inbox: Inbox,
     mut listeners: Vec<Box<dyn Listener>>,
 ) -> std::io::Result<Session> {
-    let (event_sender, events) = bounded(EVENT_QUEUE);
+    let (event_sender, events) = unbounded();
     listeners.push(Box::new(event_sender));
     let Inbox { sender: orders, receiver } = inbox;
     let (code, ended) = bounded(1);
     let thread = std::thread::Builder::new().name("trainer".to_owned()).spawn(move || {
-        let result = Trainer::new(job, listeners, receiver).and_then(Trainer::run);
+        let result = train(job, receiver, listeners);
         let _ = code.send(result.as_ref().map_or_else(TrainError::exit_code, |_| 0));
         result
     })?;
     Ok(Session { events, orders, ended, thread })
+}
+
+/// The body of the thread. Whatever ends the run early is told, to readers of the log too.
+fn train(
+    job: Job,
+    orders: Receiver<Order>,
+    mut listeners: Vec<Box<dyn Listener>>,
+) -> Result<Summary, TrainError> {
+    let failure = |error: &TrainError| {
+        Stamped::now(Event::Log { level: Level::Error, message: error.to_string() })
+    };
+    let log = match run::open_log(&job) {
+        Ok(log) => log,
+        Err(error) => {
+            let error = TrainError::from(error);
+            for listener in &mut listeners {
+                listener.hear(&failure(&error), 0);
+            }
+            return Err(error);
+        }
+    };
+    let emitter = Arc::new(Emitter::new(log, listeners));
+    let voice = Arc::clone(&emitter);
+    let trained =
+        catch_unwind(AssertUnwindSafe(|| Trainer::with(job, voice, orders).and_then(Trainer::run)));
+    let result = trained.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(TrainError::Panic(text.unwrap_or_else(|| "no message".to_owned())))
+    });
+    if let Err(error) = &result {
+        // Told first: the log may be what failed.
+        emitter.tell(failure(error));
+        emitter.settle();
+    }
+    result
 }

@@ -18,6 +18,7 @@ pub mod view;
 use crate::control::Link;
 use crate::event::{Command, Order, Stamped, now};
 use crate::process::Flags;
+use crate::progress::RunState;
 use crate::sheet::{self, Sheet};
 use crate::train::Session;
 use crate::train::run::{Summary, TrainError};
@@ -133,7 +134,7 @@ pub enum Outcome {
     /// The run has ended.
     Over(Result<Summary, TrainError>),
     /// Training goes on.
-    Left { session: Session, why: Why },
+    Left { session: Session, why: Why, state: RunState },
 }
 
 /// Why the screen was left before the end of the run.
@@ -156,8 +157,9 @@ pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> Outcom
         Err(NoScreen::Gone(_)) => Why::Gone,
         Err(why) => Why::Failed(why.to_string()),
     };
+    flags.screen.store(false, Ordering::Relaxed);
     match (live.session, live.result) {
-        (Some(session), _) => Outcome::Left { session, why },
+        (Some(session), _) => Outcome::Left { session, why, state: app.state },
         (None, Some(result)) => Outcome::Over(result),
         (None, None) => {
             Outcome::Over(Err(TrainError::Panic("the trainer left no result".to_owned())))
@@ -195,8 +197,8 @@ fn on_terminal(
     flags: &Flags,
 ) -> Result<Exit, NoScreen> {
     let (mut guard, mut tty) = Guard::enter(stderr_log).map_err(NoScreen::Refused)?;
-    let hung_up = Arc::clone(&flags.hung_up);
-    let mut console = RealConsole { depth: app.colors.depth, hung_up };
+    let (hung_up, woken) = (Arc::clone(&flags.hung_up), Arc::clone(&flags.woken));
+    let mut console = RealConsole { depth: app.colors.depth, hung_up, woken };
     let ended =
         catch_unwind(AssertUnwindSafe(|| event_loop(&mut tty, &mut console, feed, app, root)));
     guard.leave();

@@ -395,6 +395,9 @@ fn a_disk_that_fills_up_makes_the_run_wait_and_nothing_is_lost() {
     let mut process = Running::start(folder, &arguments, Reader::All);
     process.until_warned("ALARM: disk full");
     assert_nothing_broken(&run);
+    let status = common::run(folder, &["ctl", "disk/run", "status"]).expect(0, "the status");
+    // Lines fit where a checkpoint doesn't.
+    assert_says(&status.stdout, &["ALARM disk full", "paused"], "the status");
     disk.remount("size=64m");
     let ended = process.end().expect(0, "there is room again");
     assert_says(&ended.stderr, &["over: disk full", "there is space again"], "the end of the wait");

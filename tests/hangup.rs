@@ -6,6 +6,7 @@ mod common;
 mod line;
 
 use line::{Line, STYLES, Style};
+use rustix::process::Signal;
 use simmim_tui::train::engine::EngineState;
 use std::fs;
 use std::path::Path;
@@ -197,11 +198,7 @@ fn a_terminal_that_takes_nothing_holds_up_neither_the_run_nor_its_end() {
         let mut line = Line::start(&folder, &arguments(&extra), Style::SessionLeader, false);
         common::until_step(&run, "step", 3000);
         let process = common::writer_of(&run);
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(process as i32).expect("a process"),
-            rustix::process::Signal::TERM,
-        )
-        .expect("it lives");
+        rustix::process::kill_process(pid(process), Signal::TERM).expect("it lives");
         until_gone(process);
         common::assert_finished(&run, "stopped");
         let code = line.child().wait().expect("it ends").code();
@@ -222,4 +219,90 @@ fn a_killed_launcher_is_a_hangup() {
     until_finished(&run);
     until_gone(process);
     assert_saved_at(&run, "hangup", "without a launcher");
+}
+
+fn pid(process: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(process as i32).expect("a process")
+}
+
+#[test]
+fn a_signal_to_the_whole_group_counts_once() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    for signal in [Signal::TERM, Signal::INT, Signal::USR1] {
+        let folder = temp.path().join(format!("{signal:?}"));
+        fs::create_dir(&folder).expect("writable");
+        let run = folder.join("run");
+        let endless = [&common::ENDLESS[..], &["--set", "train.batch_size=64"]].concat();
+        let mut line = Line::start(&folder, &arguments(&endless), Style::SessionLeader, true);
+        common::until_step(&run, "step", 50);
+        let group = pid(line.child().id());
+        rustix::process::kill_process_group(group, signal).expect("both live");
+        assert_eq!(line.child().wait().expect("it ends").code(), Some(0), "{signal:?}");
+        common::assert_finished(&run, "stopped");
+        let step = common::events_of(&run, "finished")[0]["step"].as_u64().expect("a number");
+        assert!(common::checkpoint_at(&run, step).exists(), "{signal:?}: saved at {step}");
+    }
+}
+
+#[test]
+fn a_sighup_on_a_living_terminal_gives_it_back_and_the_run_goes_on() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let run = temp.path().join("run");
+    let endless = arguments(&common::ENDLESS);
+    let mut line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
+    common::until_step(&run, "step", 300);
+    let process = common::writer_of(&run);
+    rustix::process::kill_process(pid(process), Signal::HUP).expect("it lives");
+    common::until("the screen is left", || line.text().contains("\x1b[?1049l"));
+    line.write(b"echo the prompt is $((6 * 7))\n");
+    common::until("the shell answers", || line.text().contains("the prompt is 42"));
+    assert!(lives(process), "it goes on");
+    // A second one finds no terminal to lose: it saves.
+    rustix::process::kill_process(pid(process), Signal::HUP).expect("it lives");
+    common::until("it saves", || {
+        common::events_of(&run, "obeyed").iter().any(|event| event["by"] == "SIGHUP")
+    });
+    common::run(temp.path(), &["ctl", "run", "stop"]).expect(0, "the end");
+    until_gone(process);
+}
+
+#[test]
+fn a_stopped_process_comes_back_with_its_screen() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let run = temp.path().join("run");
+    let endless = arguments(&common::ENDLESS);
+    let mut line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
+    common::until_step(&run, "step", 300);
+    let process = common::writer_of(&run);
+    let group = rustix::process::getpgid(Some(pid(process))).expect("it lives");
+    rustix::process::kill_process_group(group, Signal::STOP).expect("both live");
+    common::until("the shell has the terminal", || line.text().contains("Stopped"));
+    let entered = line.text().matches("\x1b[?1049h").count();
+    line.write(b"fg\n");
+    common::until("the screen is there again", || {
+        line.text().matches("\x1b[?1049h").count() > entered
+    });
+    line.write(b"q");
+    common::until("keys are heard", || line.text().contains("leave?"));
+    line.write(b"s");
+    until_finished(&run);
+    common::until("a key leaves the finished run", || {
+        line.write(b"q");
+        thread::sleep(Duration::from_millis(50));
+        !lives(process)
+    });
+}
+
+#[test]
+fn a_start_in_the_background_that_fails_late_is_told_too() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let run = temp.path().join("run");
+    fs::create_dir(&run).expect("writable");
+    std::os::unix::fs::symlink("/nowhere/at/all", run.join("events.jsonl")).expect("writable");
+    let extra = ["--detach", "--run-dir", "run", "--notify", "echo $SIMMIM_EVENT >> told"];
+    let ended = common::run_tiny(temp.path(), &extra).expect(1, "there can be no log");
+    assert!(ended.stderr.contains("cannot write run/events.jsonl"), "{ended:?}");
+    assert!(!ended.stdout.contains("goes on in the background"), "{ended:?}");
+    let told = fs::read_to_string(temp.path().join("told")).expect("the command was called");
+    assert_eq!(told.trim(), "failed");
 }

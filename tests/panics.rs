@@ -63,7 +63,7 @@ fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {
 fn show(session: Session, app: App) -> Result<u64, TrainError> {
     let summary = match simmim_tui::ui::run(session, app, Path::new("run"), &Flags::default()) {
         Outcome::Over(result) => result?,
-        Outcome::Left { session, why } => {
+        Outcome::Left { session, why, .. } => {
             println!("{why:?}");
             session.join()?
         }

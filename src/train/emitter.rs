@@ -1,14 +1,20 @@
 //! What the trainer tells goes into the event log first, then to everyone who listens.
 
-use crate::event::{Listener, Stamped};
+use crate::event::{Event, Listener, Stamped};
 use crate::run_dir::{EventLog, RunDirError};
 use crossbeam_channel::Sender;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A front end, which may be slow or gone: what doesn't fit is in the log.
+/// Step reports that wait for a front end that is slow; more are in the log alone. All else is never dropped: a screen
+/// that was stalled for a night must know whether the run is paused.
+const QUEUE: usize = 1 << 14;
+
 impl Listener for Sender<Stamped> {
     fn hear(&mut self, stamped: &Stamped, _log_end: u64) {
-        let _ = self.try_send(stamped.clone());
+        if self.len() < QUEUE || !matches!(stamped.event, Event::Step(_)) {
+            let _ = self.send(stamped.clone()); // a front end that is gone needs nothing
+        }
     }
 }
 
@@ -16,18 +22,22 @@ impl Listener for Sender<Stamped> {
 const MOST_OWED: usize = 1000;
 
 /// The voice of a run, shared by the trainer and its sentinel.
-pub struct Emitter(Mutex<Voice>);
-
-struct Voice {
-    log: EventLog,
-    listeners: Vec<Box<dyn Listener>>,
+pub struct Emitter {
+    /// Held while the disk works, which may take for ever.
+    log: Mutex<EventLog>,
     /// Told already; logged before the next event is.
-    owed: Vec<Stamped>,
+    owed: Mutex<Vec<Stamped>>,
+    /// Held for microseconds.
+    listeners: Mutex<Vec<Box<dyn Listener>>>,
+    /// End of the log.
+    end: AtomicU64,
 }
 
 impl Emitter {
     pub fn new(log: EventLog, listeners: Vec<Box<dyn Listener>>) -> Self {
-        Self(Mutex::new(Voice { log, listeners, owed: Vec::new() }))
+        let end = AtomicU64::new(log.end());
+        let (log, listeners) = (Mutex::new(log), Mutex::new(listeners));
+        Self { log, owed: Mutex::default(), listeners, end }
     }
 
     /// Logs an event, then tells it.
@@ -35,46 +45,57 @@ impl Emitter {
     /// # Errors
     /// It can't be logged, and was not told.
     pub fn emit(&self, stamped: &Stamped) -> Result<(), RunDirError> {
-        let mut voice = self.voice();
-        let owed = std::mem::take(&mut voice.owed);
-        for (at, late) in owed.iter().enumerate() {
-            if let Err(error) = voice.log.append(late) {
-                voice.owed = owed[at..].to_vec();
-                return Err(error);
-            }
-        }
-        voice.log.append(stamped)?;
-        voice.tell(stamped);
+        let mut log = lock(&self.log);
+        self.pay(&mut log)?;
+        log.append(stamped)?;
+        self.end.store(log.end(), Ordering::Relaxed);
+        // Still under the lock of the log, so that events are told in its order.
+        self.announce(stamped);
         Ok(())
     }
 
-    /// Tells an event at once and logs it when that is possible again.
+    /// Tells an event at once, without waiting for the disk, and logs it as soon as that is possible.
     pub fn tell(&self, stamped: Stamped) {
-        let mut voice = self.voice();
-        voice.tell(&stamped);
-        if voice.owed.len() < MOST_OWED {
-            voice.owed.push(stamped);
+        self.announce(&stamped);
+        let mut owed = lock(&self.owed);
+        if owed.len() < MOST_OWED {
+            owed.push(stamped);
         }
     }
 
-    fn voice(&self) -> std::sync::MutexGuard<'_, Voice> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Logs what was only told, unless the log is busy or can't be written.
+    pub fn settle(&self) {
+        if let Ok(mut log) = self.log.try_lock() {
+            let _ = self.pay(&mut log); // tried again with the next event
+        }
     }
-}
 
-impl Voice {
-    fn tell(&mut self, stamped: &Stamped) {
-        let end = self.log.end();
-        for listener in &mut self.listeners {
+    fn pay(&self, log: &mut EventLog) -> Result<(), RunDirError> {
+        let mut owed = lock(&self.owed);
+        while let Some(late) = owed.first() {
+            log.append(late)?;
+            owed.remove(0);
+        }
+        self.end.store(log.end(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn announce(&self, stamped: &Stamped) {
+        let end = self.end.load(Ordering::Relaxed);
+        for listener in lock(&self.listeners).iter_mut() {
             listener.hear(stamped, end);
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, Level};
+    use crate::event::{Level, StepReport, TimeSplit};
     use crate::run_dir::event_log;
     use crossbeam_channel::unbounded;
 
@@ -97,5 +118,31 @@ mod tests {
         assert_eq!(event_log::read(&path).expect("readable"), heard);
         let messages: Vec<Event> = heard.into_iter().map(|stamped| stamped.event).collect();
         assert_eq!(messages, [log("one"), log("two"), log("three")]);
+    }
+
+    #[test]
+    fn a_front_end_that_sleeps_misses_figures_but_no_state() {
+        let step = |step| {
+            Event::Step(StepReport {
+                step,
+                epoch: 0.0,
+                loss: 1.0,
+                losses: Vec::new(),
+                lr: 0.1,
+                grad_norm: 1.0,
+                images_per_s: 1.0,
+                data_wait: 0.0,
+                spent: TimeSplit::default(),
+                eta_s: 1.0,
+                elapsed_s: 1.0,
+            })
+        };
+        let (mut sender, heard) = unbounded();
+        for number in 0..QUEUE as u64 + 1000 {
+            sender.hear(&Stamped::now(step(number)), 0);
+        }
+        sender.hear(&Stamped::now(log("paused")), 0);
+        assert_eq!(heard.len(), QUEUE + 1);
+        assert_eq!(heard.iter().nth(QUEUE).map(|stamped| stamped.event), Some(log("paused")));
     }
 }

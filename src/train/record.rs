@@ -4,7 +4,7 @@ use super::checkpoint::{self, Checkpoint, Meta};
 use super::meter::Activity;
 use super::run::{TrainError, Trainer};
 use super::validate::{self, Preview};
-use crate::config::file;
+use crate::config::{OnNan, file};
 use crate::data::ImageError;
 use crate::event::{Command, Event, Level, Phase, PreviewFile, Stamped, StepReport, Validation};
 use crate::run_dir::{RunDirError, write_atomic};
@@ -164,6 +164,11 @@ impl Trainer {
         let step = self.step();
         let val_loss = self.validated.filter(|&(at, _)| at == step).map(|(_, loss)| loss);
         let engine = self.engine.state(); // device sync
+        if !engine.is_finite() && self.config.alarms.on_nan == OnNan::Ignore {
+            let message = format!("step {step} is not saved: a weight is not a number");
+            self.emit(Event::Log { level: Level::Warning, message })?;
+            return self.phase(before);
+        }
         if !engine.is_finite() {
             return Err(TrainError::BadWeights { step });
         }

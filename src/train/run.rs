@@ -43,6 +43,11 @@ pub enum TrainError {
     )]
     NotFinite { step: u64 },
     #[error(
+        "the loss or its gradient was not a number in {count} steps in a row, up to step {step}: their updates were left \
+         out, the weights from before them are saved; lower schedule.base_lr and continue with --resume"
+    )]
+    TooManyBadSteps { step: u64, count: u64 },
+    #[error(
         "a weight is not a number at step {step}: the run is stopped without saving; lower schedule.base_lr and \
          continue with --resume"
     )]
@@ -54,19 +59,23 @@ pub enum TrainError {
 impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotFinite { .. } | Self::BadWeights { .. } => exit::NOT_A_NUMBER,
+            Self::NotFinite { .. } | Self::TooManyBadSteps { .. } | Self::BadWeights { .. } => {
+                exit::NOT_A_NUMBER
+            }
             _ => exit::FAILED,
         }
     }
 
-    /// Whether a write failed for lack of space.
-    pub fn is_disk_full(&self) -> bool {
-        let (Self::RunDir(RunDirError::Io { source, .. })
-        | Self::Checkpoint(CheckpointError::Write { source, .. })) = self
+    /// The file that couldn't be written for lack of space.
+    pub fn full_disk(&self) -> Option<&Path> {
+        let (Self::RunDir(RunDirError::Io { path, source, .. })
+        | Self::Checkpoint(CheckpointError::Write { path, source })) = self
         else {
-            return false;
+            return None;
         };
-        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        let full =
+            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        full.then_some(path.as_path())
     }
 }
 
@@ -144,6 +153,16 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
+/// Saves the configuration and opens the log of a run, in this order: with a log alone a resume would not know what to
+/// train.
+///
+/// # Errors
+/// The run folder can't be written.
+pub(super) fn open_log(job: &Job) -> Result<EventLog, RunDirError> {
+    job.run.write_config(&job.config)?;
+    EventLog::open(&job.run.events_path())
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
@@ -163,10 +182,20 @@ impl Trainer {
         listeners: Vec<Box<dyn Listener>>,
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
+        let emitter = Arc::new(Emitter::new(open_log(&job)?, listeners));
+        Self::with(job, emitter, orders)
+    }
+
+    /// The same with a voice that outlives it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(
+        job: Job,
+        emitter: Arc<Emitter>,
+        orders: Receiver<Order>,
+    ) -> Result<Self, TrainError> {
         let Job { config, device, data, run, resume, mut notices } = job;
-        // The configuration first: with a log alone a resume would not know what to train.
-        run.write_config(&config)?;
-        let log = EventLog::open(&run.events_path())?;
         let extent = Extent::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
         let painter = learner.painter();
@@ -226,7 +255,7 @@ impl Trainer {
             loader_config,
             painter,
             extent,
-            emitter: Arc::new(Emitter::new(log, listeners)),
+            emitter,
             pulse: Arc::default(),
             orders,
             meter,
@@ -321,11 +350,6 @@ impl Trainer {
         if matches!(result, Err(TrainError::Data(_))) && self.micro > 0 {
             self.patient = false;
             let _ = self.save(); // what ended the run is the error to tell
-        }
-        if let Err(error) = &result {
-            // For readers of the log; whoever started the run gets the error itself.
-            self.patient = false;
-            let _ = self.emit(Event::Log { level: Level::Error, message: error.to_string() });
         }
         result
     }

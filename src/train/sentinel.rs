@@ -6,7 +6,7 @@ use super::emitter::Emitter;
 use crate::config::AlarmConfig;
 use crate::event::{Alarm, AlarmKind, Event, Phase, Stamped};
 use crate::progress::{bytes, span};
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -62,13 +62,30 @@ pub struct Charge {
     pub alarms: AlarmConfig,
     /// Number of the GPU that computes.
     pub gpu: Option<usize>,
-    pub heartbeat: Box<dyn Fn() + Send>,
+    pub heartbeat: Box<dyn Fn() + Send + Sync>,
 }
 
-/// The thread; it ends with this value.
+/// The threads; they end with this value.
 pub struct Sentinel {
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A thread that works once a tick until `stopped` is disconnected.
+fn every(
+    tick: Duration,
+    stopped: Receiver<()>,
+    name: &str,
+    mut work: impl FnMut(u64) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        for ticks in 0.. {
+            work(ticks);
+            if stopped.recv_timeout(tick) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+    })
 }
 
 impl Sentinel {
@@ -80,42 +97,72 @@ impl Sentinel {
 
     fn start_with(charge: Charge, tick: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let thread = std::thread::Builder::new().name("sentinel".to_owned()).spawn(move || {
-            let mut watch = Watch::new(charge);
-            for ticks in 0.. {
-                watch.look(ticks);
-                if stopped.recv_timeout(tick) != Err(RecvTimeoutError::Timeout) {
-                    break;
-                }
-            }
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let charge = Arc::new(charge);
+        let mut watch = Watch::new(Arc::clone(&charge));
+        let mut disk = Disk { charge, low: false };
+        // On threads of their own, as a disk that hangs is among what is told.
+        let threads = [
+            every(tick, stopped.clone(), "sentinel", move |ticks| watch.look(ticks))?,
+            every(tick, stopped, "heartbeat", move |ticks| disk.look(ticks))?,
+        ];
+        Ok(Self { stop: Some(stop), threads: threads.into() })
     }
 }
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join(); // its panic would be told already
         }
     }
 }
 
-struct Watch {
-    charge: Charge,
-    stall: Stall,
+impl Charge {
+    /// Told first: the log may be what is stuck.
+    fn alarm(&self, kind: AlarmKind, active: bool, message: String) {
+        let alarm = Alarm { kind, active, step: self.pulse.step(), message };
+        self.emitter.tell(Stamped::now(Event::Alarm(alarm)));
+        self.emitter.settle();
+    }
+}
+
+/// What touches the disk.
+struct Disk {
+    charge: Arc<Charge>,
     low: bool,
+}
+
+impl Disk {
+    fn look(&mut self, ticks: u64) {
+        if ticks.is_multiple_of(HEARTBEAT) {
+            (self.charge.heartbeat)();
+        }
+        let need = CHECKPOINTS * self.charge.checkpoint_bytes + SLACK;
+        if ticks.is_multiple_of(ROUND)
+            && let Some(free) = free_space(&self.charge.root)
+            && let Some(message) = room(free, need, &mut self.low)
+        {
+            self.charge.alarm(AlarmKind::DiskLow, self.low, message);
+        }
+    }
+}
+
+/// What doesn't.
+struct Watch {
+    charge: Arc<Charge>,
+    stall: Stall,
+    #[cfg(feature = "cuda")]
     hot: bool,
     #[cfg(feature = "cuda")]
     gpus: crate::gpu::Gpus,
 }
 
 impl Watch {
-    fn new(charge: Charge) -> Self {
+    fn new(charge: Arc<Charge>) -> Self {
         Self {
             stall: Stall::new(charge.alarms.stall_s),
-            low: false,
+            #[cfg(feature = "cuda")]
             hot: false,
             #[cfg(feature = "cuda")]
             gpus: crate::gpu::Gpus::open(),
@@ -124,19 +171,10 @@ impl Watch {
     }
 
     fn look(&mut self, ticks: u64) {
-        if ticks.is_multiple_of(HEARTBEAT) {
-            (self.charge.heartbeat)();
-        }
         if let Some((active, message)) = self.stall.tick(&self.charge.pulse) {
-            self.alarm(AlarmKind::Stalled, active, message);
+            self.charge.alarm(AlarmKind::Stalled, active, message);
         }
         if ticks.is_multiple_of(ROUND) {
-            let need = CHECKPOINTS * self.charge.checkpoint_bytes + SLACK;
-            if let Some(free) = free_space(&self.charge.root)
-                && let Some(message) = room(free, need, &mut self.low)
-            {
-                self.alarm(AlarmKind::DiskLow, self.low, message);
-            }
             self.look_at_gpu();
         }
     }
@@ -150,20 +188,12 @@ impl Watch {
             limit => limit,
         };
         if let Some(message) = heat(gpu.temperature, limit, &mut self.hot) {
-            self.alarm(AlarmKind::GpuHot, self.hot, message);
+            self.charge.alarm(AlarmKind::GpuHot, self.hot, message);
         }
     }
 
     #[cfg(not(feature = "cuda"))]
     fn look_at_gpu(&mut self) {}
-
-    fn alarm(&self, kind: AlarmKind, active: bool, message: String) {
-        let alarm = Event::Alarm(Alarm { kind, active, step: self.charge.pulse.step(), message });
-        let stamped = Stamped::now(alarm);
-        if self.charge.emitter.emit(&stamped).is_err() {
-            self.charge.emitter.tell(stamped);
-        }
-    }
 }
 
 /// Counts ticks without a beat.
@@ -348,7 +378,8 @@ mod tests {
             assert!(alarm.active && alarm.step == 7, "{alarm:?}");
             kinds.push(alarm.kind);
         }
-        assert_eq!(kinds, [AlarmKind::DiskLow, AlarmKind::Stalled]);
+        kinds.sort();
+        assert_eq!(kinds, [AlarmKind::Stalled, AlarmKind::DiskLow]);
         pulse.beat(8);
         let over = events.recv_timeout(Duration::from_mins(1)).expect("it is told").event;
         assert!(matches!(over, Event::Alarm(Alarm { active: false, .. })), "{over:?}");

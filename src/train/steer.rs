@@ -84,10 +84,13 @@ impl Trainer {
             OnNan::Ignore => Ok(()),
             OnNan::Skip if self.bad_steps < MOST_BAD_STEPS => Ok(()),
             OnNan::Pause => self.pause(None),
-            OnNan::Stop | OnNan::Skip => {
+            policy @ (OnNan::Stop | OnNan::Skip) => {
                 self.phase(Phase::Stopping)?;
                 self.save()?;
-                Err(TrainError::NotFinite { step })
+                Err(match policy {
+                    OnNan::Skip => TrainError::TooManyBadSteps { step, count: self.bad_steps },
+                    _ => TrainError::NotFinite { step },
+                })
             }
         }
     }
@@ -101,7 +104,7 @@ impl Trainer {
         let mut wait = FIRST_TRY;
         loop {
             match work(self) {
-                Err(error) if self.patient && error.is_disk_full() => {
+                Err(error) if self.patient && error.full_disk().is_some() => {
                     self.wait_for_space(error, wait)?;
                     wait = LAST_TRY.min(2 * wait);
                 }
@@ -122,11 +125,19 @@ impl Trainer {
         }
         if self.full.is_none() {
             self.full = Some(self.phase);
-            let message = format!("{error}. The run waits, and goes on when there is space");
-            self.emitter.tell(Stamped::now(self.alarm(AlarmKind::DiskFull, true, message)));
-            self.emitter.tell(Stamped::now(Event::Phase { phase: Phase::Paused }));
+            let path = error.full_disk().unwrap_or(self.run.root()).display();
+            let message =
+                format!("no space for {path}; the run waits, and goes on when there is some");
+            for event in [
+                self.alarm(AlarmKind::DiskFull, true, message),
+                Event::Phase { phase: Phase::Paused },
+            ] {
+                self.emitter.tell(Stamped::now(event));
+            }
             self.pulse.enter(Phase::Paused);
         }
+        // What is too little for a checkpoint may do for some lines.
+        self.emitter.settle();
         let end = Instant::now() + wait;
         loop {
             match self.orders.recv_deadline(end) {

@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 /// Whether the screen is up: a panic message must then wait.
@@ -22,6 +22,8 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 static LEAVING: AtomicBool = AtomicBool::new(false);
 /// How long a key is waited for before looking whether it still matters.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// The terminal of the screen while it is up.
+static SCREEN: Mutex<Option<File>> = Mutex::new(None);
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Buffered standard output that counts its bytes.
@@ -57,6 +59,8 @@ impl Guard {
         tty::enable_raw_mode()?;
         ACTIVE.store(true, Ordering::SeqCst);
         let mut guard = Self { stderr: None, down: false };
+        let own = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        *SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
         execute!(io::stdout(), tty::EnterAlternateScreen, cursor::Hide)?;
         guard.stderr = redirect_stderr(stderr_log).ok();
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -77,9 +81,12 @@ impl Guard {
     }
 }
 
-/// Alternate screen and raw mode off. Also for the moment before the process is ended from another thread.
+/// Alternate screen and raw mode off. Also for the moment before the process is ended from another thread. Not through
+/// standard output, which keeps what a terminal that is gone didn't take.
 fn give_back() {
-    let _ = execute!(io::stdout(), tty::LeaveAlternateScreen, cursor::Show);
+    if let Some(mut screen) = SCREEN.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let _ = execute!(screen, tty::LeaveAlternateScreen, cursor::Show);
+    }
     let _ = tty::disable_raw_mode();
 }
 
@@ -103,7 +110,7 @@ impl Drop for Guard {
 
 /// The message of a panic that happened while the screen was up.
 pub fn held_back_panic() -> Option<String> {
-    PANIC.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    PANIC.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn hold_back_panics() {
@@ -112,7 +119,7 @@ fn hold_back_panics() {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if ACTIVE.load(Ordering::SeqCst) {
-                let mut slot = PANIC.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut slot = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
                 slot.get_or_insert_with(|| info.to_string());
             } else {
                 usual(info);
@@ -133,6 +140,8 @@ pub struct RealConsole {
     pub depth: ColorDepth,
     /// The terminal is gone, as a signal or its watch has told.
     pub hung_up: Arc<AtomicBool>,
+    /// The process was stopped: its shell has set up the terminal as it likes.
+    pub woken: Arc<AtomicBool>,
 }
 
 impl RealConsole {
@@ -147,6 +156,14 @@ impl RealConsole {
 impl Console for RealConsole {
     fn next(&mut self, wait: Duration) -> io::Result<Option<Event>> {
         self.still_there()?;
+        if self.woken.swap(false, Ordering::Relaxed) {
+            // Off first: crossterm takes the mode for what it has set itself.
+            tty::disable_raw_mode()?;
+            tty::enable_raw_mode()?;
+            execute!(io::stdout(), tty::EnterAlternateScreen, cursor::Hide)?;
+            let (columns, rows) = tty::size()?;
+            return Ok(Some(Event::Resize(columns, rows))); // everything is drawn again
+        }
         if event::poll(wait.max(Duration::from_millis(1)))? {
             return event::read().map(Some);
         }
