@@ -45,6 +45,7 @@ impl Background {
     }
 
     /// Whether there is a shell that gets its prompt back.
+    #[cfg(feature = "tui")]
     pub fn has_launcher(&self) -> bool {
         self.lock().launcher.is_some()
     }

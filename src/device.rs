@@ -19,12 +19,12 @@ pub enum Device {
     Cuda(usize),
 }
 
+#[cfg(feature = "cuda")]
 impl Device {
     /// The number of the GPU, if it is one.
     pub fn gpu(&self) -> Option<usize> {
         match self {
             Self::Cpu => None,
-            #[cfg(feature = "cuda")]
             Self::Cuda(index) => Some(*index),
         }
     }

@@ -52,7 +52,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
 
     let inbox = Inbox::new();
     let orders = inbox.sender.clone();
-    let (begun, begin) = bounded(1);
+    let (begun, beginning) = bounded(1);
     let mut listeners: Vec<Box<dyn Listener>> = vec![Box::new(Begin(begun))];
     if let Some(command) = &args.notify {
         listeners.push(Box::new(Notifier::new(command.clone(), root.clone())));
@@ -93,7 +93,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
     let style = if args.json { Style::Json } else { Style::Text };
     let (out, err) = (&mut stdout(), &mut stderr());
     // A trainer that fails before it begins ends the channel without a word.
-    if args.detach && begin.recv().is_ok() {
+    if args.detach && beginning.recv().is_ok() {
         say_detached(&root, out);
         background.leave();
     }
@@ -109,7 +109,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
             }
             ui::Outcome::Left { session, why, state } => {
                 terminal.leave_screen(&why, &root);
-                (session, state)
+                (session, *state)
             }
         },
     };

@@ -134,7 +134,7 @@ pub enum Outcome {
     /// The run has ended.
     Over(Result<Summary, TrainError>),
     /// Training goes on.
-    Left { session: Session, why: Why, state: RunState },
+    Left { session: Session, why: Why, state: Box<RunState> },
 }
 
 /// Why the screen was left before the end of the run.
@@ -159,7 +159,7 @@ pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> Outcom
     };
     flags.screen.store(false, Ordering::Relaxed);
     match (live.session, live.result) {
-        (Some(session), _) => Outcome::Left { session, why, state: app.state },
+        (Some(session), _) => Outcome::Left { session, why, state: Box::new(app.state) },
         (None, Some(result)) => Outcome::Over(result),
         (None, None) => {
             Outcome::Over(Err(TrainError::Panic("the trainer left no result".to_owned())))

@@ -249,7 +249,7 @@ fn a_sighup_on_a_living_terminal_gives_it_back_and_the_run_goes_on() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let run = temp.path().join("run");
     let endless = arguments(&common::ENDLESS);
-    let mut line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
+    let line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
     common::until_step(&run, "step", 300);
     let process = common::writer_of(&run);
     rustix::process::kill_process(pid(process), Signal::HUP).expect("it lives");
@@ -271,7 +271,7 @@ fn a_stopped_process_comes_back_with_its_screen() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let run = temp.path().join("run");
     let endless = arguments(&common::ENDLESS);
-    let mut line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
+    let line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
     common::until_step(&run, "step", 300);
     let process = common::writer_of(&run);
     let group = rustix::process::getpgid(Some(pid(process))).expect("it lives");

@@ -124,6 +124,7 @@ pub struct Trainer {
     pub(super) health: Health,
     pub(super) meter: Meter,
     /// The GPU that computes.
+    #[cfg(feature = "cuda")]
     gpu: Option<usize>,
     /// Micro-batches taken since the start of the run: the one counter of progress.
     pub(super) micro: u64,
@@ -259,6 +260,7 @@ impl Trainer {
             pulse: Arc::default(),
             orders,
             meter,
+            #[cfg(feature = "cuda")]
             gpu: device.gpu(),
             micro,
             best_val_loss,
@@ -362,6 +364,7 @@ impl Trainer {
             // Weights and two moments, 4 bytes each.
             checkpoint_bytes: 12 * self.painter.shape.parameters(),
             alarms: self.config.alarms.clone(),
+            #[cfg(feature = "cuda")]
             gpu: self.gpu,
             heartbeat: {
                 let heartbeat = self.run.heartbeat();

@@ -25,6 +25,7 @@ const PATIENCE_SAVING: u64 = 600;
 const CHECKPOINTS: u64 = 3;
 const SLACK: u64 = 16 << 20;
 /// Degrees Celsius: the alarm comes this much before the driver slows the GPU down, and ends so much below the limit.
+#[cfg(any(feature = "cuda", test))]
 const MARGIN: u32 = 3;
 
 /// Signs of life of the trainer.
@@ -61,6 +62,7 @@ pub struct Charge {
     pub checkpoint_bytes: u64,
     pub alarms: AlarmConfig,
     /// Number of the GPU that computes.
+    #[cfg(feature = "cuda")]
     pub gpu: Option<usize>,
     pub heartbeat: Box<dyn Fn() + Send + Sync>,
 }
@@ -170,10 +172,12 @@ impl Watch {
         }
     }
 
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "only the GPU has rounds"))]
     fn look(&mut self, ticks: u64) {
         if let Some((active, message)) = self.stall.tick(&self.charge.pulse) {
             self.charge.alarm(AlarmKind::Stalled, active, message);
         }
+        #[cfg(feature = "cuda")]
         if ticks.is_multiple_of(ROUND) {
             self.look_at_gpu();
         }
@@ -191,9 +195,6 @@ impl Watch {
             self.charge.alarm(AlarmKind::GpuHot, self.hot, message);
         }
     }
-
-    #[cfg(not(feature = "cuda"))]
-    fn look_at_gpu(&mut self) {}
 }
 
 /// Counts ticks without a beat.
@@ -365,6 +366,7 @@ mod tests {
             // More than any disk has.
             checkpoint_bytes: 1 << 60,
             alarms: AlarmConfig { stall_s: 3, ..AlarmConfig::default() },
+            #[cfg(feature = "cuda")]
             gpu: None,
             heartbeat: Box::new(move || {
                 let _ = beat.send(()); // the test may be over
