@@ -29,6 +29,7 @@ pub mod launch;
 mod launcher;
 pub mod model;
 pub mod notify;
+pub mod ops;
 pub mod parity;
 pub mod picture;
 pub mod plan;

@@ -19,6 +19,7 @@ pub mod state;
 pub mod vit;
 
 use crate::config::{ModelConfig, Position};
+use crate::ops::FastOps;
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
@@ -127,14 +128,13 @@ impl<B: Backend> SimMimVit<B> {
         patches: Tensor<B, 2>,
         mask: &BatchMask<B>,
         drop_path: &DropPath<B>,
-    ) -> Tensor<B, 2> {
-        let dim = self.mask_token.dims()[2];
-        let tokens = self.encoder.embed(patches); // [B·N, D]
-        let token = self.mask_token.val().reshape([1, dim]);
-        let shown = mask.hidden.clone().neg().add_scalar(1.0);
-        let tokens = tokens * shown + token * mask.hidden.clone(); // [B·N, D]
-        let tokens = self.encoder.encode(tokens, drop_path); // [B·N, D]
-        self.head.forward(tokens.select(0, mask.rows.clone())) // [B·M, P]
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let masked = (self.mask_token.val(), mask.hidden.clone());
+        let rows = self.encoder.encode(patches, Some(masked), drop_path); // [B·N, D]
+        B::predict(rows, mask.rows.clone(), self.encoder.norm.weights(), self.head.weights())
     }
 
     /// Mean-pooled encoder output without a mask.
@@ -142,9 +142,12 @@ impl<B: Backend> SimMimVit<B> {
     /// # Shapes
     /// - patches: [B·N, P]
     /// - output: [B, D]
-    pub fn features(&self, patches: Tensor<B, 2>) -> Tensor<B, 2> {
-        let tokens = self.encoder.embed(patches);
-        let tokens = self.encoder.encode(tokens, &DropPath::off());
+    pub fn features(&self, patches: Tensor<B, 2>) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let tokens = self.encoder.encode(patches, None, &DropPath::off());
+        let tokens = self.encoder.norm.forward(tokens);
         let [rows, dim] = tokens.dims();
         let n = self.encoder.patches();
         tokens.reshape([rows / n, n, dim]).mean_dim(1).reshape([rows / n, dim])

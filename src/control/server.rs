@@ -31,7 +31,7 @@ const SHORTAGE: Duration = Duration::from_millis(500);
 /// How long viewers have for the last events when the run ends.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-/// The thread; dropping this ends it within about [`FAREWELL`] and removes the socket.
+/// The thread; dropping this ends it within about `FAREWELL` and removes the socket.
 #[derive(Debug)]
 pub struct Server {
     root: PathBuf,

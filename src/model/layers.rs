@@ -1,11 +1,9 @@
-//! The two primitive layers, written for collapsed [rows, features] input.
+//! The two primitive layers, for collapsed [rows, features] input: weights here, arithmetic in [`crate::ops`].
 
+use crate::ops::{LinearWeights, NormWeights, stock};
 use burn::module::{Module, Param};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorPrimitive};
-
-/// LayerNorm epsilon of timm's Vision Transformers.
-const LAYER_NORM_EPS: f64 = 1e-6;
 
 /// A parameter of zeros that requires gradients.
 pub fn zeros<B: Backend, const D: usize>(
@@ -29,9 +27,8 @@ impl<B: Backend> Linear<B> {
         Self { weight: zeros([input, output], device), bias: zeros([output], device) }
     }
 
-    /// [rows, in] -> [rows, out]
-    pub fn forward(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        rows.matmul(self.weight.val()) + self.bias.val().unsqueeze::<2>()
+    pub fn weights(&self) -> LinearWeights<B> {
+        (self.weight.val(), self.bias.val())
     }
 }
 
@@ -49,13 +46,12 @@ impl<B: Backend> LayerNorm<B> {
         Self { weight: zeros([dim], device), bias: zeros([dim], device) }
     }
 
+    pub fn weights(&self) -> NormWeights<B> {
+        [self.weight.val(), self.bias.val()]
+    }
+
     /// [rows, D] -> [rows, D]
     pub fn forward(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        Tensor::from_primitive(TensorPrimitive::Float(B::layer_norm(
-            rows.into_primitive().tensor(),
-            self.weight.val().into_primitive().tensor(),
-            Some(self.bias.val().into_primitive().tensor()),
-            LAYER_NORM_EPS,
-        )))
+        stock::layer_norm(rows, self.weights())
     }
 }

@@ -5,6 +5,7 @@ use super::block::{Block, BranchFactors};
 use super::layers::{LayerNorm, Linear};
 use super::position::{self, RelativeBias};
 use crate::config::Position;
+use crate::ops::{FastOps, TokenMask};
 use crate::rng::{self, Purpose};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
@@ -58,26 +59,24 @@ impl<B: Backend> Encoder<B> {
         self.patches
     }
 
-    /// [B·N, P] -> [B·N, D], without position.
-    pub fn embed(&self, patches: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.patch_embed.proj.forward(patches)
-    }
-
-    /// Adds the position (after masking, as the paper does) and runs the blocks. [B·N, D] -> [B·N, D]
-    pub fn encode(&self, rows: Tensor<B, 2>, drop_path: &DropPath<B>) -> Tensor<B, 2> {
-        let [total, dim] = rows.dims();
-        let mut rows = match &self.pos_embed {
-            Some(position) => {
-                let rows = rows.reshape([total / self.patches, self.patches, dim]);
-                (rows + position.val()).reshape([total, dim])
-            }
-            None => rows,
-        };
+    /// Projects the patches, masks them if asked, adds the position (after masking, as the paper does) and runs the
+    /// blocks; the final norm is left to the caller. [B·N, P] -> [B·N, D]
+    pub fn encode(
+        &self,
+        patches: Tensor<B, 2>,
+        mask: Option<TokenMask<B>>,
+        drop_path: &DropPath<B>,
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let position = self.pos_embed.as_ref().map(Param::val);
+        let mut rows = B::embed(patches, self.patch_embed.proj.weights(), mask, position);
         let bias = self.rel_pos_bias.as_ref().map(RelativeBias::logits);
         for (index, block) in self.blocks.iter().enumerate() {
             rows = block.forward(rows, self.patches, bias.as_ref(), drop_path.block(index));
         }
-        self.norm.forward(rows)
+        rows
     }
 }
 

@@ -41,7 +41,7 @@ impl LastWord {
 #[derive(Debug, Clone)]
 pub struct Digest {
     pub root: PathBuf,
-    /// Its phase and figures. Of a log past [`RARE`] bytes, what lies before is known in part: the best validation loss
+    /// Its phase and figures. Of a log past `RARE` bytes, what lies before is known in part: the best validation loss
     /// may then be older than any that was looked at.
     pub run: RunState,
     pub last_word: LastWord,

@@ -7,6 +7,7 @@ use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
 use crate::model::vit::DropPath;
 use crate::model::{ModelShape, SimMimVit, init, loss};
+use crate::ops::TrainBackend;
 use crate::picture::Painter;
 use burn::module::AutodiffModule as _;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -119,7 +120,7 @@ fn read<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
     state::download(Tensor::cat(tensors, 0)).data // device sync
 }
 
-impl<B: AutodiffBackend> Engine for Learner<B> {
+impl<B: TrainBackend> Engine for Learner<B> {
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64) {
         let LearnerConfig { shape, loss: objective, drop_path, seed, .. } = &self.config;
         let mask = batch.mask.upload::<B>(&self.device);

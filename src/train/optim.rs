@@ -6,6 +6,7 @@
 use crate::config::OptimizerConfig;
 use crate::model::SimMimVit;
 use crate::model::state::{self, HostTensor, NamedTensors, ParamMapper, ParamVisitor, StateError};
+use crate::ops::{AdamWStep, FastOps, TrainBackend, Trained};
 use burn::module::Param;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, Tensor, TensorData};
@@ -58,7 +59,7 @@ impl<B: Backend> AdamW<B> {
         clip: f64,
     ) -> SimMimVit<AB>
     where
-        AB: AutodiffBackend<InnerBackend = B>,
+        AB: TrainBackend + AutodiffBackend<InnerBackend = B>,
     {
         // As torch.nn.utils.clip_grad_norm_: factor = min(1, clip / (norm + 1e-6)).
         let factor =
@@ -119,8 +120,8 @@ impl<B: Backend> AdamW<B> {
 }
 
 /// Square root of the sum of all squared gradients. [1]
-pub fn global_norm<B: Backend>(gradients: &Gradients<B>, device: &B::Device) -> Tensor<B, 1> {
-    let squares = gradients.values().map(|gradient| gradient.clone().square().sum());
+pub fn global_norm<B: FastOps>(gradients: &Gradients<B>, device: &B::Device) -> Tensor<B, 1> {
+    let squares = gradients.values().map(|gradient| B::square_sum(gradient.clone()));
     squares.fold(Tensor::zeros([1], device), |sum, square| sum + square).sqrt()
 }
 
@@ -132,56 +133,25 @@ struct UpdateAll<'a, B: Backend> {
     lr: f64,
 }
 
-impl<AB: AutodiffBackend> ParamMapper<AB> for UpdateAll<'_, AB::InnerBackend> {
+impl<AB: TrainBackend> ParamMapper<AB> for UpdateAll<'_, AB::InnerBackend> {
     fn map<const D: usize>(&mut self, name: &str, tensor: Tensor<AB, D>) -> Tensor<AB, D> {
         let Some(gradient) = self.gradients.remove(name) else { return tensor };
-        let gradient = match &self.factor {
-            Some(factor) => gradient * factor.clone(),
-            None => gradient,
+        let OptimizerConfig { betas, eps, weight_decay } = self.optimizer.config;
+        let decay = if decays(name, D) { weight_decay } else { 0.0 };
+        let update = self.optimizer.updates;
+        let step = AdamWStep { betas, eps, lr: self.lr, decay, update };
+        let moments = match self.optimizer.moments.remove(name) {
+            Some(Moments { first, second }) => [first, second],
+            None => [gradient.zeros_like(), gradient.zeros_like()],
         };
-        let OptimizerConfig { betas: [beta1, beta2], eps, weight_decay } = self.optimizer.config;
-        let old = self.optimizer.moments.remove(name);
-        // Kept only where it may be wanted: a second owner costs the update in place.
-        let kept = self.bad.is_some().then(|| match &old {
-            Some(old) => old.clone(),
-            None => Moments { first: gradient.zeros_like(), second: gradient.zeros_like() },
-        });
-        let fresh_first = gradient.clone().mul_scalar(1.0 - beta1);
-        let fresh_second = gradient.square().mul_scalar(1.0 - beta2);
-        let mut moments = match old {
-            None => Moments { first: fresh_first, second: fresh_second },
-            Some(old) => Moments {
-                first: old.first.mul_scalar(beta1) + fresh_first,
-                second: old.second.mul_scalar(beta2) + fresh_second,
-            },
-        };
-        if let (Some(bad), Some(kept)) = (&self.bad, kept) {
-            // A choice, as a NaN times zero is NaN.
-            let bad = bad.clone().expand(kept.first.shape());
-            moments.first = moments.first.mask_where(bad.clone(), kept.first);
-            moments.second = moments.second.mask_where(bad, kept.second);
-        }
-        let Moments { first, second } = moments;
-        let updates = self.optimizer.updates as f64;
-        let (correction1, correction2) = (1.0 - beta1.powf(updates), 1.0 - beta2.powf(updates));
-        // PyTorch's order: sqrt(v) / sqrt(1 − β2^t) + ε.
-        let scale = second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(eps);
-        let change = (first.clone() / scale).mul_scalar(self.lr / correction1);
-        self.optimizer.moments.insert(name.to_owned(), Moments { first, second });
-
         let dims = tensor.dims();
-        let weight = tensor.inner();
-        let kept = self.bad.as_ref().map(|bad| (bad.clone(), weight.clone()));
-        let weight = if weight_decay > 0.0 && decays(name, D) {
-            weight.mul_scalar(1.0 - self.lr * weight_decay)
-        } else {
-            weight
-        };
-        let weight = weight - change.reshape(dims);
-        Tensor::from_inner(match kept {
-            Some((bad, old)) => weight.mask_where(bad.reshape([1; D]).expand(dims), old),
-            None => weight,
-        })
+        let elements = dims.iter().product::<usize>();
+        let trained = Trained { weight: tensor.inner().reshape([elements]), moments };
+        let (factor, bad) = (self.factor.clone(), self.bad.clone());
+        let trained = AB::InnerBackend::adamw(trained, gradient, factor, bad, &step);
+        let [first, second] = trained.moments;
+        self.optimizer.moments.insert(name.to_owned(), Moments { first, second });
+        Tensor::from_inner(trained.weight.reshape(dims))
     }
 }
 

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""One SimMIM training step in PyTorch: the twin of `simmim-tui bench`, for comparison.
+
+    python3 benches/pytorch/step.py [--image 64 --patch 8 --dim 192 --depth 6 --heads 3 --batch 32 --steps 10]
+
+The same model, mask ratio, L1 loss, clipping and AdamW as the program's defaults, written as PyTorch users write them
+(timm's block, fused attention, fused AdamW). Prints one JSON object with images per second and peak resident memory.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, as timm.layers."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x):
+        batch, patches, dim = x.shape
+        qkv = self.qkv(self.norm1(x)).reshape(batch, patches, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        x = x + self.proj(mixed.transpose(1, 2).reshape(batch, patches, dim))
+        return x + self.mlp(self.norm2(x))
+
+
+class SimMim(nn.Module):
+    def __init__(self, image, patch, dim, depth, heads):
+        super().__init__()
+        length = 3 * patch * patch
+        self.patch = patch
+        self.embed = nn.Linear(length, dim)
+        self.token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.position = nn.Parameter(torch.randn(1, (image // patch) ** 2, dim) * 0.02)
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, length)
+
+    def patchify(self, images):
+        """[B, 3, H, W] -> [B, N, 3·p·p]"""
+        batch, channels, height, width = images.shape
+        p = self.patch
+        cut = images.reshape(batch, channels, height // p, p, width // p, p)
+        return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * p * p)
+
+    def forward(self, images, hidden):
+        patches = self.patchify(images)
+        x = torch.where(hidden[..., None], self.token, self.embed(patches)) + self.position
+        for block in self.blocks:
+            x = block(x)
+        return F.l1_loss(self.head(self.norm(x)[hidden]), patches[hidden])
+
+
+def masks(batch, patches, ratio=0.6):
+    """The same count of hidden patches in each image. [B, N]"""
+    order = torch.rand(batch, patches).argsort(1)
+    return order < round(ratio * patches)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name, default in dict(image=64, patch=8, dim=192, depth=6, heads=3, batch=32, steps=10, warmup=2).items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's own choice")
+    parser.add_argument("--bf16", action="store_true")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    model = SimMim(args.image, args.patch, args.dim, args.depth, args.heads)
+    decayed = [p for p in model.parameters() if p.ndim == 2]
+    plain = [p for p in model.parameters() if p.ndim != 2]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.999), fused=True)
+    pixels = torch.randint(0, 256, (args.batch, args.image, args.image, 3), dtype=torch.uint8)
+    hidden = masks(args.batch, model.position.shape[1])
+
+    def step():
+        images = (pixels.permute(0, 3, 1, 2).float() / 255 - 0.45) / 0.225
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
+            loss = model(images, hidden)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    times = []
+    for number in range(args.warmup + args.steps):
+        start = time.perf_counter()
+        loss = step()
+        if number >= args.warmup:
+            times.append(time.perf_counter() - start)
+    median = statistics.median(times)
+    print(json.dumps({
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "images_per_s": args.batch / median,
+        "median_s": median,
+        "min_s": min(times),
+        "loss": loss,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,498 @@
+//! A whole pre-norm encoder block, forward and backward, on slices.
+//!
+//! A few images at a time go through all of it on one thread, so that what one stage writes is still in the cache
+//! when the next one reads it. Only the weight gradients look at all images at once. Kept for the backward pass are
+//! 9 numbers per channel and row (queries, keys, values, mixed values, rows between the branches, MLP before GELU);
+//! norms and GELU are computed again.
+//!
+//! Every sum over images has a fixed order: per group of images first, then over the groups.
+
+use super::attention::{self, Heads, Kept};
+use super::groups::Groups;
+use super::linear::{Linear, gram};
+use super::norm::{self, Affine};
+use super::pointwise;
+use super::pool::Buffer;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Sizes of one call.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// B
+    pub batch: usize,
+    pub heads: Heads,
+    /// H, hidden width of the MLP.
+    pub hidden: usize,
+}
+
+impl Sizes {
+    /// B·N
+    fn rows(&self) -> usize {
+        self.batch * self.heads.patches
+    }
+
+    fn groups(&self) -> Groups {
+        Groups::new(self.batch, self.heads.patches)
+    }
+}
+
+/// One residual branch's ending.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// `LayerScale`. [D]
+    pub scale: Option<&'a [f32]>,
+    /// Drop path's factor of each image. [B]
+    pub factors: Option<&'a [f32]>,
+}
+
+/// All inputs but the rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights<'a> {
+    pub norm1: Affine<'a>,
+    pub qkv: Linear<'a>,
+    pub proj: Linear<'a>,
+    pub norm2: Affine<'a>,
+    pub fc1: Linear<'a>,
+    pub fc2: Linear<'a>,
+    /// [heads, N, N]
+    pub bias: Option<&'a [f32]>,
+    pub endings: [Ending<'a>; 2],
+}
+
+/// What the backward pass needs beside input and weights.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// [B·N, 3·D]
+    qkv: Buffer,
+    /// [B, heads, N]
+    log_sums: Buffer,
+    /// Attention before its projection. [B·N, D]
+    mixed: Buffer,
+    /// Rows after the attention branch. [B·N, D]
+    middle: Buffer,
+    /// First MLP layer before GELU. [B·N, H]
+    hidden: Buffer,
+}
+
+impl Saved {
+    fn new(sizes: &Sizes) -> Self {
+        let (rows, dim) = (sizes.rows(), sizes.heads.dim);
+        Self {
+            qkv: Buffer::dirty(rows * 3 * dim),
+            log_sums: Buffer::dirty(rows * sizes.heads.count),
+            mixed: Buffer::dirty(rows * dim),
+            middle: Buffer::dirty(rows * dim),
+            hidden: Buffer::dirty(rows * sizes.hidden),
+        }
+    }
+}
+
+/// Calls `act` with each image of a group and its part of `rows`.
+fn by_image<'a>(
+    images: Range<usize>,
+    rows: &'a mut [f32],
+    mut act: impl FnMut(usize, &'a mut [f32]),
+) {
+    let size = rows.len() / images.len();
+    for (image, rows) in images.zip(rows.chunks_exact_mut(size)) {
+        act(image, rows);
+    }
+}
+
+/// branch [r, D] becomes rows + factor · scale · (branch + bias), image by image.
+fn end_branch(
+    images: Range<usize>,
+    ending: Ending<'_>,
+    bias: &[f32],
+    rows: &[f32],
+    branch: &mut [f32],
+) {
+    let size = rows.len() / images.len();
+    let mut sources = rows.chunks_exact(size);
+    by_image(images, branch, |image, branch| {
+        let factor = ending.factors.map_or(1.0, |factors| factors[image]);
+        let rows = sources.next().expect("as many as branches");
+        pointwise::residual(branch, bias, ending.scale, factor, rows);
+    });
+}
+
+/// rows [B·N, D] -> ([B·N, D], what [`backward`] needs)
+pub fn forward(sizes: Sizes, weights: &Weights<'_>, rows: &[f32]) -> (Vec<f32>, Saved) {
+    let mut out = vec![0.0; rows.len()];
+    let mut saved = Saved::new(&sizes);
+    let groups = forward_groups(sizes.groups(), rows, &mut out, &mut saved);
+    groups.into_par_iter().for_each(|group| group.run(sizes.heads, weights));
+    (out, saved)
+}
+
+fn forward_groups<'a>(
+    groups: Groups,
+    rows: &'a [f32],
+    out: &'a mut [f32],
+    saved: &'a mut Saved,
+) -> Vec<ForwardGroup<'a>> {
+    let (mut images, mut rows, mut out) =
+        (groups.ranges(), groups.split(rows), groups.split_mut(out));
+    let mut qkv = groups.split_mut(&mut saved.qkv);
+    let mut log_sums = groups.split_mut(&mut saved.log_sums);
+    let mut mixed = groups.split_mut(&mut saved.mixed);
+    let mut middle = groups.split_mut(&mut saved.middle);
+    let mut hidden = groups.split_mut(&mut saved.hidden);
+    let next = || {
+        Some(ForwardGroup {
+            images: images.next()?,
+            rows: rows.next()?,
+            out: out.next()?,
+            qkv: qkv.next()?,
+            log_sums: log_sums.next()?,
+            mixed: mixed.next()?,
+            middle: middle.next()?,
+            hidden: hidden.next()?,
+        })
+    };
+    std::iter::from_fn(next).collect()
+}
+
+/// One group of images on its way forward; names as in [`Saved`].
+struct ForwardGroup<'a> {
+    images: Range<usize>,
+    rows: &'a [f32],
+    out: &'a mut [f32],
+    qkv: &'a mut [f32],
+    log_sums: &'a mut [f32],
+    mixed: &'a mut [f32],
+    middle: &'a mut [f32],
+    hidden: &'a mut [f32],
+}
+
+impl ForwardGroup<'_> {
+    fn run(self, heads: Heads, weights: &Weights<'_>) {
+        let Self { images, rows, out, qkv, log_sums, mixed, middle, hidden } = self;
+        let mut normed = Buffer::dirty(rows.len());
+        norm::forward(rows, weights.norm1, &mut normed);
+        weights.qkv.product(&normed, qkv);
+        pointwise::add_bias(qkv, weights.qkv.bias);
+        let per_image = heads.patches * heads.dim;
+        let qkv = qkv.chunks_exact(3 * per_image);
+        let log_sums = log_sums.chunks_exact_mut(heads.patches * heads.count);
+        for ((qkv, log_sums), mixed) in qkv.zip(log_sums).zip(mixed.chunks_exact_mut(per_image)) {
+            attention::forward(heads, qkv, weights.bias, mixed, log_sums);
+        }
+        weights.proj.product(mixed, middle);
+        end_branch(images.clone(), weights.endings[0], weights.proj.bias, rows, middle);
+
+        norm::forward(middle, weights.norm2, &mut normed);
+        weights.fc1.product(&normed, hidden);
+        let mut active = Buffer::dirty(hidden.len());
+        pointwise::bias_gelu(hidden, weights.fc1.bias, &mut active);
+        weights.fc2.product(&active, out);
+        end_branch(images, weights.endings[1], weights.fc2.bias, middle, out);
+    }
+}
+
+/// Gradients of the weights, laid out as those.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    pub norm1: [Vec<f32>; 2],
+    pub qkv: [Vec<f32>; 2],
+    pub proj: [Vec<f32>; 2],
+    pub norm2: [Vec<f32>; 2],
+    pub fc1: [Vec<f32>; 2],
+    pub fc2: [Vec<f32>; 2],
+    pub bias: Vec<f32>,
+    pub scales: [Vec<f32>; 2],
+}
+
+/// Sums over the rows of one group of images, before the groups are added up.
+struct Sums {
+    all: Buffer,
+    sizes: [usize; 9],
+}
+
+impl Sums {
+    fn new(sizes: &Sizes, with_bias: bool) -> Self {
+        let (dim, heads) = (sizes.heads.dim, sizes.heads);
+        let pairs = if with_bias { heads.count * heads.patches * heads.patches } else { 0 };
+        let sizes = [dim, dim, 3 * dim, dim, dim, dim, sizes.hidden, dim, pairs];
+        Self { all: Buffer::zeros(sizes.iter().sum()), sizes }
+    }
+
+    /// norm1 weight and bias, qkv bias, proj bias, norm2 weight and bias, fc1 bias, fc2 bias, attention bias.
+    fn parts(&mut self) -> [&mut [f32]; 9] {
+        let mut rest = &mut self.all[..];
+        self.sizes.map(|size| {
+            let (part, tail) = std::mem::take(&mut rest).split_at_mut(size);
+            rest = tail;
+            part
+        })
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, &x) in self.all.iter_mut().zip(other.all.iter()) {
+            *sum += x;
+        }
+    }
+}
+
+/// Buffers of the backward pass that all images share.
+struct Slopes {
+    /// Of the MLP before GELU. [B·N, H]
+    hidden: Buffer,
+    /// Of the rows between the branches. [B·N, D]
+    middle: Buffer,
+    /// Of queries, keys and values. [B·N, 3·D]
+    qkv: Buffer,
+    /// First norm's output again. [B·N, D]
+    normed: Buffer,
+    /// Of the two branches before scale: attention's, the MLP's. Unset where it is the gradient of the rows itself.
+    branches: [Option<Buffer>; 2],
+}
+
+impl Slopes {
+    fn new(total: usize, saved: &Saved, weights: &Weights<'_>) -> Self {
+        Self {
+            hidden: Buffer::dirty(saved.hidden.len()),
+            middle: Buffer::dirty(total),
+            qkv: Buffer::dirty(3 * total),
+            normed: Buffer::dirty(total),
+            branches: weights.endings.map(|end| end.factors.map(|_| Buffer::dirty(total))),
+        }
+    }
+}
+
+/// The gradient of a branch before `LayerScale`: rows times drop path's factors.
+fn branch_slope<'a>(
+    images: Range<usize>,
+    ending: Ending<'_>,
+    gradient: &'a [f32],
+    out: Option<&'a mut [f32]>,
+) -> &'a [f32] {
+    let (Some(factors), Some(out)) = (ending.factors, out) else { return gradient };
+    let size = gradient.len() / images.len();
+    let mut sources = gradient.chunks_exact(size);
+    by_image(images, out, |image, out| {
+        let gradient = sources.next().expect("as many as outputs");
+        pointwise::scaled(gradient, factors[image], out);
+    });
+    out
+}
+
+/// Multiplies by `LayerScale`, if there is one, and goes back through the branch's last layer.
+fn back_through(layer: Linear<'_>, scale: Option<&[f32]>, slope: &[f32], out: &mut [f32]) {
+    match scale {
+        Some(scale) => {
+            let mut scaled = Buffer::dirty(slope.len());
+            pointwise::scaled_columns(slope, scale, &mut scaled);
+            layer.product_back(&scaled, out);
+        }
+        None => layer.product_back(slope, out),
+    }
+}
+
+/// gradient [B·N, D] of the output -> (gradient of the rows, gradients of the weights)
+pub fn backward(
+    sizes: Sizes,
+    weights: &Weights<'_>,
+    rows: &[f32],
+    mut saved: Saved,
+    gradient: &[f32],
+) -> (Vec<f32>, Gradients) {
+    let mut out = vec![0.0; rows.len()];
+    let (slopes, sums) = backward_rows(sizes, weights, rows, &mut saved, gradient, &mut out);
+    (out, weight_gradients(sizes, weights, &saved, &slopes, gradient, sums))
+}
+
+/// All of the backward pass but the weight gradients. Of `saved`, `hidden` becomes GELU's output and `middle` the
+/// second norm's.
+fn backward_rows(
+    sizes: Sizes,
+    weights: &Weights<'_>,
+    rows: &[f32],
+    saved: &mut Saved,
+    gradient: &[f32],
+    out: &mut [f32],
+) -> (Slopes, Sums) {
+    let mut slopes = Slopes::new(rows.len(), saved, weights);
+    let groups = backward_groups(sizes.groups(), rows, saved, gradient, out, &mut slopes);
+    let sums: Vec<Sums> = groups.into_par_iter().map(|group| group.run(&sizes, weights)).collect();
+    let mut sums = sums.into_iter();
+    let mut all = sums.next().expect("there is an image");
+    sums.for_each(|part| all.add(&part));
+    (slopes, all)
+}
+
+fn backward_groups<'a>(
+    groups: Groups,
+    rows: &'a [f32],
+    saved: &'a mut Saved,
+    gradient: &'a [f32],
+    out: &'a mut [f32],
+    slopes: &'a mut Slopes,
+) -> Vec<BackwardGroup<'a>> {
+    let [branch1, branch2] = &mut slopes.branches;
+    let mut branch1 = groups.split_optional(branch1.as_deref_mut());
+    let mut branch2 = groups.split_optional(branch2.as_deref_mut());
+    let (mut images, mut rows, mut gradient) =
+        (groups.ranges(), groups.split(rows), groups.split(gradient));
+    let mut out = groups.split_mut(out);
+    let mut qkv = groups.split(&saved.qkv);
+    let mut log_sums = groups.split(&saved.log_sums);
+    let mut middle = groups.split_mut(&mut saved.middle);
+    let mut hidden = groups.split_mut(&mut saved.hidden);
+    let mut slope_hidden = groups.split_mut(&mut slopes.hidden);
+    let mut slope_middle = groups.split_mut(&mut slopes.middle);
+    let mut slope_qkv = groups.split_mut(&mut slopes.qkv);
+    let mut normed = groups.split_mut(&mut slopes.normed);
+    let next = || {
+        Some(BackwardGroup {
+            images: images.next()?,
+            rows: rows.next()?,
+            gradient: gradient.next()?,
+            out: out.next()?,
+            qkv: qkv.next()?,
+            log_sums: log_sums.next()?,
+            middle: middle.next()?,
+            hidden: hidden.next()?,
+            slope_hidden: slope_hidden.next()?,
+            slope_middle: slope_middle.next()?,
+            slope_qkv: slope_qkv.next()?,
+            normed: normed.next()?,
+            branches: [branch1.next()?, branch2.next()?],
+        })
+    };
+    std::iter::from_fn(next).collect()
+}
+
+/// One group of images on its way back; names as in [`Saved`] and [`Slopes`].
+struct BackwardGroup<'a> {
+    images: Range<usize>,
+    rows: &'a [f32],
+    /// Of the block's output. [r, D]
+    gradient: &'a [f32],
+    /// Gradient of the rows. [r, D]
+    out: &'a mut [f32],
+    qkv: &'a [f32],
+    log_sums: &'a [f32],
+    middle: &'a mut [f32],
+    hidden: &'a mut [f32],
+    slope_hidden: &'a mut [f32],
+    slope_middle: &'a mut [f32],
+    slope_qkv: &'a mut [f32],
+    normed: &'a mut [f32],
+    branches: [Option<&'a mut [f32]>; 2],
+}
+
+impl BackwardGroup<'_> {
+    fn run(self, sizes: &Sizes, weights: &Weights<'_>) -> Sums {
+        let Self { images, rows, gradient, out, middle, hidden, .. } = self;
+        let Self { slope_hidden, slope_middle, slope_qkv, normed, branches, .. } = self;
+        let [branch1, branch2] = branches;
+        let mut sums = Sums::new(sizes, weights.bias.is_some());
+        let [norm1_w, norm1_b, qkv_b, proj_b, norm2_w, norm2_b, fc1_b, fc2_b, pairs] = sums.parts();
+        let mut slope = Buffer::dirty(rows.len());
+
+        let end = weights.endings[1];
+        let branch = branch_slope(images.clone(), end, gradient, branch2);
+        pointwise::add_column_sums(branch, fc2_b);
+        back_through(weights.fc2, end.scale, branch, slope_hidden);
+        pointwise::gelu_backward(hidden, slope_hidden);
+        pointwise::add_column_sums(slope_hidden, fc1_b);
+        weights.fc1.product_back(slope_hidden, &mut slope);
+        norm::backward(middle, weights.norm2, &slope, gradient, slope_middle, norm2_w, norm2_b);
+
+        let end = weights.endings[0];
+        let branch = branch_slope(images, end, slope_middle, branch1);
+        pointwise::add_column_sums(branch, proj_b);
+        back_through(weights.proj, end.scale, branch, &mut slope);
+        let kept = Kept { qkv: self.qkv, bias: weights.bias, log_sums: self.log_sums };
+        attention_back(sizes.heads, kept, &slope, slope_qkv, pairs);
+        pointwise::add_column_sums(slope_qkv, qkv_b);
+        weights.qkv.product_back(slope_qkv, &mut slope);
+        normed.copy_from_slice(rows);
+        norm::backward(normed, weights.norm1, &slope, slope_middle, out, norm1_w, norm1_b);
+        sums
+    }
+}
+
+/// Attention's backward pass for each image of a group. `pairs` takes the gradient of the bias if there is one.
+fn attention_back(
+    heads: Heads,
+    kept: Kept<'_>,
+    slope: &[f32],
+    slope_qkv: &mut [f32],
+    pairs: &mut [f32],
+) {
+    let per_image = heads.patches * heads.dim;
+    let images = kept.qkv.chunks_exact(3 * per_image);
+    let images = images.zip(kept.log_sums.chunks_exact(heads.patches * heads.count));
+    let slopes = slope.chunks_exact(per_image).zip(slope_qkv.chunks_exact_mut(3 * per_image));
+    for ((qkv, log_sums), (slope, out)) in images.zip(slopes) {
+        let image = Kept { qkv, log_sums, ..kept };
+        let pairs = kept.bias.is_some().then_some(&mut *pairs);
+        attention::backward(heads, image, slope, out, pairs);
+    }
+}
+
+fn weight_gradients(
+    sizes: Sizes,
+    weights: &Weights<'_>,
+    saved: &Saved,
+    slopes: &Slopes,
+    gradient: &[f32],
+    mut sums: Sums,
+) -> Gradients {
+    let (rows, dim) = (sizes.rows(), sizes.heads.dim);
+    let branch1 = slopes.branches[0].as_deref().unwrap_or(&slopes.middle);
+    let branch2 = slopes.branches[1].as_deref().unwrap_or(gradient);
+    let products = [
+        (&saved.hidden[..], sizes.hidden, branch2, dim),
+        (&saved.middle[..], dim, &slopes.hidden[..], sizes.hidden),
+        (&slopes.normed[..], dim, &slopes.qkv[..], 3 * dim),
+        (&saved.mixed[..], dim, branch1, dim),
+    ];
+    let [mut fc2, fc1, qkv, mut proj] = gram(rows, products);
+    let [norm1_w, norm1_b, qkv_b, proj_b, norm2_w, norm2_b, fc1_b, fc2_b, pairs] =
+        sums.parts().map(|part| part.to_vec());
+    let (mut proj_b, mut fc2_b) = (proj_b, fc2_b);
+    let scales = [
+        end_scale(weights.endings[0].scale, weights.proj, &mut proj, &mut proj_b),
+        end_scale(weights.endings[1].scale, weights.fc2, &mut fc2, &mut fc2_b),
+    ];
+    Gradients {
+        norm1: [norm1_w, norm1_b],
+        qkv: [qkv, qkv_b],
+        proj: [proj, proj_b],
+        norm2: [norm2_w, norm2_b],
+        fc1: [fc1, fc1_b],
+        fc2: [fc2, fc2_b],
+        bias: pairs,
+        scales,
+    }
+}
+
+/// Gradients of a branch's last layer from those that leave `LayerScale` out, and the gradient of the scale itself.
+///
+/// With G = xᵀ · dy for the scaled layer γ ∘ (x · W + b): dW = G ∘ γ, db = Σ dy ∘ γ, and dγ = Σ dy ∘ (x · W + b) is
+/// the column sum of W ∘ G plus b ∘ Σ dy, so the layer's output needn't be kept.
+fn end_scale(
+    scale: Option<&[f32]>,
+    layer: Linear<'_>,
+    weight: &mut [f32],
+    bias: &mut [f32],
+) -> Vec<f32> {
+    let Some(scale) = scale else { return Vec::new() };
+    let mut out: Vec<f32> = layer.bias.iter().zip(bias.iter()).map(|(b, db)| b * db).collect();
+    let columns = scale.len();
+    for (slopes, values) in weight.chunks_exact_mut(columns).zip(layer.weight.chunks_exact(columns))
+    {
+        for (((out, slope), value), scale) in out.iter_mut().zip(slopes).zip(values).zip(scale) {
+            *out += *slope * value;
+            *slope *= scale;
+        }
+    }
+    for (db, scale) in bias.iter_mut().zip(scale) {
+        *db *= scale;
+    }
+    out
+}
