@@ -65,8 +65,9 @@ fn ticks(process: u32, name: &str) -> u64 {
     stats.sum()
 }
 
-/// After this the screen uses no CPU, while steps go on.
+/// Once the terminal is left the screen's thread uses no CPU, while steps go on.
 fn assert_screen_is_idle(process: u32, run: &Path, what: &str) {
+    common::until("the terminal is left", || run.join("output.log").exists());
     let newest =
         || common::events_of(run, "step").last().map_or(0, |e| e["step"].as_u64().unwrap_or(0));
     let (step, screen, trainer) = (newest(), ticks(process, ""), ticks(process, "trainer"));
