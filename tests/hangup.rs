@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Long enough to be cut off in the middle, and quiet.
-const LONG: [&str; 8] = [
+const LONG: [&str; 10] = [
     "--set",
     "train.epochs=150",
     "--set",
@@ -23,6 +23,9 @@ const LONG: [&str; 8] = [
     "train.log_every=50",
     "--set",
     "checkpoint.every_epochs=0",
+    // A shell may send SIGHUP once more, and each saves.
+    "--set",
+    "checkpoint.keep=100",
 ];
 const STEPS: u64 = 150 * common::STEPS_PER_EPOCH;
 
