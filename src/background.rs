@@ -17,7 +17,7 @@ pub fn log_path(root: &Path) -> PathBuf {
     root.join("output.log")
 }
 
-/// The way of one process out of its terminal. Each step is taken once, whoever asks first.
+/// The way of one process out of its terminal, taken once, whoever asks first.
 pub struct Background {
     root: PathBuf,
     /// Which of the standard streams are given up. Files stay as they are.
@@ -27,7 +27,6 @@ pub struct Background {
 
 struct State {
     launcher: Option<Launcher>,
-    silenced: bool,
     left: bool,
     /// Write end of what standard input is then: it stays open, so that reads wait instead of failing.
     input: Option<OwnedFd>,
@@ -40,7 +39,7 @@ impl Background {
     pub fn new(root: PathBuf, launcher: Option<Launcher>, detach: bool) -> Self {
         let given_up = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()]
             .map(|stream| stream.is_terminal() || (detach && is_pipe(stream)));
-        let state = State { launcher, silenced: false, left: false, input: None, watch: None };
+        let state = State { launcher, left: false, input: None, watch: None };
         Self { root, given_up, state: Mutex::new(state) }
     }
 
@@ -55,11 +54,12 @@ impl Background {
         self.lock().left
     }
 
-    /// Takes the standard streams off a terminal that is gone: reads wait, writes vanish. `false` if that was done.
-    pub fn silence(&self) -> bool {
+    /// Leaves the terminal for good: reads wait, lines go to [`log_path`], the process gets a session of its own, and the
+    /// launcher ends.
+    pub fn leave(&self) {
         let mut state = self.lock();
-        if std::mem::replace(&mut state.silenced, true) {
-            return false;
+        if std::mem::replace(&mut state.left, true) {
+            return;
         }
         if self.given_up[0]
             && let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
@@ -69,17 +69,6 @@ impl Background {
         }
         if let Ok(null) = File::options().write(true).open("/dev/null") {
             self.redirect(&null);
-        }
-        true
-    }
-
-    /// Leaves the terminal for good: lines go to [`log_path`], the process gets a session of its own, and the launcher
-    /// ends.
-    pub fn leave(&self) {
-        self.silence();
-        let mut state = self.lock();
-        if std::mem::replace(&mut state.left, true) {
-            return;
         }
         // Fails for the leader of a process group, which no shell waits for any more.
         let _ = rustix::process::setsid();

@@ -12,6 +12,7 @@ use crate::notify::Notifier;
 use crate::progress::RunState;
 use crate::say;
 use crate::signals::{self, Reaction};
+use crate::train::run::Job;
 use crate::train::{self, Inbox};
 #[cfg(feature = "tui")]
 use crate::ui;
@@ -58,20 +59,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
         listeners.push(Box::new(Notifier::new(command.clone(), root.clone())));
     }
     // Viewers are served until the last event has reached them.
-    let log_end = std::fs::metadata(job.run.events_path()).map_or(0, |log| log.len());
-    let _server = match Server::start(&root, orders.clone(), log_end) {
-        Ok((server, broadcast)) => {
-            listeners.push(Box::new(broadcast));
-            Some(server)
-        }
-        Err(error) => {
-            let text = format!(
-                "attach can only watch, and ctl won't work: no socket in the run folder ({error})"
-            );
-            job.notices.push((Level::Warning, text));
-            None
-        }
-    };
+    let _server = serve(&mut job, &orders, &mut listeners);
     #[cfg(feature = "tui")]
     let app = screen.then(|| self::app(&job, &args.look));
     let background = Arc::new(Background::new(root.clone(), launcher, args.detach));
@@ -115,6 +103,28 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
     };
     headless::follow(session, state, style, out, err)?;
     Ok(())
+}
+
+/// Opens the socket of the run; without one it goes on all the same, and says so.
+fn serve(
+    job: &mut Job,
+    orders: &Sender<Order>,
+    listeners: &mut Vec<Box<dyn Listener>>,
+) -> Option<Server> {
+    let log_end = std::fs::metadata(job.run.events_path()).map_or(0, |log| log.len());
+    match Server::start(job.run.root(), orders.clone(), log_end) {
+        Ok((server, broadcast)) => {
+            listeners.push(Box::new(broadcast));
+            Some(server)
+        }
+        Err(error) => {
+            let text = format!(
+                "attach can only watch, and ctl won't work: no socket in the run folder ({error})"
+            );
+            job.notices.push((Level::Warning, text));
+            None
+        }
+    }
 }
 
 fn say_detached(root: &Path, out: &mut impl std::io::Write) {
@@ -167,7 +177,7 @@ pub fn no_screen() -> Option<&'static str> {
 
 /// The screen's state before the first event.
 #[cfg(feature = "tui")]
-fn app(job: &train::run::Job, look: &crate::cli::LookArgs) -> ui::app::App {
+fn app(job: &Job, look: &crate::cli::LookArgs) -> ui::app::App {
     let extent = train::run::Extent::new(&job.config, job.data.train.len());
     let schedule = train::schedule::Schedule::new(&job.config, extent.steps_per_epoch);
     let name = job.run.root().display().to_string();

@@ -9,7 +9,7 @@ use line::{Line, STYLES, Style};
 use rustix::process::Signal;
 use simmim_tui::train::engine::EngineState;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -225,6 +225,16 @@ fn a_killed_launcher_is_a_hangup() {
     assert_saved_at(&run, "hangup", "without a launcher");
 }
 
+/// A run without an end, typed at a prompt: its line, folder and process.
+fn at_a_prompt(folder: &Path) -> (Line, PathBuf, u32) {
+    let run = folder.join("run");
+    let endless = arguments(&common::ENDLESS);
+    let line = Line::start(folder, &endless, Style::InteractiveJob, true);
+    common::until_step(&run, "step", 300);
+    let process = common::writer_of(&run);
+    (line, run, process)
+}
+
 fn pid(process: u32) -> rustix::process::Pid {
     rustix::process::Pid::from_raw(process as i32).expect("a process")
 }
@@ -251,11 +261,7 @@ fn a_signal_to_the_whole_group_counts_once() {
 #[test]
 fn a_sighup_on_a_living_terminal_gives_it_back_and_the_run_goes_on() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    let run = temp.path().join("run");
-    let endless = arguments(&common::ENDLESS);
-    let line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
-    common::until_step(&run, "step", 300);
-    let process = common::writer_of(&run);
+    let (line, run, process) = at_a_prompt(temp.path());
     rustix::process::kill_process(pid(process), Signal::HUP).expect("it lives");
     common::until("the screen is left", || line.text().contains("\x1b[?1049l"));
     line.write(b"echo the prompt is $((6 * 7))\n");
@@ -273,11 +279,7 @@ fn a_sighup_on_a_living_terminal_gives_it_back_and_the_run_goes_on() {
 #[test]
 fn a_stopped_process_comes_back_with_its_screen() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    let run = temp.path().join("run");
-    let endless = arguments(&common::ENDLESS);
-    let line = Line::start(temp.path(), &endless, Style::InteractiveJob, true);
-    common::until_step(&run, "step", 300);
-    let process = common::writer_of(&run);
+    let (line, run, process) = at_a_prompt(temp.path());
     let group = rustix::process::getpgid(Some(pid(process))).expect("it lives");
     rustix::process::kill_process_group(group, Signal::STOP).expect("both live");
     common::until("the shell has the terminal", || line.text().contains("Stopped"));

@@ -11,6 +11,7 @@ use super::{
     stock,
 };
 use burn::backend::Autodiff;
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads;
@@ -47,6 +48,20 @@ fn new<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> FlexTensor {
 /// Of the same shape as `model`.
 fn like(values: Vec<f32>, model: &FlexTensor) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, model.layout().shape().clone()))
+}
+
+/// Hands gradients to the parents that want one, each in the shape of its input.
+fn register(
+    gradients: &mut grads::Gradients,
+    parents: impl IntoIterator<Item = Option<NodeId>>,
+    inputs: &[FlexTensor],
+    found: impl IntoIterator<Item = Vec<f32>>,
+) {
+    for ((parent, input), values) in parents.into_iter().zip(inputs).zip(found) {
+        if let Some(parent) = parent {
+            gradients.register::<Flex>(parent, like(values, input));
+        }
+    }
 }
 
 fn indices(tensor: Tensor<Flex, 1, Int>) -> Vec<usize> {
@@ -179,11 +194,12 @@ impl Backward<Flex, BLOCK_INPUTS> for BlockStep {
             rows, norm1_w, norm1_b, qkv_w, qkv_b, proj_w, proj_b, norm2_w, norm2_b, fc1_w, fc1_b,
             fc2_w, fc2_b, bias, scale1, scale2,
         ];
-        for ((parent, values), input) in ops.parents.into_iter().zip(found).zip(&inputs) {
-            if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, like(values, input));
-            }
-        }
+        register(
+            gradients,
+            ops.parents.map(|parent| parent.map(|parent| parent.id)),
+            &inputs,
+            found,
+        );
     }
 }
 
@@ -237,12 +253,8 @@ impl Backward<Flex, EMBED_INPUTS> for EmbedStep {
         let found = ends::embed_backward(&state.embedding(), patches, slice(&upstream));
         let [weight, bias] = found.proj;
         let found = [weight, bias, found.token, found.position];
-        let parents = ops.parents.into_iter().zip(&state.inputs).skip(1);
-        for ((parent, input), values) in parents.zip(found) {
-            if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, like(values, input));
-            }
-        }
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
+        register(gradients, parents.into_iter().skip(1), &state.inputs[1..], found);
     }
 }
 
@@ -289,11 +301,12 @@ impl Backward<Flex, PREDICT_INPUTS> for PredictStep {
         );
         let ([norm_w, norm_b], [head_w, head_b]) = (found.norm, found.head);
         let found = [found.rows, norm_w, norm_b, head_w, head_b];
-        for ((parent, values), input) in ops.parents.into_iter().zip(found).zip(&inputs) {
-            if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, like(values, input));
-            }
-        }
+        register(
+            gradients,
+            ops.parents.map(|parent| parent.map(|parent| parent.id)),
+            &inputs,
+            found,
+        );
     }
 }
 
