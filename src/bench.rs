@@ -4,10 +4,10 @@ mod compute;
 mod parts;
 
 use crate::cli::BenchArgs;
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{self, DataError};
-use crate::device;
+use crate::device::{self, precision::Effective};
 use crate::error::Error;
 use crate::launch;
 use crate::model::ModelShape;
@@ -25,6 +25,9 @@ use std::time::Instant;
 pub struct Report {
     pub version: &'static str,
     pub device: String,
+    /// Of matrix products, as the device has it.
+    pub precision: Precision,
+    pub activation_checkpointing: bool,
     pub model: Model,
     pub steps: u32,
     /// Forward, backward and update on a batch that is in memory.
@@ -124,6 +127,8 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         device: selection.device.to_string(),
+        precision: Effective::of(config.train.precision, &selection.device).precision,
+        activation_checkpointing: config.train.activation_checkpointing,
         model: Model {
             image: config.model.image_size,
             patch: config.model.patch_size,
@@ -145,6 +150,7 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
             masks.hidden_per_image(),
             images / alone_median,
             &selection.device,
+            config.train.precision,
         ),
         end_to_end: EndToEnd {
             images_per_s: images / whole_median,

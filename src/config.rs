@@ -145,12 +145,38 @@ pub struct TrainConfig {
     pub seed: u64,
     /// `auto`, `cpu` or `cuda[:N]`.
     pub device: String,
+    pub precision: Precision,
+    /// Keep the inputs of the blocks alone and run each block again in the backward pass: less memory, more time.
+    pub activation_checkpointing: bool,
     /// Optimizer steps between log lines.
     pub log_every: usize,
     /// Epochs between validations.
     pub val_every: usize,
     /// Validation images that are reconstructed as PNG after each validation.
     pub previews: usize,
+}
+
+/// What operands of matrix products, attention's among them, are rounded to. Weights, norms, softmax, the residual stream,
+/// loss, gradients and optimizer are 32-bit floats in each of them. See [`crate::device::precision`] for what a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Not at all.
+    Fp32,
+    /// To 10 bits after the point, by tensor cores that take 32-bit floats.
+    Tf32,
+    /// To 7 bits after the point; half of the memory for what is kept of them.
+    Bf16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// `AdamW` (Loshchilov & Hutter 2019); 1-D parameters, mask token and position embedding are not decayed.
@@ -288,6 +314,8 @@ impl Default for TrainConfig {
             grad_clip: 5.0,
             seed: 0,
             device: "auto".to_owned(),
+            precision: Precision::Fp32,
+            activation_checkpointing: false,
             log_every: 5,
             val_every: 5,
             previews: 6,

@@ -76,9 +76,22 @@ pub struct Started {
     /// Trained and fixed weights.
     pub parameters: u64,
     pub device: String,
+    /// Of matrix products: fp32, tf32 or bf16. Empty in older logs.
+    #[serde(default)]
+    pub precision: String,
     pub data: String,
     pub resumed: bool,
     pub version: String,
+}
+
+impl Started {
+    /// The device and its precision.
+    pub fn computes_on(&self) -> String {
+        if self.precision.is_empty() {
+            return self.device.clone();
+        }
+        format!("{}, {}", self.device, self.precision)
+    }
 }
 
 /// What the trainer is doing.

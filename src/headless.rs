@@ -93,7 +93,7 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
     Some(match event {
         Event::Started(run) => format!(
             "device {}  data {}\nmodel {:.2} M parameters  {} epochs of {} steps, {} warm-up steps{}",
-            run.device,
+            run.computes_on(),
             run.data,
             run.parameters as f64 / 1e6,
             run.epochs,

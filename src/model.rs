@@ -18,11 +18,11 @@ pub mod position;
 pub mod state;
 pub mod vit;
 
-use crate::config::{ModelConfig, Position};
-use crate::ops::FastOps;
+use crate::config::{ModelConfig, Position, Precision};
+use crate::ops::{FastOps, TokenMask};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 use layers::Linear;
 use vit::{DropPath, Encoder};
 
@@ -90,6 +90,14 @@ impl ModelShape {
     }
 }
 
+/// Type of the operands of matrix products. TF32 is none: a GPU takes 32-bit floats and rounds them by itself.
+pub fn products(precision: Precision) -> DType {
+    match precision {
+        Precision::Fp32 | Precision::Tf32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    }
+}
+
 /// The mask of one batch on the device.
 #[derive(Debug, Clone)]
 pub struct BatchMask<B: Backend> {
@@ -118,7 +126,7 @@ impl<B: Backend> SimMimVit<B> {
         }
     }
 
-    /// Predicts the hidden patches.
+    /// Predicts the hidden patches. `products` is the type of the operands of matrix products.
     ///
     /// # Shapes
     /// - patches: [B·N, P]
@@ -128,13 +136,28 @@ impl<B: Backend> SimMimVit<B> {
         patches: Tensor<B, 2>,
         mask: &BatchMask<B>,
         drop_path: &DropPath<B>,
+        products: DType,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let masked = (self.mask_token.val(), mask.hidden.clone());
-        let rows = self.encoder.encode(patches, Some(masked), drop_path); // [B·N, D]
-        B::predict(rows, mask.rows.clone(), self.encoder.norm.weights(), self.head.weights())
+        let masked = self.token_mask(mask);
+        let rows = self.encoder.encode(patches, Some(masked), drop_path, products); // [B·N, D]
+        self.predict(rows, mask, products)
+    }
+
+    /// What hides patches from the encoder.
+    pub fn token_mask(&self, mask: &BatchMask<B>) -> TokenMask<B> {
+        (self.mask_token.val(), mask.hidden.clone())
+    }
+
+    /// Final norm and head of the hidden patches. [B·N, D] -> [B·M, P]
+    pub fn predict(&self, rows: Tensor<B, 2>, mask: &BatchMask<B>, products: DType) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let (norm, head) = (self.encoder.norm.weights(), self.head.weights());
+        B::predict(rows, mask.rows.clone(), norm, head, products)
     }
 
     /// Mean-pooled encoder output without a mask.
@@ -142,11 +165,11 @@ impl<B: Backend> SimMimVit<B> {
     /// # Shapes
     /// - patches: [B·N, P]
     /// - output: [B, D]
-    pub fn features(&self, patches: Tensor<B, 2>) -> Tensor<B, 2>
+    pub fn features(&self, patches: Tensor<B, 2>, products: DType) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let tokens = self.encoder.encode(patches, None, &DropPath::off());
+        let tokens = self.encoder.encode(patches, None, &DropPath::off(), products);
         let tokens = self.encoder.norm.forward(tokens);
         let [rows, dim] = tokens.dims();
         let n = self.encoder.patches();

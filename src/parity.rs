@@ -3,7 +3,7 @@
 //! The file is safetensors with the model's parameters, one batch, and what PyTorch made of it; the metadata
 //! key `config` gives shapes and hyper-parameters. The tolerances are those that correct fp32 code meets.
 
-use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, ScheduleKind};
+use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, Precision, ScheduleKind};
 use crate::device::{self, Device};
 use crate::model::ModelShape;
 use crate::model::mask::HostMask;
@@ -208,6 +208,8 @@ impl Case {
             drop_path: 0.0,
             seed: 0,
             guard: Guard::Host,
+            precision: Precision::Fp32,
+            activation_checkpointing: false,
         });
         engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
         Ok(engine)

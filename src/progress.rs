@@ -152,6 +152,7 @@ mod tests {
                 warmup_steps: 0,
                 parameters: 1,
                 device: String::new(),
+                precision: String::new(),
                 data: String::new(),
                 resumed: step > 0,
                 version: String::new(),

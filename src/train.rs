@@ -2,11 +2,14 @@
 //!
 //! [`spawn`] returns a [`Session`]: events come out, commands go in, and the thread's result says how it ended.
 
+mod backward;
 pub mod checkpoint;
 mod emitter;
 pub mod engine;
 pub mod health;
 pub mod learner;
+#[cfg(test)]
+mod learner_tests;
 pub mod meter;
 pub mod optim;
 mod record;

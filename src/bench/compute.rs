@@ -1,5 +1,6 @@
 //! How much of what a device can multiply a training step makes use of.
 
+use crate::config::Precision;
 use crate::device::{self, Device};
 use crate::model::ModelShape;
 use serde::Serialize;
@@ -21,11 +22,17 @@ pub struct Compute {
 }
 
 impl Compute {
-    pub fn new(shape: &ModelShape, hidden: usize, images_per_s: f64, device: &Device) -> Self {
+    pub fn new(
+        shape: &ModelShape,
+        hidden: usize,
+        images_per_s: f64,
+        device: &Device,
+        wanted: Precision,
+    ) -> Self {
         let flops_per_image = training_flops(shape, hidden);
         let flops_per_s = flops_per_image as f64 * images_per_s;
         let side = if *device == Device::Cpu { SIDE_CPU } else { SIDE_GPU };
-        let peak = device::matmul_flops_per_s(device, side);
+        let peak = device::matmul_flops_per_s(device, wanted, side);
         Self {
             flops_per_image,
             flops_per_s,

@@ -284,6 +284,7 @@ mod tests {
             warmup_steps: 0,
             parameters: 1,
             device: "cpu".to_owned(),
+            precision: "fp32".to_owned(),
             data: String::new(),
             resumed: step > 0,
             version: String::new(),

@@ -1,17 +1,18 @@
 //! The one implementation of [`Engine`], generic over Burn's backend.
 
+use super::backward::{self, Pass};
 use super::engine::{Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Update};
 use super::optim::{self, AdamW, Gradients};
-use crate::config::{Config, LossConfig, OnNan};
+use crate::config::{Config, LossConfig, OnNan, Precision};
 use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
 use crate::model::vit::DropPath;
-use crate::model::{ModelShape, SimMimVit, init, loss};
+use crate::model::{self, ModelShape, SimMimVit, init, loss};
 use crate::ops::TrainBackend;
 use crate::picture::Painter;
 use burn::module::AutodiffModule as _;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 /// What a learner needs beside the weights.
 #[derive(Debug, Clone)]
@@ -25,6 +26,9 @@ pub struct LearnerConfig {
     pub drop_path: f64,
     pub seed: u64,
     pub guard: Guard,
+    /// What the device has, see [`crate::device::precision`].
+    pub precision: Precision,
+    pub activation_checkpointing: bool,
 }
 
 impl LearnerConfig {
@@ -39,6 +43,8 @@ impl LearnerConfig {
             drop_path: config.model.drop_path,
             seed: config.train.seed,
             guard: if config.alarms.on_nan == OnNan::Ignore { Guard::Off } else { Guard::Host },
+            precision: config.train.precision,
+            activation_checkpointing: config.train.activation_checkpointing,
         }
     }
 
@@ -93,13 +99,13 @@ impl<B: AutodiffBackend> Learner<B> {
         self.model.as_ref().expect("put back at the end of every step")
     }
 
-    fn patches<T: Backend>(
-        &self,
-        pixels: Pixels<'_>,
-        batch: usize,
-        device: &T::Device,
-    ) -> Tensor<T, 2> {
-        patchify(pixels, batch, &self.config.shape, &self.config.normalization, device)
+    /// [B·N, P]
+    fn patches(&self, pixels: Pixels<'_>, batch: usize) -> Tensor<B::InnerBackend, 2> {
+        patchify(pixels, batch, &self.config.shape, &self.config.normalization, &self.plain)
+    }
+
+    fn products(&self) -> DType {
+        model::products(self.config.precision)
     }
 
     fn save_gradients(&self) -> NamedTensors {
@@ -122,20 +128,24 @@ fn read<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
 
 impl<B: TrainBackend> Engine for Learner<B> {
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64) {
-        let LearnerConfig { shape, loss: objective, drop_path, seed, .. } = &self.config;
+        let LearnerConfig { shape, loss: objective, drop_path, seed, accumulation, .. } =
+            &self.config;
         let mask = batch.mask.upload::<B>(&self.device);
-        let patches = self.patches::<B>(batch.pixels, batch.mask.batch, &self.device);
+        // Made without gradients: Burn's dispatch backend loses the device's kind where integers become floats.
+        let patches = Tensor::from_inner(self.patches(batch.pixels, batch.mask.batch));
         let target = loss::target(patches.clone().select(0, mask.rows.clone()), objective);
         let count = batch.mask.batch;
-        let drop = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
-
-        let prediction = self.model().forward(patches, &mask, &drop);
-        let loss = loss::loss(prediction, target, objective);
-        self.losses.push(loss.clone().inner());
-        // The gradient of a step is that of the mean over its micro-batches.
-        let share = loss.div_scalar(self.config.accumulation as f64);
-        let mut gradients = share.backward();
-        for (name, gradient) in optim::take_gradients(self.model(), &mut gradients) {
+        let drop_path = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
+        let products = self.products();
+        let pass = Pass { patches, mask, drop_path, products, shares: *accumulation };
+        let loss_of = |prediction| loss::loss(prediction, target, objective);
+        let (loss, gradients) = if self.config.activation_checkpointing {
+            backward::recompute(self.model(), pass, loss_of)
+        } else {
+            backward::keep(self.model(), pass, loss_of)
+        };
+        self.losses.push(loss);
+        for (name, gradient) in gradients {
             let sum = match self.gradients.remove(&name) {
                 Some(sum) => sum + gradient,
                 None => gradient,
@@ -180,9 +190,10 @@ impl<B: TrainBackend> Engine for Learner<B> {
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation {
         let model = self.model().valid();
         let mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
-        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
+        let patches = self.patches(batch.pixels, batch.mask.batch);
         let hidden = patches.clone().select(0, mask.rows.clone());
-        let prediction = model.forward(patches, &mask, &DropPath::off());
+        let products = self.products();
+        let prediction = model.forward(patches, &mask, &DropPath::off(), products);
         let objective = &self.config.loss;
         let loss = loss::loss(prediction.clone(), loss::target(hidden, objective), objective);
         let loss = state::download(loss).data[0]; // device sync
@@ -192,14 +203,16 @@ impl<B: TrainBackend> Engine for Learner<B> {
     fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32> {
         let mut mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
         mask.rows = Tensor::arange(0..batch.mask.hidden.len() as i64, &self.plain);
-        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
-        let prediction = self.model().valid().forward(patches, &mask, &DropPath::off());
+        let patches = self.patches(batch.pixels, batch.mask.batch);
+        let (model, products) = (self.model().valid(), self.products());
+        let prediction = model.forward(patches, &mask, &DropPath::off(), products);
         state::download(prediction).data // device sync
     }
 
     fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32> {
-        let patches = self.patches::<B::InnerBackend>(pixels, batch, &self.plain);
-        state::download(self.model().valid().features(patches)).data // device sync
+        let patches = self.patches(pixels, batch);
+        let features = self.model().valid().features(patches, self.products());
+        state::download(features).data // device sync
     }
 
     fn gradients(&self) -> NamedTensors {

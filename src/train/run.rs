@@ -11,7 +11,7 @@ use super::sentinel::{Charge, Pulse, Sentinel};
 use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, Dataset};
-use crate::device::{self, Device};
+use crate::device::{self, Device, precision::Effective};
 use crate::error::exit;
 use crate::event::{Event, Finished, Level, Listener, Order, Phase, Reason, Started};
 use crate::model::mask::MaskGenerator;
@@ -314,6 +314,8 @@ impl Trainer {
         resumed: bool,
         notices: Vec<(Level, String)>,
     ) -> Result<(), TrainError> {
+        let Effective { precision, notice } = Effective::of(self.config.train.precision, device);
+        let notices = notices.into_iter().chain(notice.map(|notice| (Level::Info, notice)));
         self.emit(Event::Started(Started {
             step: self.step(),
             total_steps: self.extent.total_steps,
@@ -322,6 +324,7 @@ impl Trainer {
             warmup_steps: self.schedule.warmup_steps,
             parameters: self.painter.shape.parameters(),
             device: device.to_string(),
+            precision: precision.to_string(),
             data: self.data.description.clone(),
             resumed,
             version: env!("CARGO_PKG_VERSION").to_owned(),

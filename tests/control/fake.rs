@@ -111,6 +111,7 @@ pub fn started(step: u64) -> Event {
         warmup_steps: 0,
         parameters: 1,
         device: "cpu".to_owned(),
+        precision: "fp32".to_owned(),
         data: "none".to_owned(),
         resumed: step > 0,
         version: "0".to_owned(),
