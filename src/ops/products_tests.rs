@@ -29,16 +29,13 @@ fn rounded(value: f32) -> f64 {
     f64::from(f32::from_bits((bits + up) & 0xffff_0000))
 }
 
-/// Row-major `a [m, k] · b [k, n]` of rounded numbers, unrounded: (sum, sum of sizes) of each entry.
-fn exact(a: &[f32], b: &[f32], [m, k, n]: [usize; 3]) -> Vec<(f64, f64)> {
+/// Row-major left [rows, inner] · right [inner, columns] of rounded numbers, unrounded: (sum, sum of sizes) of each entry.
+fn exact(left: &[f32], right: &[f32], [rows, inner, columns]: [usize; 3]) -> Vec<(f64, f64)> {
     let entry = |row: usize, column: usize| {
-        let terms = (0..k).map(|i| rounded(a[row * k + i]) * rounded(b[i * n + column]));
-        terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
+        let term = |i: usize| rounded(left[row * inner + i]) * rounded(right[i * columns + column]);
+        (0..inner).map(term).fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
     };
-    (0..m)
-        .flat_map(|row| (0..n).map(move |column| (row, column)))
-        .map(|(r, c)| entry(r, c))
-        .collect()
+    (0..rows * columns).map(|place| entry(place / columns, place % columns)).collect()
 }
 
 fn transposed(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
@@ -59,18 +56,19 @@ fn assert_rounded(what: &str, found: Tensor<Flex, 2>, exact: &[(f64, f64)]) {
 
 #[test]
 fn operands_and_results_are_rounded_once_and_gradients_too() {
-    let [m, k, n] = [7, 65, 11];
-    let (a, b, slope) = (drawn(1, m * k, 2.0), drawn(2, k * n, 0.3), drawn(3, m * n, 1.0));
-    let (left, right) = (leaf(&a, [m, k]), leaf(&b, [k, n]));
-    let out = stock::product(left.clone(), right.clone(), DType::BF16);
-    assert_rounded("product", out.clone().inner(), &exact(&a, &b, [m, k, n]));
+    let [rows, inner, columns] = [7, 65, 11];
+    let (left, right) = (drawn(1, rows * inner, 2.0), drawn(2, inner * columns, 0.3));
+    let slope = drawn(3, rows * columns, 1.0);
+    let (leaf1, leaf2) = (leaf(&left, [rows, inner]), leaf(&right, [inner, columns]));
+    let out = stock::product(leaf1.clone(), leaf2.clone(), DType::BF16);
+    assert_rounded("product", out.clone().inner(), &exact(&left, &right, [rows, inner, columns]));
 
-    let weights = leaf(&slope, [m, n]).detach();
+    let weights = leaf(&slope, [rows, columns]).detach();
     let gradients = (out * weights).sum().backward();
-    let by_left = exact(&slope, &transposed(&b, [k, n]), [m, n, k]);
-    assert_rounded("left", left.grad(&gradients).expect("a leaf"), &by_left);
-    let by_right = exact(&transposed(&a, [m, k]), &slope, [k, m, n]);
-    assert_rounded("right", right.grad(&gradients).expect("a leaf"), &by_right);
+    let by_left = exact(&slope, &transposed(&right, [inner, columns]), [rows, columns, inner]);
+    assert_rounded("left", leaf1.grad(&gradients).expect("a leaf"), &by_left);
+    let by_right = exact(&transposed(&left, [rows, inner]), &slope, [inner, rows, columns]);
+    assert_rounded("right", leaf2.grad(&gradients).expect("a leaf"), &by_right);
 }
 
 #[test]

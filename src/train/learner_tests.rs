@@ -27,10 +27,11 @@ fn on_dispatch(config: LearnerConfig) -> Box<dyn Engine> {
 }
 
 fn everywhere() -> Vec<(&'static str, Make)> {
-    let mut all: Vec<(&'static str, Make)> = vec![("cpu", on_cpu)];
-    #[cfg(feature = "cuda")]
-    all.push(("dispatch", on_dispatch));
-    all
+    vec![
+        ("cpu", on_cpu),
+        #[cfg(feature = "cuda")]
+        ("dispatch", on_dispatch),
+    ]
 }
 
 fn small(position: Position, extras: bool) -> Config {
