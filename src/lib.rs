@@ -51,7 +51,8 @@ pub mod train;
 pub mod ui;
 
 use cli::{BenchArgs, Cli, Command, ConfigArgs, CtlArgs, ParityArgs, RunsArgs};
-use device::Device;
+use config::Precision;
+use device::{Device, precision::Effective};
 use error::Error;
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
@@ -144,6 +145,10 @@ fn json(value: &impl serde::Serialize) -> String {
 
 fn parity(args: &ParityArgs) -> Result<(), Error> {
     let device: Device = device::select(&args.device)?.device;
+    let Effective { notice, .. } = Effective::of(Precision::Fp32, &device);
+    if let Some(notice) = notice {
+        say(&mut stderr(), &notice); // why the tolerances are wider
+    }
     let groups = parity::check(&args.file, &device)?;
     for group in &groups {
         let verdict = if group.passes() { "ok  " } else { "FAIL" };

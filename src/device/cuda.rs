@@ -131,7 +131,8 @@ fn first_line(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parity;
+    use crate::config::Precision;
+    use crate::parity::{self, Tolerances};
 
     /// All of the GPU's path but the kernels: the same learner on Burn's dispatch backend, on its CPU device.
     #[test]
@@ -139,7 +140,8 @@ mod tests {
         let file =
             Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/simmim_small.safetensors"));
         let cpu = || DispatchDevice::Flex(burn_flex::FlexDevice);
-        let groups = parity::check_with(file, |config| dispatched(cpu(), config));
+        let tolerances = Tolerances::of(Precision::Fp32);
+        let groups = parity::check_with(file, tolerances, |config| dispatched(cpu(), config));
         for group in groups.expect("the reference file is sound") {
             assert!(group.passes(), "{group:?}");
         }
