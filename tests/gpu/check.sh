@@ -102,10 +102,10 @@ fi
 
 # 5. Speed, in one JSON object each: images/s, share of the measured peak in the same precision.
 speed() { # NAME ARGUMENTS…: one bench
-    name=$1
+    bench=bench-$1
     shift
-    check "bench-$name" "$binary" bench --json --device "$device" --steps "${STEPS:-20}" "$@"
-    [ -s "$out/bench-$name.out" ] && cat "$out/bench-$name.out"
+    check "$bench" "$binary" bench --json --device "$device" --steps "${STEPS:-20}" "$@"
+    [ -s "$out/$bench.out" ] && cat "$out/$bench.out"
 }
 for shape in ${SHAPES:-default vit_small_96 vit_base_224}; do
     for precision in fp32 tf32 bf16; do
