@@ -324,7 +324,7 @@ impl Trainer {
             device: device.to_string(),
             data: self.data.description.clone(),
             resumed,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::version::BUILD.to_owned(),
         }))?;
         for (level, message) in notices {
             self.emit(Event::Log { level, message })?;
