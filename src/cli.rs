@@ -9,7 +9,7 @@ use std::path::PathBuf;
 ///
 /// Without a command it trains: by default a small model on the photos inside the binary.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = AFTER)]
+#[command(version, long_version = crate::version::LONG, args_conflicts_with_subcommands = true, after_help = AFTER)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -42,6 +42,14 @@ pub enum Command {
     ///
     /// Waits until the order is carried out. Exit codes: 0 done; 1 not done, or the run can't be reached; 2 usage
     Ctl(CtlArgs),
+    /// What this machine and terminal can do, what is decided from it, and why
+    Doctor(crate::doctor::DoctorArgs),
+    /// Print the completions of a shell
+    ///
+    /// bash: simmim-tui completions bash > ~/.local/share/bash-completion/completions/simmim-tui
+    Completions(crate::shell::CompletionsArgs),
+    /// Print the manual page, or write one page per command into a folder
+    Man(crate::shell::ManArgs),
     /// Compare with values that PyTorch computed
     #[command(hide = true)]
     Parity(ParityArgs),

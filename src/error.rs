@@ -48,6 +48,8 @@ pub enum Error {
     Preview(#[from] crate::preview::PreviewError),
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]
     PastTolerance { failed: usize, groups: usize },
+    #[error("{failures} of the above would make a run fail")]
+    Unwell { failures: usize },
     #[error("{what}: {source}")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -77,6 +79,7 @@ impl Error {
             | Self::Follow(FollowError::Unreadable { .. })
             | Self::Ctl(_)
             | Self::PastTolerance { .. }
+            | Self::Unwell { .. }
             | Self::System { .. } => exit::FAILED,
         }
     }

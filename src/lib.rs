@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod device;
+pub mod doctor;
 pub mod error;
 pub mod event;
 #[cfg(any(feature = "tui", feature = "cuda"))]
@@ -44,11 +45,13 @@ pub mod rng;
 pub mod run_dir;
 pub mod runs;
 pub mod sheet;
+pub mod shell;
 pub mod signals;
 pub mod tensors;
 pub mod train;
 #[cfg(feature = "tui")]
 pub mod ui;
+pub mod version;
 
 use cli::{BenchArgs, Cli, Command, ConfigArgs, CtlArgs, ParityArgs, RunsArgs};
 use config::Precision;
@@ -76,6 +79,9 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(Command::Attach(args)) => attach::attach(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Completions(args)) => shell::completions(&args),
+        Some(Command::Man(args)) => shell::man(&args),
         Some(Command::Parity(args)) => parity(&args),
     }
 }

@@ -185,6 +185,36 @@ fn run_in(
     Ok(())
 }
 
+/// How pictures would get on this terminal, and why.
+pub fn detect() -> (&'static str, String) {
+    let env = |name: &str| std::env::var(name).ok();
+    if in_multiplexer(env) {
+        return ("half blocks", "tmux, screen or zellij would swallow other pictures".to_owned());
+    }
+    if viuer::is_iterm_supported() {
+        return (
+            "iTerm2 pictures",
+            "TERM_PROGRAM, LC_TERMINAL or KONSOLE_VERSION says so".to_owned(),
+        );
+    }
+    if !stdin().is_terminal() || silent(env) {
+        return ("half blocks", "the terminal can't be asked for more".to_owned());
+    }
+    match probe::ask(&stdin(), &mut stdout(), PATIENCE) {
+        Ok(Answer { kitty: true, complete: true, .. }) => {
+            ("kitty pictures", "the terminal answered the kitty protocol's question".to_owned())
+        }
+        Ok(Answer { complete: true, .. }) => {
+            ("half blocks", "the terminal answered, and knows no kitty pictures".to_owned())
+        }
+        Ok(_) => {
+            let patience = PATIENCE.as_millis();
+            ("half blocks", format!("the terminal didn't answer within {patience} ms"))
+        }
+        Err(error) => ("half blocks", format!("the terminal couldn't be asked ({error})")),
+    }
+}
+
 fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
     let mut bytes = Cursor::new(Vec::new());
     source::stacked(pictures).write_to(&mut bytes, ImageFormat::Png)?;
@@ -192,7 +222,7 @@ fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
 }
 
 /// Columns and rows of the terminal.
-fn size() -> (u16, u16) {
+pub fn size() -> (u16, u16) {
     let size = tcgetwinsize(stdout()).map(|size| (size.ws_col, size.ws_row));
     size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0).unwrap_or(USUAL_SIZE)
 }

@@ -393,6 +393,16 @@ mod tests {
     }
 
     #[test]
+    fn a_later_format_is_refused_by_its_number() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let mut later = checkpoint(3);
+        later.meta.version = VERSION + 1;
+        let (path, _) = save(temp.path(), &later).expect("written");
+        let error = load(&path).expect_err("refused").to_string();
+        assert!(error.ends_with("reads up to 1: use a newer release"), "{error}");
+    }
+
+    #[test]
     fn the_newest_sound_one_is_found_and_damage_is_set_aside() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         assert!(find(temp.path(), None).expect("no error").is_none());

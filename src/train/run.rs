@@ -327,7 +327,7 @@ impl Trainer {
             precision: precision.to_string(),
             data: self.data.description.clone(),
             resumed,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::version::BUILD.to_owned(),
         }))?;
         for (level, message) in notices {
             self.emit(Event::Log { level, message })?;
