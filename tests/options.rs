@@ -27,6 +27,7 @@ fn activation_checkpointing_takes_less_memory() {
     let [kept, again] = [false, true].map(|on| {
         let report = bench(&format!("train.activation_checkpointing={on}"));
         assert_eq!(report["activation_checkpointing"], on);
+        assert_eq!(report["precision"], "fp32");
         report["peak_rss_bytes"].as_f64().expect("Linux says")
     });
     // 20 blocks keep 10·64 numbers for each of 4096 rows, or 64: 200 or 20 MiB, beside data set, program and weights.
