@@ -137,6 +137,16 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
             validation.ssim,
             if validation.best { "  best so far" } else { "" },
         ),
+        Event::Evaluated(evaluated) => {
+            let metrics: Vec<String> =
+                evaluated.metrics.iter().map(|metric| metric.text("±")).collect();
+            format!(
+                "{}  epoch {:.2}  evaluated: {}",
+                at(evaluated.step),
+                evaluated.epoch,
+                metrics.join("  ")
+            )
+        }
         Event::Preview(preview) => format!("{}  preview {}", at(preview.step), preview.path),
         Event::CheckpointSaved { step, path, bytes: size, .. } => {
             format!("{}  checkpoint {path} ({})", at(*step), bytes(*size))

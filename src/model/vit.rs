@@ -70,10 +70,24 @@ impl<B: Backend> Encoder<B> {
     where
         B: FastOps,
     {
+        self.encode_first(self.blocks.len(), patches, mask, drop_path)
+    }
+
+    /// [`Self::encode`] with the first `blocks` blocks only.
+    pub fn encode_first(
+        &self,
+        blocks: usize,
+        patches: Tensor<B, 2>,
+        mask: Option<TokenMask<B>>,
+        drop_path: &DropPath<B>,
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
         let position = self.pos_embed.as_ref().map(Param::val);
         let mut rows = B::embed(patches, self.patch_embed.proj.weights(), mask, position);
         let bias = self.rel_pos_bias.as_ref().map(RelativeBias::logits);
-        for (index, block) in self.blocks.iter().enumerate() {
+        for (index, block) in self.blocks.iter().take(blocks).enumerate() {
             rows = block.forward(rows, self.patches, bias.as_ref(), drop_path.block(index));
         }
         rows

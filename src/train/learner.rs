@@ -197,9 +197,9 @@ impl<B: TrainBackend> Engine for Learner<B> {
         state::download(prediction).data // device sync
     }
 
-    fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32> {
+    fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32> {
         let patches = self.patches::<B::InnerBackend>(pixels, batch, &self.plain);
-        state::download(self.model().valid().features(patches)).data // device sync
+        state::download(self.model().valid().features(patches, layer)).data // device sync
     }
 
     fn gradients(&self) -> NamedTensors {

@@ -44,8 +44,8 @@ impl Engine for Poisoned {
     fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32> {
         self.engine.reconstruct(batch)
     }
-    fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32> {
-        self.engine.features(pixels, batch)
+    fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32> {
+        self.engine.features(pixels, batch, layer)
     }
     fn gradients(&self) -> NamedTensors {
         self.engine.gradients()
