@@ -12,6 +12,7 @@
 #[cfg(feature = "tui")]
 pub mod attach;
 mod background;
+mod bar;
 pub mod bench;
 pub mod chart;
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod event;
+pub mod features;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub mod headless;
@@ -30,6 +32,7 @@ mod launcher;
 pub mod model;
 pub mod notify;
 pub mod ops;
+pub mod origin;
 pub mod parity;
 pub mod picture;
 pub mod plan;
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         })?),
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
+        Some(Command::Features(args)) => features::command::run(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
         Some(Command::Parity(args)) => parity(&args),

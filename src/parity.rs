@@ -226,7 +226,8 @@ impl Case {
             if kind == LossKind::L1 {
                 let expected = &self.file.get("pred")?.data;
                 groups.push(absolute("pred", &result.prediction, expected, 1e-4));
-                let features = engine.features(Pixels::Normalized(&images.data), self.mask.batch, None);
+                let features =
+                    engine.features(Pixels::Normalized(&images.data), self.mask.batch, None);
                 let expected = &self.file.get("features")?.data;
                 groups.push(absolute("features", &features, expected, 1e-4));
             }

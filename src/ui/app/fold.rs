@@ -1,7 +1,9 @@
 //! What events change: the charts, the marks, the clock, the log, the pictures.
 
 use super::{App, Effect, NOTICE_S};
-use crate::event::{Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport};
+use crate::event::{
+    Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport,
+};
 use crate::progress;
 use crate::ui::log_pane::LogLine;
 use crate::ui::series::{Point, XAxis};
