@@ -21,6 +21,7 @@ pub mod control;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod event;
 pub mod features;
 #[cfg(any(feature = "tui", feature = "cuda"))]
@@ -29,6 +30,7 @@ pub mod headless;
 mod inherited;
 pub mod launch;
 mod launcher;
+pub mod locale;
 pub mod model;
 pub mod notify;
 pub mod ops;
@@ -76,6 +78,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         })?),
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
+        Some(Command::Eval(args)) => eval::command::run(&args),
         Some(Command::Features(args)) => features::command::run(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
