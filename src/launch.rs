@@ -5,6 +5,7 @@ use crate::config::{Config, file};
 use crate::data;
 use crate::device;
 use crate::error::Error;
+use crate::eval;
 use crate::event::Level;
 use crate::origin::Origin;
 use crate::run_dir::{self, RunDir, RunDirError};
@@ -55,13 +56,14 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
     let data = data::open(&config.data)?;
     data::probe(&data.train)?;
     data::probe(&data.val)?;
+    let eval = eval::for_training(&config, &data)?;
     let config = with_absolute_paths(config);
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &args.config.name())?,
     };
-    Ok(Job { config, device: selection.device, data, run, resume, notices })
+    Ok(Job { config, device: selection.device, data, eval, run, resume, notices })
 }
 
 /// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
@@ -84,7 +86,10 @@ fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path>
 
 /// So that a run can be resumed from any directory.
 fn with_absolute_paths(mut config: Config) -> Config {
-    for path in [&mut config.data.path, &mut config.data.val_path].into_iter().flatten() {
+    // What isn't there is the name of built-in images.
+    let eval = config.eval.path.as_mut().filter(|path| path.exists());
+    let data = [&mut config.data.path, &mut config.data.val_path];
+    for path in data.into_iter().flatten().chain(eval) {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
         }

@@ -32,8 +32,16 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         found.expect("a checkpoint")
     });
     let data = data::open(&config.data).expect("the pictures can be opened");
-    let job =
-        Job { config: config.clone(), device: Device::Cpu, data, run, resume, notices: Vec::new() };
+    let job = Job {
+        config: config.clone(),
+        device: Device::Cpu,
+        data,
+        eval: None,
+        eval: None,
+        run,
+        resume,
+        notices: Vec::new(),
+    };
     let (events, _) = crossbeam_channel::unbounded();
     Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never())
         .expect("the trainer is built")
