@@ -37,7 +37,6 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         device: Device::Cpu,
         data,
         eval: None,
-        eval: None,
         run,
         resume,
         notices: Vec::new(),
@@ -131,6 +130,7 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
     let large = config(&pictures, &["model.embed_dim=32"]);
     let job = Job {
         data: data::open(&large.data).expect("the pictures can be opened"),
+        eval: None,
         config: large,
         device: Device::Cpu,
         run: RunDir::open(&root).expect("free"),
