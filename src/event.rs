@@ -42,6 +42,8 @@ pub enum Event {
     Step(StepReport),
     /// A pass over the validation images with their fixed masks.
     Validated(Validation),
+    /// What the weights are worth for telling classes apart.
+    Evaluated(Evaluated),
     /// Pictures of validation images were written.
     Preview(PreviewFile),
     CheckpointSaved {
@@ -162,6 +164,44 @@ pub struct Validation {
     pub images: u64,
     pub best: bool,
     pub seconds: f64,
+}
+
+/// Accuracies on labelled images. Front ends show any names, in this order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub step: u64,
+    pub epoch: f64,
+    pub metrics: Vec<Metric>,
+    /// What the same methods reach without this training, such as on raw pixels: the same at every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<Metric>,
+    pub seconds: f64,
+}
+
+/// One figure of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// For people, for example "k-NN 20": the name of its curve.
+    pub name: String,
+    /// Share of images, 0 to 1.
+    #[serde(deserialize_with = "number::or_nan")]
+    pub value: f64,
+    /// Standard error of `value`, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<f64>,
+}
+
+impl Metric {
+    /// For people: `k-NN 20 81.3 ± 0.9 %`; `plus_minus` is the sign between the two numbers.
+    pub fn text(&self, plus_minus: &str) -> String {
+        let percent = self.value * 100.0;
+        match self.stderr {
+            Some(error) => {
+                format!("{} {percent:.1} {plus_minus} {:.1} %", self.name, error * 100.0)
+            }
+            None => format!("{} {percent:.1} %", self.name),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -315,6 +355,20 @@ mod tests {
                 elapsed_s: 20.0,
             }),
             Event::Obeyed(Order::new(Command::Checkpoint, "SIGUSR2")),
+            Event::Evaluated(Evaluated {
+                step: 7,
+                epoch: 1.4,
+                metrics: vec![
+                    Metric { name: "k-NN 20".to_owned(), value: 0.81, stderr: Some(0.01) },
+                    Metric { name: "top-1".to_owned(), value: 0.5, stderr: None },
+                ],
+                baselines: vec![Metric {
+                    name: "k-NN 20, raw pixels".to_owned(),
+                    value: 0.8,
+                    stderr: None,
+                }],
+                seconds: 1.5,
+            }),
             Event::Alarm(Alarm {
                 kind: AlarmKind::LossSpike,
                 active: true,
@@ -337,6 +391,20 @@ mod tests {
             let back: Stamped = serde_json::from_str(&line).expect(&line);
             assert_eq!(back, stamped);
         }
+    }
+
+    #[test]
+    fn an_evaluation_needs_names_and_values_only() {
+        let line = r#"{"time":1,"event":"evaluated","step":2,"epoch":1,"metrics":[{"name":"top-1","value":null}],
+            "seconds":1}"#;
+        let stamped: Stamped = serde_json::from_str(line).expect("an event");
+        let Event::Evaluated(evaluated) = &stamped.event else { panic!("{stamped:?}") };
+        assert!(evaluated.metrics[0].value.is_nan() && evaluated.baselines.is_empty());
+        let again = serde_json::to_value(&stamped).expect("plain data");
+        let metrics = serde_json::json!([{"name": "top-1", "value": null}]);
+        assert_eq!((&again["metrics"], again.get("baselines")), (&metrics, None));
+        let metric = Metric { name: "k-NN 5".to_owned(), value: 0.8126, stderr: Some(0.0041) };
+        assert_eq!(metric.text("±"), "k-NN 5 81.3 ± 0.4 %");
     }
 
     #[test]

@@ -5,9 +5,11 @@ use crate::config::{Config, file};
 use crate::data;
 use crate::device;
 use crate::error::Error;
+use crate::eval;
 use crate::event::Level;
+use crate::origin::Origin;
 use crate::run_dir::{self, RunDir, RunDirError};
-use crate::train::checkpoint::{self, Checkpoint, CheckpointError, Found};
+use crate::train::checkpoint::Checkpoint;
 use crate::train::run::Job;
 use std::path::{Path, PathBuf};
 
@@ -25,12 +27,12 @@ pub fn config(args: &ConfigArgs) -> Result<Config, Error> {
 /// # Errors
 /// Configuration, device, data, run folder or checkpoint.
 pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
-    let origin = args.resume.as_deref().map(|path| Origin::of(path, args.run_dir.as_deref()));
+    let origin = args.resume.as_deref().map(|path| resumed(path, args.run_dir.as_deref()));
     let origin = origin.transpose()?.flatten();
     // A run folder is locked before its checkpoints are looked at: another process may be writing them.
-    let in_place = origin.as_ref().and_then(|origin| origin.continued(args.run_dir.as_deref()));
+    let in_place = origin.as_ref().and_then(|origin| continued(origin, args.run_dir.as_deref()));
     let opened = in_place.map(RunDir::open).transpose()?;
-    let resume = origin.as_ref().map(Origin::checkpoint).transpose()?.flatten();
+    let resume = origin.as_ref().map(Origin::newest).transpose()?.flatten();
 
     let mut notices = Vec::new();
     let config = match (&origin, &resume) {
@@ -54,81 +56,40 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
     let data = data::open(&config.data)?;
     data::probe(&data.train)?;
     data::probe(&data.val)?;
+    let eval = eval::for_training(&config, &data)?;
     let config = with_absolute_paths(config);
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &args.config.name())?,
     };
-    Ok(Job { config, device: selection.device, data, run, resume, notices })
+    Ok(Job { config, device: selection.device, data, eval, run, resume, notices })
 }
 
-/// What `--resume` points at.
-struct Origin {
-    /// The run folder; a checkpoint file outside of one has none.
-    root: Option<PathBuf>,
-    /// A certain checkpoint.
-    file: Option<PathBuf>,
+/// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
+/// may say so each time.
+fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Origin>, RunDirError> {
+    if let Some(origin) = Origin::of(path) {
+        return Ok(Some(origin));
+    }
+    if run_dir.is_some_and(|run_dir| real(run_dir) == real(path)) && !path.is_file() {
+        return Ok(None);
+    }
+    Err(RunDirError::NotFound { path: path.to_owned() })
 }
 
-impl Origin {
-    /// `None` for the same folder as `--run-dir` when there is no run in it yet: a job script may say so each time.
-    fn of(path: &Path, run_dir: Option<&Path>) -> Result<Option<Self>, RunDirError> {
-        if run_dir::holds_run(path) {
-            return Ok(Some(Self { root: Some(path.to_owned()), file: None }));
-        }
-        if path.is_file() && path.extension().is_some_and(|ending| ending == "safetensors") {
-            let real = real(path);
-            let folder = real.parent().filter(|folder| folder.ends_with("checkpoints"));
-            let root = folder.and_then(Path::parent).filter(|root| run_dir::holds_run(root));
-            return Ok(Some(Self { root: root.map(Path::to_owned), file: Some(path.to_owned()) }));
-        }
-        if run_dir.is_some_and(|run_dir| real(run_dir) == real(path)) && !path.is_file() {
-            return Ok(None);
-        }
-        Err(RunDirError::NotFound { path: path.to_owned() })
-    }
-
-    /// The folder of the run if it goes on there, rather than in a new one.
-    fn continued(&self, run_dir: Option<&Path>) -> Option<&Path> {
-        let root = self.root.as_deref()?;
-        run_dir.is_none_or(|run_dir| real(run_dir) == real(root)).then_some(root)
-    }
-
-    /// The checkpoint to go on from: the given one or the newest; a damaged one gives way to the one before.
-    fn checkpoint(&self) -> Result<Option<Found>, CheckpointError> {
-        let Some(file) = &self.file else {
-            let folder = self.root.as_deref().map(|root| root.join("checkpoints"));
-            return folder.map_or(Ok(None), |folder| checkpoint::find(&folder, None));
-        };
-        let error = match checkpoint::load(file) {
-            Ok(checkpoint) => {
-                let path = file.clone();
-                return Ok(Some(Found {
-                    path,
-                    checkpoint,
-                    warnings: Vec::new(),
-                    damaged: Vec::new(),
-                }));
-            }
-            Err(error) => error,
-        };
-        let folder = file.parent().unwrap_or(Path::new("."));
-        match checkpoint::find(folder, Some(file)) {
-            Ok(Some(mut found)) if self.root.is_some() => {
-                if found.warnings.is_empty() {
-                    found.warnings.push(error.to_string());
-                }
-                Ok(Some(found))
-            }
-            _ => Err(error),
-        }
-    }
+/// The folder of the run if it goes on there, rather than in a new one.
+fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path> {
+    let root = origin.root.as_deref()?;
+    run_dir.is_none_or(|run_dir| real(run_dir) == real(root)).then_some(root)
 }
 
 /// So that a run can be resumed from any directory.
 fn with_absolute_paths(mut config: Config) -> Config {
-    for path in [&mut config.data.path, &mut config.data.val_path].into_iter().flatten() {
+    // What isn't there is the name of built-in images.
+    let eval = config.eval.path.as_mut().filter(|path| path.exists());
+    let data = [&mut config.data.path, &mut config.data.val_path];
+    for path in data.into_iter().flatten().chain(eval) {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
         }

@@ -160,17 +160,30 @@ impl<B: Backend> SimMimVit<B> {
         B::predict(rows, mask.rows.clone(), norm, head, products)
     }
 
-    /// Mean-pooled encoder output without a mask.
+    /// Mean over the tokens, without a mask: after all blocks and the final norm, or after the first `layer` blocks
+    /// (at least 1, at most all) without it.
     ///
     /// # Shapes
     /// - patches: [B·N, P]
     /// - output: [B, D]
-    pub fn features(&self, patches: Tensor<B, 2>, products: DType) -> Tensor<B, 2>
+    pub fn features(
+        &self,
+        patches: Tensor<B, 2>,
+        layer: Option<usize>,
+        products: DType,
+    ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let tokens = self.encoder.encode(patches, None, &DropPath::off(), products);
-        let tokens = self.encoder.norm.forward(tokens);
+        let tokens = match layer {
+            None => {
+                let tokens = self.encoder.encode(patches, None, &DropPath::off(), products);
+                self.encoder.norm.forward(tokens)
+            }
+            Some(blocks) => {
+                self.encoder.encode_first(blocks.max(1), patches, None, &DropPath::off(), products)
+            }
+        };
         let [rows, dim] = tokens.dims();
         let n = self.encoder.patches();
         tokens.reshape([rows / n, n, dim]).mean_dim(1).reshape([rows / n, dim])

@@ -273,7 +273,8 @@ impl Case {
             if kind == LossKind::L1 {
                 let expected = &self.file.get("pred")?.data;
                 groups.push(absolute("pred", &result.prediction, expected, predictions));
-                let features = engine.features(Pixels::Normalized(&images.data), self.mask.batch);
+                let features =
+                    engine.features(Pixels::Normalized(&images.data), self.mask.batch, None);
                 let expected = &self.file.get("features")?.data;
                 groups.push(absolute("features", &features, expected, predictions));
             }

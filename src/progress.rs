@@ -1,7 +1,7 @@
 //! The state of a run as a fold over its events: every front end shows this and nothing else.
 
 use crate::event::{
-    Alarm, Command, Event, Finished, Phase, Stamped, Started, StepReport, Validation,
+    Alarm, Command, Evaluated, Event, Finished, Phase, Stamped, Started, StepReport, Validation,
 };
 
 /// What is known about a run.
@@ -11,6 +11,7 @@ pub struct RunState {
     pub phase: Option<Phase>,
     pub last_step: Option<StepReport>,
     pub last_validation: Option<Validation>,
+    pub last_evaluation: Option<Evaluated>,
     pub first_val_loss: Option<f64>,
     pub best_val_loss: Option<f64>,
     /// Path of the newest checkpoint, relative to the run directory.
@@ -36,6 +37,9 @@ impl RunState {
                 if self.last_validation.as_ref().is_some_and(|last| last.step > started.step) {
                     self.last_validation = None;
                 }
+                if self.last_evaluation.as_ref().is_some_and(|last| last.step > started.step) {
+                    self.last_evaluation = None;
+                }
                 self.finished = None;
                 self.alarms.clear();
                 self.stopped_by = None;
@@ -50,6 +54,7 @@ impl RunState {
                 self.best_val_loss = Some(best.min(validation.val_loss));
                 self.last_validation = Some(validation.clone());
             }
+            Event::Evaluated(evaluated) => self.last_evaluation = Some(evaluated.clone()),
             Event::CheckpointSaved { path, .. } => self.checkpoint = Some(path.clone()),
             Event::Finished(finished) => self.finished = Some(finished.clone()),
             Event::Alarm(alarm) => {
@@ -158,11 +163,19 @@ mod tests {
                 version: String::new(),
             })
         };
+        let evaluated = |step| {
+            let (metrics, baselines) = (Vec::new(), Vec::new());
+            Event::Evaluated(Evaluated { step, epoch: 1.0, metrics, baselines, seconds: 1.0 })
+        };
         let mut state = RunState::default();
-        for event in [started(0), step(5), started(3)] {
+        for event in [started(0), evaluated(3), started(3)] {
             state.apply(&Stamped { time: 1.0, event });
         }
-        assert_eq!(state.last_step, None);
+        assert_eq!(state.last_evaluation.as_ref().map(|known| known.step), Some(3));
+        for event in [step(5), evaluated(5), started(3)] {
+            state.apply(&Stamped { time: 1.0, event });
+        }
+        assert_eq!((&state.last_step, &state.last_evaluation), (&None, &None));
         state.apply(&Stamped { time: 2.0, event: step(4) });
         assert_eq!(state.last_step.map(|report| report.step), Some(4));
     }

@@ -6,6 +6,7 @@ mod backward;
 pub mod checkpoint;
 mod emitter;
 pub mod engine;
+mod evaluate;
 pub mod health;
 pub mod learner;
 #[cfg(test)]

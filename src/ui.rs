@@ -9,6 +9,7 @@ pub mod halfblock;
 pub mod host;
 pub mod keys;
 pub mod log_pane;
+pub mod metrics;
 pub mod overlay;
 pub mod series;
 pub mod terminal;

@@ -32,8 +32,15 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         found.expect("a checkpoint")
     });
     let data = data::open(&config.data).expect("the pictures can be opened");
-    let job =
-        Job { config: config.clone(), device: Device::Cpu, data, run, resume, notices: Vec::new() };
+    let job = Job {
+        config: config.clone(),
+        device: Device::Cpu,
+        data,
+        eval: None,
+        run,
+        resume,
+        notices: Vec::new(),
+    };
     let (events, _) = crossbeam_channel::unbounded();
     Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never())
         .expect("the trainer is built")
@@ -123,6 +130,7 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
     let large = config(&pictures, &["model.embed_dim=32"]);
     let job = Job {
         data: data::open(&large.data).expect("the pictures can be opened"),
+        eval: None,
         config: large,
         device: Device::Cpu,
         run: RunDir::open(&root).expect("free"),

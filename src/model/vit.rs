@@ -71,9 +71,24 @@ impl<B: Backend> Encoder<B> {
     where
         B: FastOps,
     {
+        self.encode_first(self.blocks.len(), patches, mask, drop_path, products)
+    }
+
+    /// [`Self::encode`] with the first `blocks` blocks only.
+    pub fn encode_first(
+        &self,
+        blocks: usize,
+        patches: Tensor<B, 2>,
+        mask: Option<TokenMask<B>>,
+        drop_path: &DropPath<B>,
+        products: DType,
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
         let bias = self.bias();
         let rows = self.embed(patches, mask, products);
-        (0..self.blocks.len())
+        (0..blocks.min(self.blocks.len()))
             .fold(rows, |rows, index| self.block(index, rows, bias.as_ref(), drop_path, products))
     }
 

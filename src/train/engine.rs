@@ -100,8 +100,11 @@ pub trait Engine: Send {
     /// Prediction of all patches, the visible ones too, under the mask. [B·N·P], device sync.
     fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32>;
 
-    /// Mean-pooled encoder output of unmasked images. [B·D], device sync.
-    fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32>;
+    /// Mean over the tokens of unmasked images. [B·D], device sync.
+    ///
+    /// `None` takes the tokens after all blocks and the final norm; `Some(k)` those after the first k blocks, 1 to
+    /// depth, without the final norm.
+    fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32>;
 
     /// Gradients accumulated so far by parameter, in timm layout. Device sync.
     fn gradients(&self) -> NamedTensors;

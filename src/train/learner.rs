@@ -209,9 +209,9 @@ impl<B: TrainBackend> Engine for Learner<B> {
         state::download(prediction).data // device sync
     }
 
-    fn features(&self, pixels: Pixels<'_>, batch: usize) -> Vec<f32> {
+    fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32> {
         let patches = self.patches(pixels, batch);
-        let features = self.model().valid().features(patches, self.products());
+        let features = self.model().valid().features(patches, layer, self.products());
         state::download(features).data // device sync
     }
 

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::host::Host;
 use super::keys::Panel;
 use super::log_pane::LogPane;
+use super::metrics::Metrics;
 use super::overlay::{Overlay, extent_with};
 use super::series::{Series, column_of};
 use super::theme::Detected;
@@ -104,6 +105,8 @@ pub struct App {
     pub val: Series,
     pub grad_norm: Series,
     pub rate: Series,
+    /// What evaluations measured.
+    pub metrics: Metrics,
     pub marks: Vec<Mark>,
     /// Earlier runs behind the loss.
     pub overlays: Vec<Overlay>,
@@ -161,6 +164,7 @@ impl App {
             val: Series::new(),
             grad_norm: Series::new(),
             rate: Series::new(),
+            metrics: Metrics::default(),
             marks: Vec::new(),
             overlays: Vec::new(),
             log: LogPane::default(),

@@ -1,7 +1,9 @@
 //! What events change: the charts, the marks, the clock, the log, the pictures.
 
 use super::{App, Effect, NOTICE_S};
-use crate::event::{Alarm, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport};
+use crate::event::{
+    Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport,
+};
 use crate::progress;
 use crate::ui::log_pane::LogLine;
 use crate::ui::series::{Point, XAxis};
@@ -19,6 +21,7 @@ impl App {
                 time: self.worked(),
                 value: validation.val_loss,
             }),
+            Event::Evaluated(evaluated) => self.evaluated(evaluated),
             Event::Preview(preview) => {
                 self.previews.retain(|old| old.step < preview.step);
                 self.missing.retain(|&step| step < preview.step);
@@ -38,6 +41,7 @@ impl App {
             for series in [&mut self.train, &mut self.val, &mut self.grad_norm, &mut self.rate] {
                 series.truncate_after(step);
             }
+            self.metrics.truncate_after(step);
             self.marks.retain(|mark| mark.step <= step);
             self.previews.retain(|preview| preview.step <= started.step);
         }
@@ -51,6 +55,11 @@ impl App {
         let point = |value| Point { step: report.step as f64, time: report.elapsed_s, value };
         self.grad_norm.push(point(f64::from(report.grad_norm)));
         self.rate.push(point(report.images_per_s));
+    }
+
+    fn evaluated(&mut self, evaluated: &Evaluated) {
+        let time = self.worked();
+        self.metrics.push(evaluated, time);
     }
 
     /// Seconds of training up to the newest step.
@@ -75,6 +84,12 @@ impl App {
                 validation.ssim,
                 if validation.best { ", best so far" } else { "" }
             ),
+            Event::Evaluated(evaluated) => {
+                let sign = if self.ascii { "+-" } else { "±" };
+                let metrics: Vec<String> =
+                    evaluated.metrics.iter().map(|metric| metric.text(sign)).collect();
+                format!("step {}: {}", evaluated.step, metrics.join(", "))
+            }
             Event::CheckpointSaved { step, path, bytes, best } => {
                 let best = if *best { ", best so far" } else { "" };
                 let size = progress::bytes(*bytes);
