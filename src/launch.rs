@@ -6,6 +6,7 @@ use crate::data;
 use crate::device;
 use crate::error::Error;
 use crate::event::Level;
+use crate::import;
 use crate::origin::Origin;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::checkpoint::Checkpoint;
@@ -56,12 +57,18 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
     data::probe(&data.train)?;
     data::probe(&data.val)?;
     let config = with_absolute_paths(config);
+    // A checkpoint has weights of its own.
+    let init = config.train.init.as_deref().filter(|_| resume.is_none());
+    let init = init.map(|path| import::start(path, &config)).transpose()?.map(|start| {
+        notices.push((Level::Info, start.notice));
+        start.weights
+    });
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &args.config.name())?,
     };
-    Ok(Job { config, device: selection.device, data, run, resume, notices })
+    Ok(Job { config, device: selection.device, data, run, resume, init, notices })
 }
 
 /// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
@@ -84,7 +91,8 @@ fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path>
 
 /// So that a run can be resumed from any directory.
 fn with_absolute_paths(mut config: Config) -> Config {
-    for path in [&mut config.data.path, &mut config.data.val_path].into_iter().flatten() {
+    let paths = [&mut config.data.path, &mut config.data.val_path, &mut config.train.init];
+    for path in paths.into_iter().flatten() {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
         }

@@ -18,14 +18,17 @@ pub mod chart;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod csv;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod event;
+pub mod export;
 pub mod features;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub mod headless;
+pub mod import;
 mod inherited;
 pub mod launch;
 mod launcher;
@@ -77,6 +80,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
         Some(Command::Features(args)) => features::command::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
         Some(Command::Parity(args)) => parity(&args),

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, CheckpointError, Found, Meta};
 use super::emitter::Emitter;
-use super::engine::{self, Engine, MicroBatch, Update};
+use super::engine::{self, Engine, EngineState, MicroBatch, Update};
 use super::health::Health;
 use super::learner::LearnerConfig;
 use super::meter::{Activity, Meter};
@@ -16,7 +16,7 @@ use crate::error::exit;
 use crate::event::{Event, Finished, Level, Listener, Order, Phase, Reason, Started};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
-use crate::model::state::StateError;
+use crate::model::state::{NamedTensors, StateError};
 use crate::picture::Painter;
 use crate::run_dir::{EventLog, RunDir, RunDirError};
 use crossbeam_channel::Receiver;
@@ -87,6 +87,8 @@ pub struct Job {
     pub run: RunDir,
     /// Where to go on; `None` starts from fresh weights.
     pub resume: Option<Found>,
+    /// Weights to start from without that; all that the model has.
+    pub init: Option<NamedTensors>,
     /// Lines for the log, known before the start.
     pub notices: Vec<(Level, String)>,
 }
@@ -196,7 +198,7 @@ impl Trainer {
         emitter: Arc<Emitter>,
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
-        let Job { config, device, data, run, resume, mut notices } = job;
+        let Job { config, device, data, run, resume, init, mut notices } = job;
         let extent = Extent::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
         let painter = learner.painter();
@@ -206,6 +208,11 @@ impl Trainer {
         let mut best_val_loss = None;
         let mut validated = None;
         let mut saved = None;
+        if let (None, Some(weights)) = (&resume, init) {
+            let state = EngineState { weights, ..EngineState::default() };
+            let path = config.train.init.clone().unwrap_or_default();
+            engine.load(&state).map_err(|source| TrainError::State { path, source })?;
+        }
         if let Some(Found { path, checkpoint, warnings, .. }) = &resume {
             let Meta { step, elapsed_s, val_loss, .. } = checkpoint.meta;
             engine

@@ -94,7 +94,15 @@ fn poisoned(root: &Path, config: Config, at: Range<u64>) -> Run {
 fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run {
     let run = RunDir::create(root).expect("a new run");
     let data = data::open(&config.data).expect("the photos are inside");
-    let job = Job { config, device: Device::Cpu, data, run, resume: None, notices: Vec::new() };
+    let job = Job {
+        config,
+        device: Device::Cpu,
+        data,
+        run,
+        resume: None,
+        init: None,
+        notices: Vec::new(),
+    };
     let ((sender, events), (orders, inbox)) = (unbounded(), unbounded());
     let mut trainer = Trainer::new(job, vec![Box::new(sender)], inbox).expect("it is built");
     trainer.replace_engine(|engine| Box::new(Poisoned { engine, at, poison }));
