@@ -1,5 +1,6 @@
 //! Progress of long work outside the screen, on standard error; nothing where that is no terminal.
 
+use crate::locale::has_unicode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal as _, stderr};
 
@@ -9,10 +10,7 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// `what` is being done to `total` things.
     pub fn new(what: &str, total: usize) -> Self {
-        let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-            .is_some_and(|locale| locale.to_lowercase().replace('-', "").contains("utf8"));
+        let utf8 = has_unicode(|name| std::env::var(name).ok());
         let target = if stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {

@@ -22,6 +22,7 @@ mod csv;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod event;
 pub mod export;
 pub mod features;
@@ -32,6 +33,7 @@ pub mod import;
 mod inherited;
 pub mod launch;
 mod launcher;
+pub mod locale;
 pub mod model;
 pub mod notify;
 pub mod ops;
@@ -79,6 +81,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         })?),
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
+        Some(Command::Eval(args)) => eval::command::run(&args),
         Some(Command::Features(args)) => features::command::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Import(args)) => import::run(&args),
