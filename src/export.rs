@@ -44,7 +44,7 @@ pub struct ExportArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// The encoder as safetensors; loads strictly into timm's VisionTransformer
+    /// The encoder as safetensors; loads strictly into timm's ViT
     Timm,
     /// The encoder as a Hugging Face folder, for timm and transformers
     Hf,

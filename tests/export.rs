@@ -146,9 +146,9 @@ fn tables_agree_with_the_log() {
         let event: Value = serde_json::from_str(line).expect("JSON");
         if event["event"] == "step" {
             let list = event["losses"].as_array().expect("a list");
-            let last = event["step"].as_u64().expect("a number");
+            let end = event["step"].as_u64().expect("a number");
             for (back, loss) in list.iter().rev().enumerate() {
-                losses.insert(last - back as u64, loss.clone());
+                losses.insert(end - back as u64, loss.clone());
             }
             let row = rows.iter().find(|row| row["step"] == event["step"]).expect("a row");
             for key in ["lr", "grad_norm", "images_per_s", "elapsed_s", "epoch", "time"] {
@@ -210,12 +210,11 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
                 let (field, rest) = bytes.split_at(length);
                 bytes = rest;
                 let mut eight = [0; 8];
-                match kind {
-                    2 => Field::Bytes(field),
-                    _ => {
-                        eight[..length].copy_from_slice(field);
-                        Field::Bits(u64::from_le_bytes(eight))
-                    }
+                if kind == 2 {
+                    Field::Bytes(field)
+                } else {
+                    eight[..length].copy_from_slice(field);
+                    Field::Bits(u64::from_le_bytes(eight))
                 }
             }
         };
@@ -224,7 +223,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     all
 }
 
-/// CRC-32C bit by bit, masked as TFRecord wants it.
+/// CRC-32C bit by bit, masked as TensorFlow's records want it.
 fn masked(bytes: &[u8]) -> u32 {
     let mut crc = !0_u32;
     for &byte in bytes {

@@ -11,6 +11,9 @@ use std::path::Path;
 /// A figure or record with the wall-clock time of its event, seconds since 1970-01-01 UTC.
 pub type Timed<T> = (f64, T);
 
+/// Figures of evaluations by optimizer step.
+pub type ByStep = BTreeMap<u64, Vec<Timed<Metric>>>;
+
 /// Everything by optimizer step.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
@@ -22,9 +25,9 @@ pub struct History {
     pub reports: BTreeMap<u64, Timed<StepReport>>,
     pub validations: BTreeMap<u64, Timed<Validation>>,
     /// Figures of evaluations; a later one of the same name and step takes the place of the earlier.
-    pub evaluations: BTreeMap<u64, Vec<Timed<Metric>>>,
+    pub evaluations: ByStep,
     /// Figures that evaluations compare with.
-    pub baselines: BTreeMap<u64, Vec<Timed<Metric>>>,
+    pub baselines: ByStep,
     pub previews: BTreeMap<u64, Timed<PreviewFile>>,
     /// Lines that are no events.
     pub skipped: u64,
@@ -111,7 +114,7 @@ impl History {
     }
 
     /// Names of the figures of one kind, in the order in which they first came.
-    pub fn names(figures: &BTreeMap<u64, Vec<Timed<Metric>>>) -> Vec<&str> {
+    pub fn names(figures: &ByStep) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for (_, metric) in figures.values().flatten() {
             if !names.contains(&metric.name.as_str()) {

@@ -2,7 +2,7 @@
 //!
 //! Numbers are written as in `events.jsonl`, digit for digit.
 
-use super::history::{History, Timed};
+use super::history::{ByStep, History};
 use crate::csv;
 use crate::event::Metric;
 use std::collections::BTreeMap;
@@ -96,13 +96,13 @@ pub fn rows(history: &History) -> Table {
 
 /// Figures with free names: a column for each and one for its standard error, if any has one.
 struct Figures<'a> {
-    by_step: &'a BTreeMap<u64, Vec<Timed<Metric>>>,
+    by_step: &'a ByStep,
     /// Name, column, column of the standard error.
     names: Vec<(&'a str, String, Option<String>)>,
 }
 
 impl<'a> Figures<'a> {
-    fn new(kind: &str, by_step: &'a BTreeMap<u64, Vec<Timed<Metric>>>) -> Self {
+    fn new(kind: &str, by_step: &'a ByStep) -> Self {
         let metrics = || by_step.values().flatten().map(|(_, metric)| metric);
         let names = History::names(by_step).into_iter().map(|name| {
             let column = format!("{kind}/{name}");
@@ -186,14 +186,14 @@ mod tests {
             evaluated(2, "k-NN 5, cosine", 0.3),
         ]));
         assert_eq!(
-            text(|table, out| csv(table, out), &table),
+            text(csv, &table),
             "step,epoch,time,elapsed_s,loss,lr,grad_norm,images_per_s,data_wait,val_loss,psnr,ssim,\
              \"eval/k-NN 5, cosine\",\"eval/k-NN 5, cosine stderr\",\"baseline/raw, pixels\"\n\
              1,,101.0,,0.1,,,,,,,,,,\n\
              2,0.6666666666666666,101.0,2.0,NaN,0.001,0.5,70.0,0.0,,,,0.3,0.25,0.3\n"
         );
         assert_eq!(
-            text(|table, out| jsonl(table, out), &table),
+            text(jsonl, &table),
             "{\"step\":1,\"time\":101.0,\"loss\":0.1}\n\
              {\"step\":2,\"epoch\":0.6666666666666666,\"time\":101.0,\"elapsed_s\":2.0,\"loss\":null,\"lr\":0.001,\
              \"grad_norm\":0.5,\"images_per_s\":70.0,\"data_wait\":0.0,\"eval/k-NN 5, cosine\":0.3,\

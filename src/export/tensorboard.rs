@@ -1,12 +1,10 @@
-//! Metrics and previews as a TensorBoard event file.
+//! Metrics and previews as a `TensorBoard` event file.
 
-use super::history::{History, Timed};
+use super::history::{ByStep, History};
 use super::proto::{Content, Event, Image, Summary, Value, What, record};
 use super::target::Target;
 use crate::bar::Bar;
 use crate::error::Error;
-use crate::event::Metric;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -74,7 +72,7 @@ fn scalars(history: &History) -> Vec<Scalar> {
         put(*time, step, "val/psnr", validation.psnr as f32);
         put(*time, step, "val/ssim", validation.ssim as f32);
     }
-    let kinds: [(&str, &BTreeMap<u64, Vec<Timed<Metric>>>); 2] =
+    let kinds: [(&str, &ByStep); 2] =
         [("eval", &history.evaluations), ("baseline", &history.baselines)];
     for (kind, figures) in kinds {
         for (&step, metrics) in figures {
