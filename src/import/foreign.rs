@@ -110,20 +110,17 @@ impl Foreign {
     }
 }
 
-/// A zip archive or a pickle: what `torch.save` writes.
+/// Whether it is a zip archive or a pickle: what `torch.save` writes.
 fn is_pytorch(path: &Path) -> bool {
-    let mut start = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok()
-        && (start == *b"PK\x03\x04" || (start[0] == 0x80 && (2..=5).contains(&start[1])))
-        && !is_safetensors(start, path)
-}
-
-/// A header of a length that happens to look like a pickle has its opening brace at byte 8.
-fn is_safetensors(start: [u8; 4], path: &Path) -> bool {
-    let mut head = [0; 9];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && start[..] == head[..4] && head[8] == b'{' && head[4..8] == [0; 4]
+    let mut head = Vec::new();
+    let Ok(file) = File::open(path) else { return false };
+    if file.take(9).read_to_end(&mut head).is_err() {
+        return false; // reading it as safetensors says why
+    }
+    // The length of a safetensors header may begin with the same bytes, but a brace follows at byte 8.
+    let safetensors = head.ends_with(b"\0\0\0\0{");
+    let pickle = matches!(head.as_slice(), [0x80, 2..=5, ..]);
+    (head.starts_with(b"PK\x03\x04") || pickle) && !safetensors
 }
 
 /// What wrappers put before each name.

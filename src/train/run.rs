@@ -229,7 +229,8 @@ impl Trainer {
             );
             notices.push((Level::Info, format!("resumed from {}", path.display())));
             let (now, then) = (data.train.len() as u64, checkpoint.meta.train_images);
-            if now != then {
+            // Imported weights have seen none of this data.
+            if now != then && then != 0 {
                 notices.push((
                     Level::Warning,
                     format!(
