@@ -3,11 +3,13 @@
 //! The layers are: built-in default < TOML file < `--set key=value` < dedicated flags. [`file`] merges
 //! them; [`Config::validate`] is the only gate, so every other module may rely on the ranges below.
 
+pub mod eval;
 pub mod file;
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+pub use eval::EvalConfig;
 pub use file::ConfigError;
 
 /// Everything that decides what a run computes. Saved in the run directory and in each checkpoint.
@@ -23,6 +25,7 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub checkpoint: CheckpointConfig,
     pub alarms: AlarmConfig,
+    pub eval: EvalConfig,
 }
 
 /// The Vision Transformer: sizes in pixels (images, patches) and channels.
@@ -368,7 +371,8 @@ impl Config {
     /// # Errors
     /// The first violation, with the key, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, alarms } = self;
+        let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, .. } = self;
+        let (alarms, eval) = (&self.alarms, &self.eval);
         within("model.image_size", model.image_size, 8, 2048)?;
         within("model.patch_size", model.patch_size, 1, 256)?;
         within("model.embed_dim", model.embed_dim, 4, 8192)?;
@@ -467,7 +471,7 @@ impl Config {
         within("alarms.data_wait", alarms.data_wait, 0.0, 1.0)?;
         within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
         within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
-        Ok(())
+        eval.validate(model.depth)
     }
 }
 

@@ -134,6 +134,7 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
         losses: Vec::new(),
         best_val_loss: None,
         val_loss: None,
+        evaluated: None,
         elapsed_s: 0.0,
         config: file::to_toml(&config),
     };

@@ -5,6 +5,7 @@ use crate::config::{Config, file};
 use crate::data;
 use crate::device;
 use crate::error::Error;
+use crate::eval;
 use crate::event::Level;
 use crate::import;
 use crate::origin::Origin;
@@ -56,6 +57,7 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
     let data = data::open(&config.data)?;
     data::probe(&data.train)?;
     data::probe(&data.val)?;
+    let eval = eval::for_training(&config, &data)?;
     let config = with_absolute_paths(config);
     // A checkpoint has weights of its own.
     let init = config.train.init.as_deref().filter(|_| resume.is_none());
@@ -68,7 +70,7 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &args.config.name())?,
     };
-    Ok(Job { config, device: selection.device, data, run, resume, init, notices })
+    Ok(Job { config, device: selection.device, data, eval, run, resume, init, notices })
 }
 
 /// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
@@ -91,8 +93,10 @@ fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path>
 
 /// So that a run can be resumed from any directory.
 fn with_absolute_paths(mut config: Config) -> Config {
+    // What isn't there is the name of built-in images.
+    let eval = config.eval.path.as_mut().filter(|path| path.exists());
     let paths = [&mut config.data.path, &mut config.data.val_path, &mut config.train.init];
-    for path in paths.into_iter().flatten() {
+    for path in paths.into_iter().flatten().chain(eval) {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
         }

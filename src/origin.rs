@@ -156,6 +156,7 @@ mod tests {
             losses: Vec::new(),
             best_val_loss: None,
             val_loss: None,
+            evaluated: None,
             elapsed_s: 0.0,
             config: file::to_toml(&Config::default()),
         };

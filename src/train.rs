@@ -5,6 +5,7 @@
 pub mod checkpoint;
 mod emitter;
 pub mod engine;
+mod evaluate;
 pub mod health;
 pub mod learner;
 pub mod meter;

@@ -113,6 +113,7 @@ fn saving(config: &Config, engine: &dyn Engine, folder: &Path) -> Result<Saving,
             losses: Vec::new(),
             best_val_loss: None,
             val_loss: None,
+            evaluated: None,
             elapsed_s: 0.0,
             config: file::to_toml(config),
         };

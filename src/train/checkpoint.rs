@@ -61,6 +61,9 @@ pub struct Meta {
     pub best_val_loss: Option<f64>,
     /// Loss of the validation at this very step, if there was one.
     pub val_loss: Option<f64>,
+    /// Step of the newest evaluation on labelled images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluated: Option<u64>,
     /// Seconds of training so far, without pauses.
     pub elapsed_s: f64,
     /// The resolved configuration as TOML.
@@ -359,6 +362,7 @@ mod tests {
                 losses: vec![0.25],
                 best_val_loss: Some(0.5),
                 val_loss: None,
+                evaluated: None,
                 elapsed_s: 12.5,
                 config: "[train]\nepochs = 3\n".to_owned(),
             },
