@@ -78,7 +78,9 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
         Format::Timm | Format::Hf | Format::Safetensors => weights(args, &target)?,
         Format::Csv | Format::Jsonl | Format::Tensorboard => metrics(args, &target)?,
     };
-    eprintln!("{done}");
+    if !done.is_empty() {
+        eprintln!("{done}");
+    }
     Ok(())
 }
 

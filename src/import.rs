@@ -89,6 +89,10 @@ fn onto(foreign: &Foreign, config: &Config) -> Result<Start, ImportError> {
     let fresh = device::engine(&Device::Cpu, LearnerConfig::new(config)).state().weights;
     let (weights, mut notes) = fit::fit(foreign, &found, config, fresh)?;
     notes.splice(0..0, foreign.notes.iter().cloned());
+    if found.heads.is_none() {
+        let heads = config.model.heads;
+        notes.push(format!("its heads are not in the file, {heads} are taken as configured"));
+    }
     let notes = if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
     let notice = format!("starting from {} in {}{notes}", foreign.kind, foreign.path.display());
     Ok(Start { weights, notice })

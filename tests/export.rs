@@ -4,6 +4,7 @@ mod common;
 
 use common::{Reader, Running, tiny};
 use serde_json::Value;
+use simmim_tui::model::state::{HostTensor, NamedTensors};
 use simmim_tui::tensors;
 use simmim_tui::train::checkpoint;
 use std::collections::BTreeMap;
@@ -458,6 +459,95 @@ fn the_settings_that_an_error_names_do_fit() {
     program(folder, &words, 0);
     let log = fs::read_to_string(folder.join("third/events.jsonl")).expect("a log");
     assert!(log.contains("starting from a checkpoint"), "{log}");
+}
+
+/// Writes tensors that others might have made.
+fn write(path: &Path, tensors: &NamedTensors) {
+    let bytes = tensors::to_bytes(tensors, BTreeMap::new()).expect("sound tensors");
+    fs::write(path, bytes).expect("writable");
+}
+
+#[test]
+fn official_names_are_understood() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    train(folder, &["--set", "model.position=relative", "--set", "model.layer_scale=0.1"]);
+    let mut expected = best(folder).engine.weights;
+    let tensor = |shape: &[usize], value: f32| HostTensor {
+        shape: shape.to_vec(),
+        data: vec![value; shape.iter().product()],
+    };
+    let mut official = NamedTensors::from([
+        ("encoder.cls_token".to_owned(), tensor(&[1, 1, 16], 3.0)),
+        ("encoder.rel_pos_bias.relative_position_index".to_owned(), tensor(&[5, 5], 1.0)),
+    ]);
+    for (name, own) in &mut expected {
+        let mut theirs = own.clone();
+        let renamed = match name.as_str() {
+            "mask_token" => "encoder.mask_token".to_owned(),
+            "head.weight" => {
+                theirs.shape.extend([1, 1]);
+                "decoder.0.weight".to_owned()
+            }
+            "head.bias" => "decoder.0.bias".to_owned(),
+            name if name.ends_with("relative_position_bias_table") => {
+                theirs.data.extend([9.0; 6]);
+                theirs.shape[0] += 3;
+                name.to_owned()
+            }
+            name if name.ends_with("qkv.bias") => {
+                own.data[16..32].fill(0.0);
+                let block = name.strip_suffix("qkv.bias").expect("so it ends");
+                let part = |from: usize| HostTensor {
+                    shape: vec![16],
+                    data: own.data[from..from + 16].to_vec(),
+                };
+                official.insert(format!("{block}q_bias"), part(0));
+                official.insert(format!("{block}v_bias"), part(32));
+                continue;
+            }
+            name => name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"),
+        };
+        official.insert(renamed, theirs);
+    }
+    write(&folder.join("official.safetensors"), &official);
+    let words =
+        ["import", "official.safetensors", "-o", "back.safetensors", "--set", "mask.unit=8"];
+    let told = program(folder, &words, 0).stderr;
+    assert!(
+        told.contains("official SimMIM weights") && told.contains("without the class token"),
+        "{told}"
+    );
+    let back = checkpoint::load(&folder.join("back.safetensors")).expect("sound");
+    assert_eq!(back.engine.weights, expected);
+
+    let one = |name: &str| NamedTensors::from([(name.to_owned(), tensor(&[1], 1.0))]);
+    let mut surplus = official.clone();
+    surplus.insert("encoder.blocks.0.attn.q_norm.weight".to_owned(), tensor(&[8], 1.0));
+    let mut short = official.clone();
+    short.remove("encoder.blocks.0.norm2.weight");
+    let mut broken = official.clone();
+    broken.insert("encoder.norm.weight".to_owned(), tensor(&[16], f32::NAN));
+    let mut own_tables = official;
+    own_tables.insert(
+        "encoder.blocks.0.attn.relative_position_bias_table".to_owned(),
+        tensor(&[12, 2], 1.0),
+    );
+    for (tensors, part) in [
+        (one("encoder.layers.0.blocks.0.norm1.weight"), "Swin Transformer"),
+        (one("encoder.layer.0.output.dense.weight"), "transformers' ViTModel"),
+        (one("conv1.weight"), "no blocks.N.*"),
+        (surplus, "nothing in this model corresponds to encoder.blocks.0.attn.q_norm.weight"),
+        (short, "encoder.blocks.0.norm2.weight is missing"),
+        (broken, "encoder.norm.weight holds figures that are no numbers"),
+        (own_tables, "a relative position bias of its own"),
+    ] {
+        write(&folder.join("odd.safetensors"), &tensors);
+        let told =
+            program(folder, &["import", "odd.safetensors", "-o", "never.safetensors"], 2).stderr;
+        assert!(told.contains(part) && told.contains("odd.safetensors"), "{part}: {told}");
+    }
+    assert!(!folder.join("never.safetensors").exists());
 }
 
 /// `tests/python/check_export.py` with the interpreter that `SIMMIM_PYTHON` names, else `python3`, if it has PyTorch.
