@@ -126,7 +126,7 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
             target.display()
         )));
     }
-    let config = checkpoint_config(args, &found)?;
+    let config = checkpoint_config(args, &foreign, &found)?;
     let start = onto(&foreign, &config)?;
     let meta = Meta {
         version: Meta::CURRENT,
@@ -148,10 +148,17 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The sizes in the file, then what the user gave; `--set` outranks all.
-fn checkpoint_config(args: &ImportArgs, found: &Found) -> Result<Config, ConfigError> {
+/// The given configuration with the sizes in the file; `--set` outranks all.
+fn checkpoint_config(
+    args: &ImportArgs,
+    foreign: &Foreign,
+    found: &Found,
+) -> Result<Config, ConfigError> {
     let base = file::load(args.config.as_deref(), &[])?;
-    let mut sets = found.sets(&base);
+    let mut sets = found.own(foreign, &base);
     sets.extend(args.sets.iter().cloned());
-    file::override_with(&base, &sets)
+    file::override_with(&base, &sets).map_err(|error| match error {
+        ConfigError::In { source, .. } => *source, // it names what is saved in a run
+        other => other,
+    })
 }

@@ -86,11 +86,7 @@ fn weights_go_out_in_timms_names_and_come_back_bit_for_bit() {
         ("timm.safetensors", false),
         ("run/checkpoints/best.safetensors", true),
     ] {
-        program(
-            folder,
-            &["import", file, "-o", "back.safetensors", "--force", "--set", "mask.unit=8"],
-            0,
-        );
+        program(folder, &["import", file, "-o", "back.safetensors", "--force"], 0);
         let back = checkpoint::load(&folder.join("back.safetensors")).expect("sound");
         assert_eq!(back.meta.step, 0);
         for (name, tensor) in &weights {
@@ -511,8 +507,7 @@ fn official_names_are_understood() {
         official.insert(renamed, theirs);
     }
     write(&folder.join("official.safetensors"), &official);
-    let words =
-        ["import", "official.safetensors", "-o", "back.safetensors", "--set", "mask.unit=8"];
+    let words = ["import", "official.safetensors", "-o", "back.safetensors"];
     let told = program(folder, &words, 0).stderr;
     assert!(
         told.contains("official SimMIM weights") && told.contains("without the class token"),

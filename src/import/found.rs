@@ -141,10 +141,44 @@ impl Found {
             sets.push(format!("model.heads={}", self.usual_heads()));
         }
         let unit = config.mask.unit;
-        if !unit.is_multiple_of(self.patch) || !image.is_multiple_of(unit) {
+        if !unit_fits(unit, image, self.patch) {
             sets.push(format!("mask.unit={}", usual_unit(image, self.patch)));
         }
         sets
+    }
+
+    /// `key=value` for all that is in the file.
+    pub fn own(&self, foreign: &Foreign, config: &Config) -> Vec<String> {
+        let model = &config.model;
+        let configured = (self.dim == model.embed_dim).then_some(model.heads);
+        let heads = self.heads.or(configured).unwrap_or_else(|| self.usual_heads());
+        let mut sets = vec![
+            format!("model.image_size={}", self.image()),
+            format!("model.patch_size={}", self.patch),
+            format!("model.embed_dim={}", self.dim),
+            format!("model.depth={}", self.depth),
+            format!("model.heads={heads}"),
+            format!("model.mlp_ratio={:?}", self.ratio()),
+            format!("model.position={}", name(self.position)),
+            format!("model.layer_scale={:?}", self.scale()),
+        ];
+        let unit = config.mask.unit;
+        if !unit_fits(unit, self.image(), self.patch) {
+            sets.push(format!("mask.unit={}", usual_unit(self.image(), self.patch)));
+        }
+        if let Some([mean, std]) = foreign.pixels {
+            sets.extend([format!("data.mean={mean:?}"), format!("data.std={std:?}")]);
+        }
+        sets
+    }
+
+    fn ratio(&self) -> f64 {
+        self.hidden as f64 / self.dim as f64
+    }
+
+    /// A value for `model.layer_scale`. Where training would have begun doesn't matter any more; it must only not be 0.
+    fn scale(&self) -> f32 {
+        self.layer_scale.map_or(0.0, |first| if first > 0.0 && first <= 1.0 { first } else { 0.1 })
     }
 
     /// Heads of 64 channels, as in nearly all Vision Transformers.
@@ -167,8 +201,7 @@ impl Found {
         if (model.embed_dim as f64 * model.mlp_ratio) as usize != self.hidden
             && (self.dim as f64 * model.mlp_ratio) as usize != self.hidden
         {
-            let ratio = self.hidden as f64 / self.dim as f64;
-            compare("model.mlp_ratio", ratio.to_string(), model.mlp_ratio.to_string());
+            compare("model.mlp_ratio", self.ratio().to_string(), model.mlp_ratio.to_string());
         }
         if let Some(heads) = self.heads {
             compare("model.heads", heads.to_string(), model.heads.to_string());
@@ -181,10 +214,8 @@ impl Found {
             compare("model.image_size", self.image().to_string(), model.image_size.to_string());
         }
         match self.layer_scale {
-            Some(first) if model.layer_scale == 0.0 => {
-                // Where training would have begun doesn't matter any more; it only must not be 0.
-                let value = if first > 0.0 && first <= 1.0 { first } else { 0.1 };
-                compare("model.layer_scale", value.to_string(), "0".to_owned());
+            Some(_) if model.layer_scale == 0.0 => {
+                compare("model.layer_scale", self.scale().to_string(), "0".to_owned());
             }
             None if model.layer_scale > 0.0 => {
                 compare("model.layer_scale", "0".to_owned(), model.layer_scale.to_string());
@@ -238,13 +269,9 @@ impl Found {
             self.patch,
             self.dim,
             self.depth,
-            self.hidden as f64 / self.dim as f64,
+            self.ratio(),
             name(self.position),
-            self.layer_scale.map_or(0.0, |first| if first > 0.0 && first <= 1.0 {
-                first
-            } else {
-                0.1
-            }),
+            self.scale(),
             usual_unit(self.image(), self.patch),
             toml::Value::String(path.display().to_string()),
         );
@@ -267,6 +294,11 @@ fn name(position: Position) -> String {
         Position::Relative => "relative",
     };
     name.to_owned()
+}
+
+/// Whether mask units of that side are possible, and more than one.
+fn unit_fits(unit: usize, image: usize, patch: usize) -> bool {
+    unit.is_multiple_of(patch) && image.is_multiple_of(unit) && image > unit
 }
 
 /// The unit of the paper, 32 pixels, where it fits; else one patch.
