@@ -134,7 +134,6 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
         eval: None,
         config: large,
         device: Device::Cpu,
-        eval: None,
         run: RunDir::open(&root).expect("free"),
         resume: Some(Found { path, checkpoint: loaded, warnings: Vec::new(), damaged: Vec::new() }),
         init: None,
