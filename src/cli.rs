@@ -41,6 +41,10 @@ pub enum Command {
     Eval(crate::eval::command::EvalArgs),
     /// Write the encoder's features of images to a file, with labels and names
     Features(crate::features::command::FeaturesArgs),
+    /// Write weights or metrics in the formats of timm, Hugging Face, spreadsheets and TensorBoard
+    Export(crate::export::ExportArgs),
+    /// Say what model a weights file holds, as a configuration, or make a checkpoint of it; training starts from it with --init
+    Import(crate::import::ImportArgs),
     /// List runs, newest first
     Runs(RunsArgs),
     /// Give an order to a run that goes on, or show how a run does
@@ -69,6 +73,10 @@ pub struct ConfigArgs {
     /// Training images: a folder, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Start a new run from the weights in this file: a timm ViT, official SimMIM, an export or a checkpoint, as
+    /// safetensors; see `simmim-tui import` [short for --set train.init=FILE]
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N [short for --set train.device=DEVICE]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -291,6 +299,9 @@ impl ConfigArgs {
         let mut sets = self.sets.clone();
         if let Some(path) = &self.data {
             sets.push(format!("data.path={}", literal(path.display().to_string())));
+        }
+        if let Some(path) = &self.init {
+            sets.push(format!("train.init={}", literal(path.display().to_string())));
         }
         if let Some(device) = &self.device {
             sets.push(format!("train.device={}", literal(device.clone())));

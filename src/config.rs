@@ -164,6 +164,9 @@ pub struct TrainConfig {
     /// Global gradient-norm limit; 0 = no clipping.
     pub grad_clip: f64,
     pub seed: u64,
+    /// Weights that a new run starts from; unset = fresh ones from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
     /// `auto`, `cpu` or `cuda[:N]`.
     pub device: String,
     pub precision: Precision,
@@ -334,6 +337,7 @@ impl Default for TrainConfig {
             accumulation: 1,
             grad_clip: 5.0,
             seed: 0,
+            init: None,
             device: "auto".to_owned(),
             precision: Precision::Fp32,
             activation_checkpointing: false,

@@ -5,6 +5,7 @@ use crate::control::ctl::CtlError;
 use crate::control::follow::FollowError;
 use crate::data::DataError;
 use crate::device::DeviceError;
+use crate::import::ImportError;
 use crate::parity::ParityError;
 use crate::run_dir::RunDirError;
 use crate::train::checkpoint::CheckpointError;
@@ -43,6 +44,8 @@ pub enum Error {
     #[error(transparent)]
     Parity(#[from] ParityError),
     #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
     Ctl(#[from] CtlError),
     #[cfg(feature = "tui")]
     #[error(transparent)]
@@ -66,6 +69,7 @@ impl Error {
             | Self::Follow(FollowError::NotARun { .. })
             | Self::Device(_)
             | Self::Parity(_)
+            | Self::Import(_)
             | Self::RunDir(
                 RunDirError::Locked { .. }
                 | RunDirError::Occupied { .. }

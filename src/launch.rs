@@ -7,6 +7,7 @@ use crate::device;
 use crate::error::Error;
 use crate::eval;
 use crate::event::Level;
+use crate::import;
 use crate::origin::Origin;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::checkpoint::Checkpoint;
@@ -58,12 +59,18 @@ pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
     data::probe(&data.val)?;
     let eval = eval::for_training(&config, &data)?;
     let config = with_absolute_paths(config);
+    // A checkpoint has weights of its own.
+    let init = config.train.init.as_deref().filter(|_| resume.is_none());
+    let init = init.map(|path| import::start(path, &config)).transpose()?.map(|start| {
+        notices.push((Level::Info, start.notice));
+        start.weights
+    });
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &args.config.name())?,
     };
-    Ok(Job { config, device: selection.device, data, eval, run, resume, notices })
+    Ok(Job { config, device: selection.device, data, eval, run, resume, init, notices })
 }
 
 /// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
@@ -88,8 +95,8 @@ fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path>
 fn with_absolute_paths(mut config: Config) -> Config {
     // What isn't there is the name of built-in images.
     let eval = config.eval.path.as_mut().filter(|path| path.exists());
-    let data = [&mut config.data.path, &mut config.data.val_path];
-    for path in data.into_iter().flatten().chain(eval) {
+    let paths = [&mut config.data.path, &mut config.data.val_path, &mut config.train.init];
+    for path in paths.into_iter().flatten().chain(eval) {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
         }

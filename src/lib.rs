@@ -18,16 +18,19 @@ pub mod chart;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod csv;
 pub mod data;
 pub mod device;
 pub mod doctor;
 pub mod error;
 pub mod eval;
 pub mod event;
+pub mod export;
 pub mod features;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub mod headless;
+pub mod import;
 mod inherited;
 pub mod launch;
 mod launcher;
@@ -84,6 +87,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(Command::Attach(args)) => attach::attach(&args),
         Some(Command::Eval(args)) => eval::command::run(&args),
         Some(Command::Features(args)) => features::command::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),

@@ -113,6 +113,14 @@ impl Weights {
         Self::read(&path, checkpoint, warnings)
     }
 
+    /// A checkpoint that was found.
+    ///
+    /// # Errors
+    /// Its configuration is none.
+    pub fn of(found: Found) -> Result<Self, Error> {
+        Self::read(&found.path, found.checkpoint, found.warnings)
+    }
+
     fn read(path: &Path, checkpoint: Checkpoint, warnings: Vec<String>) -> Result<Self, Error> {
         let config = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
         Ok(Self { path: path.to_owned(), checkpoint, config, warnings })

@@ -126,13 +126,19 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// The file can't be written; nothing that was there is harmed.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<(PathBuf, u64), CheckpointError> {
     let path = folder.join(file_name(checkpoint.meta.step, checkpoint.meta.accumulated));
-    let bytes = encode(checkpoint).map_err(|error| CheckpointError::Write {
-        path: path.clone(),
-        source: io::Error::other(error),
-    })?;
-    write_atomic(&path, &bytes)
-        .map_err(|source| CheckpointError::Write { path: path.clone(), source })?;
-    Ok((path, bytes.len() as u64))
+    let size = write(&path, checkpoint)?;
+    Ok((path, size))
+}
+
+/// The same under any name; returns the size in bytes.
+///
+/// # Errors
+/// As [`save`].
+pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    let error = |source| CheckpointError::Write { path: path.to_owned(), source };
+    let bytes = encode(checkpoint).map_err(|text| error(io::Error::other(text)))?;
+    write_atomic(path, &bytes).map_err(error)?;
+    Ok(bytes.len() as u64)
 }
 
 /// Makes `best.safetensors` the same file as `path`.

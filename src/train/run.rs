@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, CheckpointError, Found, Meta};
 use super::emitter::Emitter;
-use super::engine::{self, Engine, MicroBatch, Update};
+use super::engine::{self, Engine, EngineState, MicroBatch, Update};
 use super::evaluate::Evaluator;
 use super::health::Health;
 use super::learner::LearnerConfig;
@@ -18,7 +18,7 @@ use crate::eval::Labelled;
 use crate::event::{Event, Finished, Level, Listener, Order, Phase, Reason, Started};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
-use crate::model::state::StateError;
+use crate::model::state::{NamedTensors, StateError};
 use crate::picture::Painter;
 use crate::run_dir::{EventLog, RunDir, RunDirError};
 use crossbeam_channel::Receiver;
@@ -91,6 +91,8 @@ pub struct Job {
     pub eval: Option<Labelled>,
     /// Where to go on; `None` starts from fresh weights.
     pub resume: Option<Found>,
+    /// Weights to start from without that; all that the model has.
+    pub init: Option<NamedTensors>,
     /// Lines for the log, known before the start.
     pub notices: Vec<(Level, String)>,
 }
@@ -203,7 +205,7 @@ impl Trainer {
         emitter: Arc<Emitter>,
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
-        let Job { config, device, data, eval, run, resume, mut notices } = job;
+        let Job { config, device, data, eval, run, resume, init, mut notices } = job;
         let extent = Extent::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
         let painter = learner.painter();
@@ -214,6 +216,11 @@ impl Trainer {
         let mut validated = None;
         let mut evaluated = None;
         let mut saved = None;
+        if let (None, Some(weights)) = (&resume, init) {
+            let state = EngineState { weights, ..EngineState::default() };
+            let path = config.train.init.clone().unwrap_or_default();
+            engine.load(&state).map_err(|source| TrainError::State { path, source })?;
+        }
         if let Some(Found { path, checkpoint, warnings, .. }) = &resume {
             let Meta { step, elapsed_s, val_loss, .. } = checkpoint.meta;
             engine
@@ -231,7 +238,8 @@ impl Trainer {
             );
             notices.push((Level::Info, format!("resumed from {}", path.display())));
             let (now, then) = (data.train.len() as u64, checkpoint.meta.train_images);
-            if now != then {
+            // Imported weights have seen none of this data.
+            if now != then && then != 0 {
                 notices.push((
                     Level::Warning,
                     format!(

@@ -101,6 +101,7 @@ fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run 
         eval: None,
         run,
         resume: None,
+        init: None,
         notices: Vec::new(),
     };
     let ((sender, events), (orders, inbox)) = (unbounded(), unbounded());
