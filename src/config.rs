@@ -4,11 +4,13 @@
 //! them; [`Config::validate`] is the only gate, so every other module may rely on the ranges below.
 
 pub mod file;
+pub mod finetune;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 pub use file::ConfigError;
+pub use finetune::FinetuneConfig;
 
 /// Everything that decides what a run computes. Saved in the run directory and in each checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub checkpoint: CheckpointConfig,
     pub alarms: AlarmConfig,
+    /// Makes the run one of classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneConfig>,
 }
 
 /// The Vision Transformer: sizes in pixels (images, patches) and channels.
@@ -346,7 +351,8 @@ impl Config {
     /// # Errors
     /// The first violation, with the key, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, alarms } = self;
+        let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, .. } = self;
+        let alarms = &self.alarms;
         within("model.image_size", model.image_size, 8, 2048)?;
         within("model.patch_size", model.patch_size, 1, 256)?;
         within("model.embed_dim", model.embed_dim, 4, 8192)?;
@@ -445,7 +451,7 @@ impl Config {
         within("alarms.data_wait", alarms.data_wait, 0.0, 1.0)?;
         within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
         within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
-        Ok(())
+        self.finetune.as_ref().map_or(Ok(()), FinetuneConfig::validate)
     }
 }
 

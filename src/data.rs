@@ -12,6 +12,7 @@ pub mod detect;
 pub mod error;
 pub mod folder;
 pub mod idx;
+pub mod labelled;
 pub mod labels;
 pub mod loader;
 pub mod order;

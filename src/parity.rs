@@ -3,6 +3,8 @@
 //! The file is safetensors with the model's parameters, one batch, and what PyTorch made of it; the metadata
 //! key `config` gives shapes and hyper-parameters. The tolerances are those that correct fp32 code meets.
 
+mod classifier;
+
 use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, ScheduleKind};
 use crate::device::{self, Device};
 use crate::model::ModelShape;
@@ -10,7 +12,8 @@ use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, pixel_offsets};
 use crate::model::state::{HostTensor, NamedTensors, StateError};
 use crate::tensors::{self, TensorFile, TensorFileError};
-use crate::train::engine::{Engine, EngineState, Guard, MicroBatch};
+use crate::train::engine::{Engine, EngineState, Guard, MicroBatch, Target};
+use crate::train::layer_decay::LayerDecay;
 use crate::train::learner::LearnerConfig;
 use crate::train::schedule::Schedule;
 use serde::Deserialize;
@@ -104,10 +107,13 @@ pub fn check_with(
     make: impl Fn(LearnerConfig) -> Box<dyn Engine>,
 ) -> Result<Vec<Group>, ParityError> {
     let file = tensors::read(path)?;
-    let config: FileConfig = {
-        let text = file.metadata.get("config").map_or("", String::as_str);
-        serde_json::from_str(text).map_err(|error| ParityError::Config(error.to_string()))?
-    };
+    let text = file.metadata.get("config").map_or("", String::as_str);
+    let bad = |error: serde_json::Error| ParityError::Config(error.to_string());
+    let value: serde_json::Value = serde_json::from_str(text).map_err(bad)?;
+    if value.get("classes").is_some() {
+        return classifier::check(&file, text, &make);
+    }
+    let config: FileConfig = serde_json::from_str(text).map_err(bad)?;
     let case = Case::new(file, config)?;
     let mut groups = case.forward(&make)?;
     groups.extend(case.gradients(&make)?);
@@ -162,6 +168,7 @@ impl Case {
             hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
             position,
             layer_scale: config.layer_scale.unwrap_or(if scaled { 1.0 } else { 0.0 }),
+            classes: None,
         };
         // Also keeps absurd sizes from being allocated: the weights are there, so they fit into memory.
         let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
@@ -197,6 +204,8 @@ impl Case {
         let mut engine = make(LearnerConfig {
             shape: self.shape.clone(),
             loss: LossConfig { kind, ..LossConfig::default() },
+            label_smoothing: 0.0,
+            layer_decay: LayerDecay::off(self.shape.depth),
             normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
             optimizer: OptimizerConfig {
                 betas: optimizer.betas,
@@ -214,7 +223,8 @@ impl Case {
     }
 
     fn batch<'a>(&'a self, images: &'a HostTensor) -> MicroBatch<'a> {
-        MicroBatch { pixels: Pixels::Normalized(&images.data), mask: &self.mask }
+        let target = Target::Hidden(&self.mask);
+        MicroBatch { pixels: Pixels::Normalized(&images.data), target }
     }
 
     fn forward(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
@@ -226,7 +236,8 @@ impl Case {
             if kind == LossKind::L1 {
                 let expected = &self.file.get("pred")?.data;
                 groups.push(absolute("pred", &result.prediction, expected, 1e-4));
-                let features = engine.features(Pixels::Normalized(&images.data), self.mask.batch, None);
+                let features =
+                    engine.features(Pixels::Normalized(&images.data), self.mask.batch, None);
                 let expected = &self.file.get("features")?.data;
                 groups.push(absolute("features", &features, expected, 1e-4));
             }

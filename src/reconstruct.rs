@@ -51,6 +51,12 @@ impl ImageSource for Listed {
 pub fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
     let checkpoint = checkpoint::load(path)?;
     let mut config = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
+    if config.finetune.is_some() {
+        return Err(Error::Usage(format!(
+            "{} is a classifier, which reconstructs nothing",
+            path.display()
+        )));
+    }
     let source: Source = if images.is_empty() {
         let val = data::open(&config.data)?.val;
         let first = config.train.previews.max(1).min(val.len());

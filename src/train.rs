@@ -2,13 +2,16 @@
 //!
 //! [`spawn`] returns a [`Session`]: events come out, commands go in, and the thread's result says how it ended.
 
+pub mod best;
 pub mod checkpoint;
 mod emitter;
 pub mod engine;
 pub mod health;
+pub mod layer_decay;
 pub mod learner;
 pub mod meter;
 pub mod optim;
+pub mod pretrained;
 mod record;
 pub mod run;
 pub mod schedule;
@@ -16,6 +19,7 @@ mod sentinel;
 mod steer;
 #[cfg(test)]
 mod steer_tests;
+pub mod task;
 pub mod validate;
 
 use crate::event::{Event, Level, Listener, Order, Stamped};

@@ -32,8 +32,15 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         found.expect("a checkpoint")
     });
     let data = data::open(&config.data).expect("the pictures can be opened");
-    let job =
-        Job { config: config.clone(), device: Device::Cpu, data, run, resume, notices: Vec::new() };
+    let job = Job {
+        config: config.clone(),
+        device: Device::Cpu,
+        data,
+        run,
+        resume,
+        pretrained: None,
+        notices: Vec::new(),
+    };
     let (events, _) = crossbeam_channel::unbounded();
     Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never())
         .expect("the trainer is built")
@@ -127,6 +134,7 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
         device: Device::Cpu,
         run: RunDir::open(&root).expect("free"),
         resume: Some(Found { path, checkpoint: loaded, warnings: Vec::new(), damaged: Vec::new() }),
+        pretrained: None,
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();

@@ -1,13 +1,17 @@
 //! The one implementation of [`Engine`], generic over Burn's backend.
 
-use super::engine::{Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Update};
+use super::engine::{
+    Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Target, Update,
+};
+use super::layer_decay::LayerDecay;
 use super::optim::{self, AdamW, Gradients};
 use crate::config::{Config, LossConfig, OnNan};
+use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
 use crate::model::vit::DropPath;
 use crate::model::{ModelShape, SimMimVit, init, loss};
-use crate::ops::TrainBackend;
+use crate::ops::{FastOps, TrainBackend};
 use crate::picture::Painter;
 use burn::module::AutodiffModule as _;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -17,9 +21,13 @@ use burn::tensor::{Tensor, TensorData};
 #[derive(Debug, Clone)]
 pub struct LearnerConfig {
     pub shape: ModelShape,
+    /// Of hidden pixels.
     pub loss: LossConfig,
+    /// Share of a class's target that is spread over all classes.
+    pub label_smoothing: f64,
     pub normalization: Normalization,
     pub optimizer: crate::config::OptimizerConfig,
+    pub layer_decay: LayerDecay,
     pub grad_clip: f64,
     pub accumulation: usize,
     pub drop_path: f64,
@@ -29,11 +37,17 @@ pub struct LearnerConfig {
 
 impl LearnerConfig {
     pub fn new(config: &Config) -> Self {
+        let finetune = config.finetune.as_ref();
         Self {
-            shape: ModelShape::new(&config.model),
+            shape: ModelShape::of(config),
             loss: config.loss.clone(),
+            label_smoothing: finetune.map_or(0.0, |finetune| finetune.label_smoothing),
             normalization: Normalization { mean: config.data.mean, std: config.data.std },
             optimizer: config.optimizer.clone(),
+            layer_decay: LayerDecay {
+                factor: finetune.map_or(1.0, |finetune| finetune.layer_decay),
+                depth: config.model.depth,
+            },
             grad_clip: config.train.grad_clip,
             accumulation: config.train.accumulation,
             drop_path: config.model.drop_path,
@@ -75,7 +89,7 @@ impl<B: AutodiffBackend> Learner<B> {
         let mut weights = state::save(&model);
         init::initialize(&mut weights, &config.shape, config.seed);
         let model = state::load(model, &weights).expect("names and shapes are the model's own");
-        let optimizer = AdamW::new(config.optimizer.clone());
+        let optimizer = AdamW::new(config.optimizer.clone(), config.layer_decay);
         let plain = Tensor::<B, 1>::zeros([1], &device).inner().device();
         Self {
             config,
@@ -102,6 +116,38 @@ impl<B: AutodiffBackend> Learner<B> {
         patchify(pixels, batch, &self.config.shape, &self.config.normalization, device)
     }
 
+    /// What the model gives, and what it should. [B·M, P] or [B, C], twice
+    fn predict<T: FastOps>(
+        &self,
+        model: &SimMimVit<T>,
+        batch: MicroBatch<'_>,
+        drop: &DropPath<T>,
+        smoothing: f64,
+        device: &T::Device,
+    ) -> (Tensor<T, 2>, Tensor<T, 2>) {
+        let patches = self.patches::<T>(batch.pixels, batch.target.images(), device);
+        match batch.target {
+            Target::Hidden(mask) => {
+                let mask = mask.upload::<T>(device);
+                let hidden = patches.clone().select(0, mask.rows.clone());
+                (model.forward(patches, &mask, drop), loss::target(hidden, &self.config.loss))
+            }
+            Target::Classes(labels) => {
+                let logits = model.classify(patches, drop);
+                let classes = logits.dims()[1];
+                (logits, loss::class_targets(labels, classes, smoothing, device))
+            }
+        }
+    }
+
+    /// Mean loss of what [`Self::predict`] gave. [1]
+    fn loss<T: Backend>(&self, prediction: Tensor<T, 2>, target: Tensor<T, 2>) -> Tensor<T, 1> {
+        match self.config.shape.classes {
+            None => loss::loss(prediction, target, &self.config.loss),
+            Some(_) => loss::cross_entropy(prediction, target),
+        }
+    }
+
     fn save_gradients(&self) -> NamedTensors {
         let dims = optim::trainable(self.model());
         let saved = dims.iter().filter_map(|(name, dims)| {
@@ -122,15 +168,12 @@ fn read<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
 
 impl<B: TrainBackend> Engine for Learner<B> {
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64) {
-        let LearnerConfig { shape, loss: objective, drop_path, seed, .. } = &self.config;
-        let mask = batch.mask.upload::<B>(&self.device);
-        let patches = self.patches::<B>(batch.pixels, batch.mask.batch, &self.device);
-        let target = loss::target(patches.clone().select(0, mask.rows.clone()), objective);
-        let count = batch.mask.batch;
+        let LearnerConfig { shape, label_smoothing, drop_path, seed, .. } = &self.config;
+        let count = batch.target.images();
         let drop = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
-
-        let prediction = self.model().forward(patches, &mask, &drop);
-        let loss = loss::loss(prediction, target, objective);
+        let (prediction, target) =
+            self.predict(self.model(), batch, &drop, *label_smoothing, &self.device);
+        let loss = self.loss(prediction, target);
         self.losses.push(loss.clone().inner());
         // The gradient of a step is that of the mean over its micro-batches.
         let share = loss.div_scalar(self.config.accumulation as f64);
@@ -179,20 +222,17 @@ impl<B: TrainBackend> Engine for Learner<B> {
 
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation {
         let model = self.model().valid();
-        let mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
-        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
-        let hidden = patches.clone().select(0, mask.rows.clone());
-        let prediction = model.forward(patches, &mask, &DropPath::off());
-        let objective = &self.config.loss;
-        let loss = loss::loss(prediction.clone(), loss::target(hidden, objective), objective);
+        let (prediction, target) = self.predict(&model, batch, &DropPath::off(), 0.0, &self.plain);
+        let loss = self.loss(prediction.clone(), target);
         let loss = state::download(loss).data[0]; // device sync
         Evaluation { loss, prediction: state::download(prediction).data } // device sync
     }
 
-    fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32> {
-        let mut mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
-        mask.rows = Tensor::arange(0..batch.mask.hidden.len() as i64, &self.plain);
-        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
+    fn reconstruct(&self, pixels: Pixels<'_>, mask: &HostMask) -> Vec<f32> {
+        let patches = self.patches::<B::InnerBackend>(pixels, mask.batch, &self.plain);
+        let count = mask.hidden.len() as i64;
+        let mut mask = mask.upload::<B::InnerBackend>(&self.plain);
+        mask.rows = Tensor::arange(0..count, &self.plain);
         let prediction = self.model().valid().forward(patches, &mask, &DropPath::off());
         state::download(prediction).data // device sync
     }
@@ -218,7 +258,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
 
     fn load(&mut self, saved: &EngineState) -> Result<(), StateError> {
         let model = state::load(self.model().clone(), &saved.weights)?;
-        let mut optimizer = AdamW::new(self.config.optimizer.clone());
+        let mut optimizer = AdamW::new(self.config.optimizer.clone(), self.config.layer_decay);
         optimizer.load(&model, &saved.moments, saved.updates)?;
         let mut gradients = Gradients::new();
         if !saved.gradients.is_empty() {
