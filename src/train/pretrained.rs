@@ -44,7 +44,7 @@ mod tests {
     use crate::train::learner::LearnerConfig;
 
     fn config(sets: &[&str]) -> Config {
-        let small = ["model.image_size=16", "model.embed_dim=12", "model.depth=2"];
+        let small = ["model.image_size=16", "mask.unit=8", "model.embed_dim=12", "model.depth=2"];
         let all = small.iter().chain(sets).map(|&set| set.to_owned()).collect::<Vec<_>>();
         crate::config::file::load(None, &all).expect("valid")
     }
