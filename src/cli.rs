@@ -41,6 +41,11 @@ pub enum Command {
     /// The screen on a run of another process: the same keys on a live run, a replay of one that has ended
     #[cfg(feature = "tui")]
     Attach(AttachArgs),
+    /// Tell what the pre-training was worth: k-NN and linear probe on labelled images, beside an untrained encoder and
+    /// raw pixels
+    Eval(crate::eval::command::EvalArgs),
+    /// Write the encoder's features of images to a file, with labels and names
+    Features(crate::features::command::FeaturesArgs),
     /// List runs, newest first
     Runs(RunsArgs),
     /// Give an order to a run that goes on, or show how a run does

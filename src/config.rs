@@ -7,7 +7,7 @@ pub mod file;
 pub mod finetune;
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use file::ConfigError;
 pub use finetune::FinetuneConfig;
@@ -129,12 +129,30 @@ pub enum DataFormat {
     Auto,
     /// The CC0 photos inside the binary.
     Photos,
+    /// The part of Fashion-MNIST inside the binary: 5000 + 1000 grey images of ten classes.
+    FashionMnistMini,
     /// Any tree of jpg, png and webp files; the first folder level is the label.
     Folder,
     Cifar10,
     Cifar100,
     Stl10,
     Idx,
+}
+
+impl DataConfig {
+    /// The same treatment of other images: those at `path`, or built-in ones by the name of their format where there is
+    /// no such path.
+    #[must_use]
+    pub fn with_images(&self, path: &Path) -> Self {
+        let built_in =
+            [("photos", DataFormat::Photos), ("fashion-mnist-mini", DataFormat::FashionMnistMini)];
+        let named = built_in.iter().find(|(name, _)| path.as_os_str() == *name && !path.exists());
+        let (path, format) = match named {
+            Some(&(_, format)) => (None, format),
+            None => (Some(path.to_owned()), DataFormat::Auto),
+        };
+        Self { path, format, val_path: None, ..self.clone() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

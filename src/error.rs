@@ -9,6 +9,7 @@ use crate::parity::ParityError;
 use crate::run_dir::RunDirError;
 use crate::train::checkpoint::CheckpointError;
 use crate::train::run::TrainError;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// Exit codes: 0 finished, or stopped and saved; the rest below.
@@ -46,6 +47,8 @@ pub enum Error {
     #[cfg(feature = "tui")]
     #[error(transparent)]
     Preview(#[from] crate::preview::PreviewError),
+    #[error("cannot write {path}: {source}")]
+    Output { path: PathBuf, source: std::io::Error },
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]
     PastTolerance { failed: usize, groups: usize },
     #[error("{what}: {source}")]
@@ -77,6 +80,7 @@ impl Error {
             | Self::Follow(FollowError::Unreadable { .. })
             | Self::Ctl(_)
             | Self::PastTolerance { .. }
+            | Self::Output { .. }
             | Self::System { .. } => exit::FAILED,
         }
     }

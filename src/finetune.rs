@@ -5,7 +5,7 @@ use crate::config::file::{self, Layer};
 use crate::config::{Config, FinetuneConfig};
 use crate::error::Error;
 use crate::launch::{self, Beginning};
-use crate::train::checkpoint::Found;
+use crate::origin::Weights;
 use crate::train::run::Job;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ const RECIPE: &str = "finetune";
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct FinetuneArgs {
-    /// A run (its newest checkpoint) or a checkpoint; model and data are taken from there, the data unless --data is given
+    /// A run (its best checkpoint) or a checkpoint; model and data are taken from there, the data unless --data is given
     #[arg(value_name = "RUN|CKPT", required_unless_present_any = ["from_scratch", "resume"])]
     pub from: Option<PathBuf>,
     /// Start from fresh weights of the same shape instead: the baseline that shows what pre-training is worth
@@ -40,37 +40,47 @@ pub fn prepare(args: &FinetuneArgs) -> Result<Job, Error> {
 }
 
 fn begin(args: &FinetuneArgs) -> Result<Beginning, Error> {
-    let found = args.from.as_deref().map(launch::checkpoint_of).transpose()?;
-    let mut config = config(args, found.as_ref())?;
+    let weights = args.from.as_deref().map(Weights::open).transpose()?;
+    let mut config = config(args, weights.as_ref())?;
     let finetune = config.finetune.get_or_insert_with(FinetuneConfig::default);
-    let encoder = found.filter(|_| !args.from_scratch);
-    finetune.from = encoder.as_ref().map(|found| found.path.clone());
+    let encoder = weights.filter(|_| !args.from_scratch);
+    finetune.from = encoder.as_ref().map(|weights| weights.path.clone());
     let usual = if args.from_scratch { "scratch" } else { RECIPE };
     let named = args.train.config.config.as_ref().map(|_| args.train.config.name());
     Ok(Beginning { config, encoder, name: named.unwrap_or_else(|| usual.to_owned()) })
 }
 
 /// The recipe, then what belongs to the checkpoint, then what the user says.
-fn config(args: &FinetuneArgs, found: Option<&Found>) -> Result<Config, Error> {
+fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Error> {
     let given = &args.train.config;
     let sets = given.overrides();
     let own = given.config.as_deref().map(Layer::file).transpose()?;
     let mut layers = vec![Layer::file(Path::new(RECIPE))?];
-    if let Some(found) = found {
-        let saved = file::parse(&found.checkpoint.meta.config, "in the checkpoint")?;
+    if let Some(Weights { config, .. }) = weights {
         // The mask has no effect here, but it has to fit the model.
         let mut layer =
-            Layer::sections(&saved, &["model", "mask", "loss", "data"], "the checkpoint");
+            Layer::sections(config, &["model", "mask", "loss", "data"], "the checkpoint");
         layer.remove("model", "drop_path");
-        let names_data = |set: &String| set.trim_start().starts_with("data.path");
-        if sets.iter().any(names_data) || own.as_ref().is_some_and(|own| own.has("data", "path")) {
-            // They belong to the data of pre-training.
-            for key in ["path", "val_path", "format"] {
+        let data = ["path", "val_path", "format"];
+        let says = |key: &str| {
+            let set = format!("data.{key}=");
+            sets.iter().any(|text| text.replace(' ', "").starts_with(&set))
+                || own.as_ref().is_some_and(|own| own.has("data", key))
+        };
+        if says("path") || says("format") {
+            // They belong to the images of pre-training.
+            for key in data {
                 layer.remove("data", key);
             }
         }
         layers.push(layer);
     }
     layers.extend(own);
-    Ok(file::stack(layers, &sets)?)
+    let mut config = file::stack(layers, &sets)?;
+    // A name of built-in images is no path.
+    let named = given.data.as_ref().map(|data| config.data.with_images(data));
+    if let Some(built_in) = named.filter(|data| data.path.is_none()) {
+        config.data = built_in;
+    }
+    Ok(config)
 }

@@ -1,6 +1,7 @@
 //! The front end for logs and scripts: one line per log period, no escape codes.
 
 use crate::event::{Event, Level, Phase, Reason, Stamped, Task};
+use crate::locale::plus_minus;
 use crate::progress::{RunState, bytes, percent, span};
 use crate::train::Session;
 use crate::train::run::{Summary, TrainError};
@@ -145,7 +146,7 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
         }
         Event::Evaluated(evaluated) => {
             let metrics: Vec<String> =
-                evaluated.metrics.iter().map(|metric| metric.text("±")).collect();
+                evaluated.metrics.iter().map(|metric| metric.text(plus_minus())).collect();
             format!(
                 "{}  epoch {:.2}  evaluated: {}",
                 at(evaluated.step),

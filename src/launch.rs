@@ -8,8 +8,9 @@ use crate::data::{self, Dataset};
 use crate::device;
 use crate::error::Error;
 use crate::event::Level;
+use crate::origin::{Origin, Weights};
 use crate::run_dir::{self, RunDir, RunDirError};
-use crate::train::checkpoint::{self, Checkpoint, CheckpointError, Found};
+use crate::train::checkpoint::Checkpoint;
 use crate::train::pretrained::Pretrained;
 use crate::train::run::Job;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub fn config(args: &ConfigArgs) -> Result<Config, Error> {
 pub struct Beginning {
     pub config: Config,
     /// The checkpoint that [`crate::config::FinetuneConfig::from`] names, where it is read already.
-    pub encoder: Option<Found>,
+    pub encoder: Option<Weights>,
     /// What the run is called if it gets no folder by name.
     pub name: String,
 }
@@ -51,12 +52,12 @@ pub fn prepare_from(
     args: &TrainArgs,
     begin: impl FnOnce() -> Result<Beginning, Error>,
 ) -> Result<Job, Error> {
-    let origin = args.resume.as_deref().map(|path| Origin::of(path, args.run_dir.as_deref()));
+    let origin = args.resume.as_deref().map(|path| resumed(path, args.run_dir.as_deref()));
     let origin = origin.transpose()?.flatten();
     // A run folder is locked before its checkpoints are looked at: another process may be writing them.
-    let in_place = origin.as_ref().and_then(|origin| origin.continued(args.run_dir.as_deref()));
+    let in_place = origin.as_ref().and_then(|origin| continued(origin, args.run_dir.as_deref()));
     let opened = in_place.map(RunDir::open).transpose()?;
-    let resume = origin.as_ref().map(Origin::checkpoint).transpose()?.flatten();
+    let resume = origin.as_ref().map(Origin::newest).transpose()?.flatten();
 
     let mut notices = Vec::new();
     let beginning = match (&origin, &resume) {
@@ -136,17 +137,16 @@ fn some_of(names: &[String]) -> String {
 /// The encoder that a classifier starts from, if the configuration names one.
 fn pretrained(
     config: &Config,
-    read: Option<Found>,
+    read: Option<Weights>,
     notices: &mut Vec<(Level, String)>,
 ) -> Result<Option<Pretrained>, Error> {
     let Some(path) = config.finetune.as_ref().and_then(|finetune| finetune.from.as_deref()) else {
         return Ok(None);
     };
-    let Found { path, checkpoint, warnings, .. } = match read {
-        Some(found) => found,
-        None => checkpoint_of(path)?,
+    let Weights { path, checkpoint, config: saved, warnings } = match read {
+        Some(weights) => weights,
+        None => Weights::open(path)?,
     };
-    let saved = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
     // Drop path has no weights.
     let fits = file::differences(&saved, config)
         .into_iter()
@@ -159,13 +159,8 @@ fn pretrained(
         )));
     }
     notices.extend(warnings.into_iter().map(|text| (Level::Warning, text)));
-    let (step, trained_for) = (
-        checkpoint.meta.step,
-        match &saved.finetune {
-            None => "pre-training",
-            Some(_) => "finetuning",
-        },
-    );
+    let step = checkpoint.meta.step;
+    let trained_for = if saved.finetune.is_some() { "finetuning" } else { "pre-training" };
     let text = format!("the encoder comes from {}, step {step} of {trained_for}", path.display());
     notices.push((Level::Info, text));
     if (saved.data.mean, saved.data.std) != (config.data.mean, config.data.std) {
@@ -175,83 +170,22 @@ fn pretrained(
     Ok(Some(Pretrained::new(path, checkpoint)))
 }
 
-/// The newest checkpoint of a run, or the one at the path.
-///
-/// # Errors
-/// There is none, or it can't be used.
-pub fn checkpoint_of(path: &Path) -> Result<Found, Error> {
-    let found = match Origin::of(path, None) {
-        Ok(Some(origin)) => origin.checkpoint()?,
-        Ok(None) => None,
-        Err(RunDirError::NotFound { path }) => {
-            return Err(Error::Usage(format!("no run or checkpoint at {}", path.display())));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    found.ok_or_else(|| Error::Usage(format!("no checkpoint in {} yet", path.display())))
+/// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
+/// may say so each time.
+fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Origin>, RunDirError> {
+    if let Some(origin) = Origin::of(path) {
+        return Ok(Some(origin));
+    }
+    if run_dir.is_some_and(|run_dir| real(run_dir) == real(path)) && !path.is_file() {
+        return Ok(None);
+    }
+    Err(RunDirError::NotFound { path: path.to_owned() })
 }
 
-/// What `--resume` points at.
-struct Origin {
-    /// The run folder; a checkpoint file outside of one has none.
-    root: Option<PathBuf>,
-    /// A certain checkpoint.
-    file: Option<PathBuf>,
-}
-
-impl Origin {
-    /// `None` for the same folder as `--run-dir` when there is no run in it yet: a job script may say so each time.
-    fn of(path: &Path, run_dir: Option<&Path>) -> Result<Option<Self>, RunDirError> {
-        if run_dir::holds_run(path) {
-            return Ok(Some(Self { root: Some(path.to_owned()), file: None }));
-        }
-        if path.is_file() && path.extension().is_some_and(|ending| ending == "safetensors") {
-            let real = real(path);
-            let folder = real.parent().filter(|folder| folder.ends_with("checkpoints"));
-            let root = folder.and_then(Path::parent).filter(|root| run_dir::holds_run(root));
-            return Ok(Some(Self { root: root.map(Path::to_owned), file: Some(path.to_owned()) }));
-        }
-        if run_dir.is_some_and(|run_dir| real(run_dir) == real(path)) && !path.is_file() {
-            return Ok(None);
-        }
-        Err(RunDirError::NotFound { path: path.to_owned() })
-    }
-
-    /// The folder of the run if it goes on there, rather than in a new one.
-    fn continued(&self, run_dir: Option<&Path>) -> Option<&Path> {
-        let root = self.root.as_deref()?;
-        run_dir.is_none_or(|run_dir| real(run_dir) == real(root)).then_some(root)
-    }
-
-    /// The checkpoint to go on from: the given one or the newest; a damaged one gives way to the one before.
-    fn checkpoint(&self) -> Result<Option<Found>, CheckpointError> {
-        let Some(file) = &self.file else {
-            let folder = self.root.as_deref().map(|root| root.join("checkpoints"));
-            return folder.map_or(Ok(None), |folder| checkpoint::find(&folder, None));
-        };
-        let error = match checkpoint::load(file) {
-            Ok(checkpoint) => {
-                let path = file.clone();
-                return Ok(Some(Found {
-                    path,
-                    checkpoint,
-                    warnings: Vec::new(),
-                    damaged: Vec::new(),
-                }));
-            }
-            Err(error) => error,
-        };
-        let folder = file.parent().unwrap_or(Path::new("."));
-        match checkpoint::find(folder, Some(file)) {
-            Ok(Some(mut found)) if self.root.is_some() => {
-                if found.warnings.is_empty() {
-                    found.warnings.push(error.to_string());
-                }
-                Ok(Some(found))
-            }
-            _ => Err(error),
-        }
-    }
+/// The folder of the run if it goes on there, rather than in a new one.
+fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path> {
+    let root = origin.root.as_deref()?;
+    run_dir.is_none_or(|run_dir| real(run_dir) == real(root)).then_some(root)
 }
 
 /// So that a run can be resumed from any directory.

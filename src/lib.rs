@@ -12,6 +12,7 @@
 #[cfg(feature = "tui")]
 pub mod attach;
 mod background;
+mod bar;
 pub mod bench;
 pub mod chart;
 pub mod cli;
@@ -20,7 +21,9 @@ pub mod control;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod event;
+pub mod features;
 pub mod finetune;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
@@ -28,9 +31,11 @@ pub mod headless;
 mod inherited;
 pub mod launch;
 mod launcher;
+pub mod locale;
 pub mod model;
 pub mod notify;
 pub mod ops;
+pub mod origin;
 pub mod parity;
 pub mod picture;
 pub mod plan;
@@ -75,6 +80,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         })?),
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
+        Some(Command::Eval(args)) => eval::command::run(&args),
+        Some(Command::Features(args)) => features::command::run(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
         Some(Command::Parity(args)) => parity(&args),

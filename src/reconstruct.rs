@@ -1,16 +1,14 @@
 //! Reconstructions by a checkpoint outside of training, for `simmim-tui preview CKPT [IMAGE…]`.
 
-use crate::config::file;
 use crate::data::loader::LoaderConfig;
 use crate::data::split::Subset;
 use crate::data::{self, ImageError, ImageSource, Source, decode};
 use crate::device;
 use crate::error::Error;
 use crate::model::mask::MaskGenerator;
+use crate::origin::Weights;
 use crate::sheet;
-use crate::train::checkpoint;
 use crate::train::learner::LearnerConfig;
-use crate::train::run::TrainError;
 use crate::train::validate::validate;
 use image::RgbImage;
 use std::path::{Path, PathBuf};
@@ -49,14 +47,14 @@ impl ImageSource for Listed {
 /// # Errors
 /// The checkpoint or its data can't be read, or an image can't.
 pub fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
-    let checkpoint = checkpoint::load(path)?;
-    let mut config = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
-    if config.finetune.is_some() {
+    let mut weights = Weights::open(path)?;
+    if weights.config.finetune.is_some() {
         return Err(Error::Usage(format!(
             "{} is a classifier, which reconstructs nothing",
             path.display()
         )));
     }
+    let config = &mut weights.config;
     let source: Source = if images.is_empty() {
         let val = data::open(&config.data)?.val;
         let first = config.train.previews.max(1).min(val.len());
@@ -69,15 +67,11 @@ pub fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
         Arc::new(listed)
     };
     config.train.batch_size = config.train.batch_size.min(source.len());
-    let learner = LearnerConfig::new(&config);
-    let painter = learner.painter();
+    let painter = LearnerConfig::new(config).painter();
     let masks = MaskGenerator::new(&config.mask, &painter.shape, config.train.seed);
     // Wherever it was trained: a few pictures don't need the same device.
-    let mut engine = device::engine(&device::select("auto")?.device, learner);
-    engine
-        .load(&checkpoint.engine)
-        .map_err(|source| TrainError::State { path: path.to_owned(), source })?;
-    let loader = LoaderConfig::from_config(&config);
+    let engine = weights.engine(&device::select("auto")?.device)?;
+    let loader = LoaderConfig::from_config(&weights.config);
     let count = source.len();
     let outcome = validate(engine.as_ref(), &source, loader, &masks, &painter, count, || false)?;
     let rows: Vec<sheet::Row> = outcome

@@ -17,6 +17,11 @@ pub enum DataError {
         format!("{format:?}").to_lowercase()
     )]
     PathNeeded { format: DataFormat },
+    #[error(
+        "data.format = fashion-mnist-mini is built in, data.path = {path} would not be read: leave it out, or add \
+         --set data.format=auto"
+    )]
+    PathUnused { path: PathBuf },
     #[error("no images in {place}: looked for {looked_for}")]
     Empty { place: String, looked_for: String },
     #[error("{path} is not a known data file: looked for {looked_for}")]

@@ -2,9 +2,9 @@
 
 use super::packed::{Layout, Packed, Pixels};
 use super::{DataError, Opened, Part};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 const LOOKED_FOR: &str = "train-images* (IDX, plain or .gz)";
@@ -53,8 +53,34 @@ fn find(folder: &Path, prefix: &str) -> Result<Option<PathBuf>, DataError> {
     Ok(found)
 }
 
+/// Images and labels in memory, plain or gzip; `path` names them in messages.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn parse(
+    images: &'static [u8],
+    labels: &'static [u8],
+    path: &Path,
+) -> Result<Part, DataError> {
+    let read = |bytes: &'static [u8]| -> Result<(Vec<u32>, Vec<u8>), DataError> {
+        let io = |error| DataError::io(path, error);
+        let (reader, most) = unpacked(bytes, bytes.len() as u64).map_err(io)?;
+        content(reader, most, path)
+    };
+    let labels = read(labels)?.1.into_iter().map(u32::from).collect();
+    part(path, read(images)?, |_| Ok(labels))
+}
+
 fn load(path: &Path) -> Result<Part, DataError> {
-    let (sizes, bytes) = read(path)?;
+    part(path, read(path)?, |count| labels_beside(path, count))
+}
+
+/// Images of these dimensions and bytes; `labels` gives theirs, one each or none at all.
+fn part(
+    path: &Path,
+    (sizes, bytes): (Vec<u32>, Vec<u8>),
+    labels: impl FnOnce(u32) -> Result<Vec<u32>, DataError>,
+) -> Result<Part, DataError> {
     let (count, height, width, pixels) = match *sizes.as_slice() {
         [count, height, width] => (count, height, width, Pixels::Grey),
         [count, height, width, 3] => (count, height, width, Pixels::Interleaved),
@@ -66,7 +92,7 @@ fn load(path: &Path) -> Result<Part, DataError> {
         }
     };
     let layout = Layout { width, height, before: 0, pixels };
-    let labels = labels_beside(path, count)?;
+    let labels = labels(count)?;
     // The highest label tells how many classes there are; IDX has no names.
     let classes = labels.iter().max().map_or(0, |highest| highest + 1);
     let names = (0..classes).map(|class| class.to_string()).collect();
@@ -97,22 +123,32 @@ fn labels_beside(images: &Path, count: u32) -> Result<Vec<u32>, DataError> {
 /// Plain or unpacking reader, and the most bytes that it can yield.
 fn reader(path: &Path) -> Result<(Box<dyn Read>, u64), DataError> {
     let io = |error| DataError::io(path, error);
-    let mut head = Vec::new();
     let file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
-    (&file).take(2).read_to_end(&mut head).map_err(io)?;
-    let file = BufReader::new(File::open(path).map_err(io)?);
-    if head == [0x1f, 0x8b] {
-        return Ok((Box::new(MultiGzDecoder::new(file)), size.saturating_mul(MAX_GZIP_RATIO)));
+    unpacked(BufReader::new(file), size).map_err(io)
+}
+
+/// The same for `size` bytes that are open already.
+fn unpacked(mut bytes: impl BufRead + 'static, size: u64) -> std::io::Result<(Box<dyn Read>, u64)> {
+    if bytes.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        return Ok((Box::new(MultiGzDecoder::new(bytes)), size.saturating_mul(MAX_GZIP_RATIO)));
     }
-    Ok((Box::new(file), size))
+    Ok((Box::new(bytes), size))
 }
 
 /// Dimensions and content of an IDX file of unsigned bytes.
 fn read(path: &Path) -> Result<(Vec<u32>, Vec<u8>), DataError> {
+    let (reader, most) = reader(path)?;
+    content(reader, most, path)
+}
+
+fn content(
+    mut reader: Box<dyn Read>,
+    most: u64,
+    path: &Path,
+) -> Result<(Vec<u32>, Vec<u8>), DataError> {
     let io = |error| DataError::io(path, error);
     let content = |problem: String| DataError::Content { path: path.to_owned(), problem };
-    let (mut reader, most) = reader(path)?;
     let mut head = Vec::new();
     reader.by_ref().take(4).read_to_end(&mut head).map_err(io)?;
     let [0, 0, 8, rank @ 1..=4] = *head.as_slice() else {

@@ -48,7 +48,8 @@ pub fn open_labelled(config: &DataConfig) -> Result<Labelled, DataError> {
 /// STL-10 trains on its unlabelled images where it has them; a classifier needs the others.
 fn with_labels(config: &DataConfig) -> Result<DataConfig, DataError> {
     let mut config = config.clone();
-    let Some(path) = config.path.as_ref().filter(|_| config.format != DataFormat::Photos) else {
+    let embedded = [DataFormat::Photos, DataFormat::FashionMnistMini].contains(&config.format);
+    let Some(path) = config.path.as_ref().filter(|_| !embedded) else {
         return Ok(config);
     };
     if path.is_file() || detect::resolve(config.format, path)? != DataFormat::Stl10 {

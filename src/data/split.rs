@@ -35,6 +35,22 @@ pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
     (subset(train), subset(val))
 }
 
+/// `count` labelled images of a source, or all that are labelled if there are fewer: those with the smallest hash of
+/// their key, in the order of the source. The same ones every time, and spread over a source that is sorted by class.
+pub fn labelled_sample(source: &Source, count: usize) -> Source {
+    let labelled = (0..source.len()).filter(|&index| source.label(index).is_some());
+    let mut indices: Vec<usize> = labelled.collect();
+    if indices.len() > count {
+        indices.sort_by_cached_key(|&index| (xxh3_64(source.key(index).as_bytes()), index));
+        indices.truncate(count);
+        indices.sort_unstable();
+    }
+    if indices.len() == source.len() {
+        return Arc::clone(source);
+    }
+    Arc::new(Subset { source: Arc::clone(source), indices })
+}
+
 impl Subset {
     /// The first `count` images of a source.
     pub fn first(source: &Source, count: usize) -> Self {

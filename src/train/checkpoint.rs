@@ -280,7 +280,8 @@ pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> Result<usize
     Ok(newer.len())
 }
 
-fn best_path(folder: &Path) -> PathBuf {
+/// Where the best checkpoint of a folder is, if it has one.
+pub fn best_path(folder: &Path) -> PathBuf {
     folder.join(format!("best.{EXTENSION}"))
 }
 

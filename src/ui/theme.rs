@@ -1,5 +1,6 @@
 //! Colours by meaning, for terminals of every depth; and how that depth is found, without asking the terminal.
 
+pub use crate::locale::has_unicode;
 use ratatui::style::{Color, Modifier, Style};
 
 /// How many colours the terminal shows.
@@ -50,17 +51,6 @@ pub fn detect(forced: Option<ColorDepth>, env: impl Fn(&str) -> Option<String>) 
         return found(ColorDepth::Sixteen, &format!("TERM is {term}"));
     }
     found(ColorDepth::Indexed, "COLORTERM is not set")
-}
-
-/// Whether the locale has characters beyond ASCII.
-pub fn has_unicode(env: impl Fn(&str) -> Option<String>) -> bool {
-    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
-    let locale = names.into_iter().find_map(|name| env(name).filter(|value| !value.is_empty()));
-    // Nothing set is what containers and bare ssh commands have; their terminals are UTF-8 all the same.
-    locale.is_none_or(|locale| {
-        let locale = locale.to_uppercase().replace('-', "");
-        locale.contains("UTF8")
-    })
 }
 
 /// What a thing on the screen means; its look follows from the depth.
