@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 
 /// The built-in configuration below all others.
 const RECIPE: &str = "finetune";
+/// Over it for fresh weights: there is nothing yet in the lower layers that is worth sparing.
+const FROM_SCRATCH: &str = "finetune.layer_decay = 1.0";
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct FinetuneArgs {
     /// A run (its best checkpoint) or a checkpoint; model and data are taken from there, the data unless --data is given
     #[arg(value_name = "RUN|CKPT", required_unless_present_any = ["from_scratch", "resume"])]
     pub from: Option<PathBuf>,
-    /// Start from fresh weights of the same shape instead: the baseline that shows what pre-training is worth
+    /// Start from fresh weights of the same shape instead, with the same learning rate for all layers: the baseline that
+    /// shows what pre-training is worth
     #[arg(long)]
     pub from_scratch: bool,
     #[command(flatten)]
@@ -56,6 +59,9 @@ fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Erro
     let sets = given.overrides();
     let own = given.config.as_deref().map(Layer::file).transpose()?;
     let mut layers = vec![Layer::file(Path::new(RECIPE))?];
+    if args.from_scratch {
+        layers.push(Layer::text(FROM_SCRATCH, "--from-scratch")?);
+    }
     if let Some(Weights { config, .. }) = weights {
         // The mask has no effect here, but it has to fit the model.
         let mut layer =

@@ -148,7 +148,8 @@ fn other_commands_know_a_classifier() {
     let config = file::load(Some(&folder.join("runs/scratch-001/config.toml")), &[]);
     let config = config.expect("the baseline has a name of its own");
     assert_eq!((config.model.embed_dim, config.model.depth), (16, 2), "as pre-trained");
-    assert_eq!(config.finetune.and_then(|finetune| finetune.from), None);
+    let section = config.finetune.expect("a classifier");
+    assert_eq!((section.from, section.layer_decay.to_bits()), (None, 1.0_f64.to_bits()));
 
     let run = |arguments: &[&str], code| common::run(folder, arguments).expect(code, arguments[0]);
     let plan = run(&["plan", "--config", "run/config.toml"], 0).stdout;

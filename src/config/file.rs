@@ -67,6 +67,14 @@ impl Layer {
         Ok(Self { origin: path.display().to_string(), table: read_table(path)? })
     }
 
+    /// TOML text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// TOML syntax.
+    pub fn text(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        Ok(Self { origin: origin.to_owned(), table: parse_table(text, origin)? })
+    }
+
     /// A complete configuration.
     pub fn whole(config: &Config) -> Self {
         let table = toml::Table::try_from(config).unwrap_or_default();
