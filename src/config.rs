@@ -3,12 +3,14 @@
 //! The layers are: built-in default < TOML file < `--set key=value` < dedicated flags. [`file`] merges
 //! them; [`Config::validate`] is the only gate, so every other module may rely on the ranges below.
 
+pub mod eval;
 pub mod file;
 pub mod finetune;
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+pub use eval::EvalConfig;
 pub use file::ConfigError;
 pub use finetune::FinetuneConfig;
 
@@ -25,6 +27,7 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub checkpoint: CheckpointConfig,
     pub alarms: AlarmConfig,
+    pub eval: EvalConfig,
     /// Makes the run one of classification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finetune: Option<FinetuneConfig>,
@@ -370,7 +373,7 @@ impl Config {
     /// The first violation, with the key, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, .. } = self;
-        let alarms = &self.alarms;
+        let (alarms, eval) = (&self.alarms, &self.eval);
         within("model.image_size", model.image_size, 8, 2048)?;
         within("model.patch_size", model.patch_size, 1, 256)?;
         within("model.embed_dim", model.embed_dim, 4, 8192)?;
@@ -469,6 +472,7 @@ impl Config {
         within("alarms.data_wait", alarms.data_wait, 0.0, 1.0)?;
         within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
         within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
+        eval.validate(model.depth)?;
         self.finetune.as_ref().map_or(Ok(()), FinetuneConfig::validate)
     }
 }

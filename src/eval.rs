@@ -5,11 +5,14 @@
 
 pub mod command;
 pub mod knn;
+mod labelled;
 mod lbfgs;
 pub mod pixels;
 pub mod probe;
 pub mod report;
 pub mod score;
+
+pub use labelled::{Labelled, for_training};
 
 use crate::features::Features;
 use score::Score;
@@ -117,7 +120,7 @@ pub fn judge(
     go_on: &mut dyn FnMut() -> bool,
 ) -> Option<Vec<Score>> {
     let ks: Vec<usize> = methods.iter().filter_map(|method| method.k()).collect();
-    let mut voted = knn::predict(train, test, classes, &ks).into_iter();
+    let mut voted = knn::predict(train, test, classes, &ks, go_on)?.into_iter();
     let mut scores = Vec::new();
     for method in methods {
         let predicted = match method {

@@ -7,6 +7,7 @@ use crate::data::labelled::{self, Labelled};
 use crate::data::{self, Dataset};
 use crate::device;
 use crate::error::Error;
+use crate::eval;
 use crate::event::Level;
 use crate::origin::{Origin, Weights};
 use crate::run_dir::{self, RunDir, RunDirError};
@@ -86,6 +87,7 @@ pub fn prepare_from(
     notices.extend(notice.map(|notice| (Level::Warning, notice)));
     data::probe(&data.train)?;
     data::probe(&data.val)?;
+    let eval = eval::for_training(&config, &data)?;
     let pretrained =
         if resume.is_none() { pretrained(&config, encoder, &mut notices)? } else { None };
     if let (Some(finetune), Some(pretrained)) = (&mut config.finetune, &pretrained) {
@@ -97,7 +99,7 @@ pub fn prepare_from(
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &name)?,
     };
-    Ok(Job { config, device: selection.device, data, run, resume, pretrained, notices })
+    Ok(Job { config, device: selection.device, data, eval, run, resume, pretrained, notices })
 }
 
 /// Opens the data of a configuration, with labels alone where it trains a classifier; the names of its classes are then
@@ -191,8 +193,10 @@ fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path>
 /// So that a run can be resumed from any directory.
 fn with_absolute_paths(mut config: Config) -> Config {
     let encoder = config.finetune.as_mut().and_then(|finetune| finetune.from.as_mut());
-    let data = [&mut config.data.path, &mut config.data.val_path].into_iter().flatten();
-    for path in data.chain(encoder) {
+    // What isn't there is the name of built-in images.
+    let eval = config.eval.path.as_mut().filter(|path| path.exists());
+    let data = [&mut config.data.path, &mut config.data.val_path];
+    for path in data.into_iter().flatten().chain(eval).chain(encoder) {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
         }

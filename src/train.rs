@@ -6,6 +6,7 @@ pub mod best;
 pub mod checkpoint;
 mod emitter;
 pub mod engine;
+mod evaluate;
 pub mod health;
 pub mod layer_decay;
 pub mod learner;

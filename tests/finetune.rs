@@ -220,6 +220,7 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         config: config.clone(),
         device: Device::Cpu,
         data,
+        eval: None,
         run,
         resume,
         pretrained: None,

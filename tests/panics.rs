@@ -56,6 +56,7 @@ fn job(cursed: bool) -> Job {
         config,
         device: Device::Cpu,
         data,
+        eval: None,
         run,
         resume: None,
         pretrained: None,

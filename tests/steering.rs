@@ -31,6 +31,7 @@ fn job(config: Config, run: RunDir) -> Job {
         config,
         device: Device::Cpu,
         data,
+        eval: None,
         run,
         resume: found,
         pretrained: None,

@@ -7,44 +7,70 @@ use rayon::prelude::*;
 /// Test vectors whose similarities are in memory at a time, per thread.
 const CHUNK: usize = 64;
 
+/// Test vectors between two questions whether to go on.
+const BLOCK: usize = 16 * CHUNK;
+
 /// Classes of the test vectors for each number of neighbours in `ks`. [ks.len()][test.len()]
 ///
 /// The majority of the k nearest decides; among classes with equally many, the one with the larger sum of cosines,
 /// then the lower number. Of neighbours at the same angle the earlier one comes first, so the result depends on nothing
-/// but its input. A vector of zeros is at a right angle to all.
-pub fn predict(train: &Vectors, test: &Vectors, classes: usize, ks: &[usize]) -> Vec<Vec<u32>> {
+/// but its input. A vector of zeros is at a right angle to all. `None` when `go_on` said so.
+pub fn predict(
+    train: &Vectors,
+    test: &Vectors,
+    classes: usize,
+    ks: &[usize],
+    go_on: &mut dyn FnMut() -> bool,
+) -> Option<Vec<Vec<u32>>> {
     let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
     if most == 0 || train.dim == 0 {
-        return vec![vec![0; test.len()]; ks.len()];
+        return Some(vec![vec![0; test.len()]; ks.len()]);
     }
     let (known, asked) = (normalized(train), normalized(test));
-    let chunks: Vec<Vec<Vec<u32>>> = asked
-        .par_chunks(CHUNK * test.dim)
-        .map(|chunk| {
-            let (rows, columns, dim) = (chunk.len() / test.dim, train.len(), train.dim);
-            let mut cosines = vec![0.0; rows * columns];
-            multiply(
-                MatrixMut::new(&mut cosines, rows, columns),
-                Matrix::new(chunk, rows, dim),
-                Matrix::new(&known, columns, dim).transposed(),
-                1.0,
-            );
-            let mut order: Vec<u32> = Vec::new();
-            let mut voted = vec![Vec::with_capacity(rows); ks.len()];
-            for cosines in cosines.chunks_exact(columns) {
-                nearest(cosines, most, &mut order);
-                for (voted, &k) in voted.iter_mut().zip(ks) {
-                    let nearest = order[..k.min(most)].iter().map(|&index| index as usize);
-                    let votes = nearest.map(|index| (train.labels[index], cosines[index]));
-                    voted.push(vote(votes, classes));
-                }
-            }
-            voted
-        })
-        .collect();
-    (0..ks.len())
-        .map(|k| chunks.iter().flat_map(|voted| voted[k].iter().copied()).collect())
-        .collect()
+    let mut voted = vec![Vec::with_capacity(test.len()); ks.len()];
+    for block in asked.chunks(BLOCK * test.dim) {
+        if !go_on() {
+            return None;
+        }
+        let chunks: Vec<Vec<Vec<u32>>> = block
+            .par_chunks(CHUNK * test.dim)
+            .map(|chunk| votes(&known, train, chunk, classes, ks))
+            .collect();
+        for chunk in chunks {
+            voted.iter_mut().zip(chunk).for_each(|(voted, more)| voted.extend(more));
+        }
+    }
+    Some(voted)
+}
+
+/// [`predict`] for some vectors of length 1; `known` are the training vectors at length 1.
+fn votes(
+    known: &[f32],
+    train: &Vectors,
+    asked: &[f32],
+    classes: usize,
+    ks: &[usize],
+) -> Vec<Vec<u32>> {
+    let (rows, columns, dim) = (asked.len() / train.dim, train.len(), train.dim);
+    let most = ks.iter().copied().max().unwrap_or(0).min(columns);
+    let mut cosines = vec![0.0; rows * columns];
+    multiply(
+        MatrixMut::new(&mut cosines, rows, columns),
+        Matrix::new(asked, rows, dim),
+        Matrix::new(known, columns, dim).transposed(),
+        1.0,
+    );
+    let mut order: Vec<u32> = Vec::new();
+    let mut voted = vec![Vec::with_capacity(rows); ks.len()];
+    for cosines in cosines.chunks_exact(columns) {
+        nearest(cosines, most, &mut order);
+        for (voted, &k) in voted.iter_mut().zip(ks) {
+            let nearest = order[..k.min(most)].iter().map(|&index| index as usize);
+            let votes = nearest.map(|index| (train.labels[index], cosines[index]));
+            voted.push(vote(votes, classes));
+        }
+    }
+    voted
 }
 
 /// Indices of the `count` largest numbers, largest first; of equal ones the earlier first.
@@ -101,6 +127,10 @@ mod tests {
         let values = (0..n * dim).map(|_| rng.random::<f32>() - 0.5).collect();
         let labels = (0..n).map(|_| rng.random_range(0..classes)).collect();
         Vectors { values, dim, labels }
+    }
+
+    fn predict(train: &Vectors, test: &Vectors, classes: usize, ks: &[usize]) -> Vec<Vec<u32>> {
+        super::predict(train, test, classes, ks, &mut || true).expect("not broken off")
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub struct Meta {
     /// The best validation of a classifier so far; any other model's is that of the lowest loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Grade>,
+    /// Step of the newest evaluation on labelled images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluated: Option<u64>,
     /// Seconds of training so far, without pauses.
     pub elapsed_s: f64,
     /// The resolved configuration as TOML.
@@ -99,6 +102,7 @@ impl Meta {
             val_loss: None,
             val_accuracy: None,
             best: None,
+            evaluated: None,
             elapsed_s: 0.0,
             config: String::new(),
         }
@@ -393,6 +397,7 @@ mod tests {
                 val_loss: None,
                 val_accuracy: None,
                 best: None,
+                evaluated: None,
                 elapsed_s: 12.5,
                 config: "[train]\nepochs = 3\n".to_owned(),
             },

@@ -26,6 +26,7 @@ pub struct Meter {
     /// Running means, seconds.
     step_s: Option<f64>,
     validation_s: Option<f64>,
+    evaluation_s: Option<f64>,
     saving_s: Option<f64>,
 }
 
@@ -35,6 +36,8 @@ pub enum Activity {
     DataWait,
     Compute,
     Validation,
+    /// On labelled images; told together with validation.
+    Evaluation,
     Saving,
     /// Start-up and housekeeping: counted as elapsed, not in any rate.
     Other,
@@ -52,6 +55,15 @@ pub struct Rate {
     pub seconds: f64,
 }
 
+/// What is left to do, in pieces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Todo {
+    pub steps: u64,
+    pub validations: u64,
+    pub evaluations: u64,
+    pub checkpoints: u64,
+}
+
 impl Meter {
     pub fn new(before_s: f64) -> Self {
         Self {
@@ -65,6 +77,7 @@ impl Meter {
             periods: 0,
             step_s: None,
             validation_s: None,
+            evaluation_s: None,
             saving_s: None,
         }
     }
@@ -89,6 +102,10 @@ impl Meter {
             }
             Activity::Validation => {
                 mix(&mut self.validation_s, seconds);
+                self.split.validation += seconds;
+            }
+            Activity::Evaluation => {
+                mix(&mut self.evaluation_s, seconds);
                 self.split.validation += seconds;
             }
             Activity::Saving => {
@@ -135,11 +152,12 @@ impl Meter {
     }
 
     /// Seconds to the end.
-    pub fn eta_s(&self, steps: u64, validations: u64, checkpoints: u64) -> f64 {
+    pub fn eta_s(&self, todo: &Todo) -> f64 {
         let part = |count: u64, mean: Option<f64>| count as f64 * mean.unwrap_or(0.0);
-        part(steps, self.step_s)
-            + part(validations, self.validation_s)
-            + part(checkpoints, self.saving_s)
+        part(todo.steps, self.step_s)
+            + part(todo.validations, self.validation_s)
+            + part(todo.evaluations, self.evaluation_s)
+            + part(todo.checkpoints, self.saving_s)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the trainer leaves behind: reports, validations, previews, checkpoints, events.
 
 use super::checkpoint::{self, Checkpoint, Meta};
-use super::meter::Activity;
+use super::meter::{Activity, Todo};
 use super::run::{TrainError, Trainer};
 use super::task::Previews;
 use crate::config::{OnNan, file};
@@ -42,6 +42,7 @@ impl Trainer {
         let total = self.extent.total_steps;
         let period = self.config.train.val_every as u64 * self.extent.steps_per_epoch;
         let validations = total.div_ceil(period) - step / period;
+        let evaluations = self.evaluations_left(step);
         let checkpoints = [
             self.config.checkpoint.every_epochs as u64 * self.extent.steps_per_epoch,
             self.config.checkpoint.every_steps as u64,
@@ -65,7 +66,7 @@ impl Trainer {
             images_per_s: rate.images_per_s,
             data_wait: rate.data_wait,
             spent: self.meter.split(),
-            eta_s: self.meter.eta_s(left, validations, checkpoints),
+            eta_s: self.meter.eta_s(&Todo { steps: left, validations, evaluations, checkpoints }),
             elapsed_s: self.meter.elapsed_s(),
         }))?;
         for alarm in alarms {
@@ -185,6 +186,7 @@ impl Trainer {
                 val_loss: grade.map(|grade| grade.loss),
                 val_accuracy: grade.and_then(|grade| grade.accuracy),
                 best: self.best.grade.filter(|grade| grade.accuracy.is_some()),
+                evaluated: self.evaluated,
                 elapsed_s: self.meter.elapsed_s(),
                 config: file::to_toml(&self.config),
             },

@@ -4,6 +4,7 @@ use super::best::{Best, Grade};
 use super::checkpoint::{self, CheckpointError, Found, Meta};
 use super::emitter::Emitter;
 use super::engine::{self, Engine, Update};
+use super::evaluate::Evaluator;
 use super::health::Health;
 use super::learner::LearnerConfig;
 use super::meter::{Activity, Meter};
@@ -16,6 +17,7 @@ use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, Dataset};
 use crate::device::{self, Device};
 use crate::error::exit;
+use crate::eval::Labelled;
 use crate::event::{Event, Finished, Level, Listener, Order, Phase, Reason, Started};
 use crate::model::state::StateError;
 use crate::run_dir::{EventLog, RunDir, RunDirError};
@@ -85,6 +87,8 @@ pub struct Job {
     pub device: Device,
     pub data: Dataset,
     pub run: RunDir,
+    /// What to evaluate on while training, if that is wanted.
+    pub eval: Option<Labelled>,
     /// Where to go on; `None` starts from fresh weights.
     pub resume: Option<Found>,
     /// What the encoder starts from instead, in a run that doesn't go on from somewhere.
@@ -136,6 +140,9 @@ pub struct Trainer {
     pub(super) best: Best,
     /// Step and result of the newest validation.
     pub(super) validated: Option<(u64, Grade)>,
+    pub(super) evaluator: Option<Evaluator>,
+    /// Step of the newest evaluation.
+    pub(super) evaluated: Option<u64>,
     /// Micro-batches of the newest checkpoint in the run folder.
     pub(super) saved: Option<u64>,
     pub(super) unreadable: BTreeSet<String>,
@@ -199,7 +206,7 @@ impl Trainer {
         emitter: Arc<Emitter>,
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
-        let Job { config, device, data, run, resume, pretrained, mut notices } = job;
+        let Job { config, device, data, eval, run, resume, pretrained, mut notices } = job;
         let extent = Extent::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
         let parameters = learner.shape.parameters();
@@ -208,6 +215,7 @@ impl Trainer {
         let mut meter = Meter::new(0.0);
         let mut best = Best::default();
         let mut validated = None;
+        let mut evaluated = None;
         let mut saved = None;
         if let Some(Found { path, checkpoint, warnings, .. }) = &resume {
             let Meta { step, elapsed_s, .. } = checkpoint.meta;
@@ -218,6 +226,7 @@ impl Trainer {
             meter = Meter::new(elapsed_s);
             best = checkpoint.meta.best();
             validated = checkpoint.meta.grade().map(|grade| (step, grade));
+            evaluated = checkpoint.meta.evaluated;
             notices.extend(
                 warnings.iter().map(|text| {
                     (Level::Warning, format!("{text}; going on from {}", path.display()))
@@ -255,6 +264,8 @@ impl Trainer {
             schedule: Schedule::new(&config, extent.steps_per_epoch),
             health: Health::new(config.alarms.clone()),
             reported: micro / accumulation,
+            evaluator: eval.map(|data| Evaluator::new(&config, data)),
+            evaluated,
             saved,
             config,
             data,
@@ -383,9 +394,16 @@ impl Trainer {
         self.patient = true;
         self.meter.lap(Activity::Other);
         let step = self.step();
-        let due = step == 0 || self.validation_due();
-        if due && self.mid_step() == 0 && self.validated.is_none_or(|(at, _)| at != step) {
-            let best = self.validate()?;
+        if self.mid_step() == 0 {
+            let mut best = false;
+            let due = step == 0 || self.validation_due();
+            if due && self.validated.is_none_or(|(at, _)| at != step) {
+                best = self.validate()?;
+            }
+            let due = step == 0 || self.evaluation_due();
+            if due && self.evaluated != Some(step) {
+                self.evaluate()?;
+            }
             if best {
                 self.save()?;
             }
@@ -442,6 +460,9 @@ impl Trainer {
         let mut best = false;
         if self.validation_due() {
             best = self.validate()?;
+        }
+        if self.evaluation_due() {
+            self.evaluate()?;
         }
         if best || self.checkpoint_due() {
             self.save()?;

@@ -100,6 +100,7 @@ fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run 
         config,
         device: Device::Cpu,
         data,
+        eval: None,
         run,
         resume: None,
         pretrained: None,
