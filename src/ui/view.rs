@@ -171,7 +171,7 @@ fn draw_panel(
             let previews = Previews {
                 sheet: app.sheet.as_ref().map(|(_, sheet)| sheet),
                 none: match app.state.started.as_ref().map(|started| started.task) {
-                    Some(Task::Classification) => "a classifier reconstructs nothing",
+                    Some(Task::Classification) => "a classifier has no previews",
                     _ => "no previews yet",
                 },
                 id: step,
