@@ -11,12 +11,10 @@ use crate::device::{self, precision::Effective};
 use crate::error::Error;
 use crate::launch;
 use crate::model::ModelShape;
-use crate::model::mask::MaskGenerator;
-use crate::model::patch::Pixels;
 use crate::plan::Plan;
-use crate::train::engine::MicroBatch;
 use crate::train::learner::LearnerConfig;
 use crate::train::run::Extent;
+use crate::train::task;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -81,17 +79,16 @@ pub struct LoaderRate {
 /// # Errors
 /// Configuration, device or data.
 pub fn run(args: &BenchArgs) -> Result<Report, Error> {
-    let config = config(args)?;
+    let mut config = config(args)?;
     let selection = device::select(&config.train.device)?;
-    let data = data::open(&config.data)?;
+    let (data, _) = launch::open_data(&mut config)?;
+    let config = config;
     let batches = |start| loader(&config, &data, start);
-    let shape = ModelShape::new(&config.model);
-    let masks = MaskGenerator::new(&config.mask, &shape, config.train.seed);
+    let shape = ModelShape::of(&config);
+    let task = task::new(&config, &data);
     let mut engine = device::engine(&selection.device, LearnerConfig::new(&config));
     let mut step = |batch: &Batch, micro: u64| {
-        let mask = masks.training(batch.first_sample, batch.len());
-        let pixels = Pixels::Bytes(&batch.images);
-        engine.accumulate(MicroBatch { pixels, mask: &mask }, micro);
+        task.accumulate(engine.as_mut(), batch, micro);
         engine.step(config.schedule.base_lr);
         engine.read_figures(); // device sync: ends the timed span
     };
@@ -147,7 +144,7 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
         },
         compute: compute::Compute::new(
             &shape,
-            masks.hidden_per_image(),
+            Plan::new(&config, data.train.len()).head_rows(),
             images / alone_median,
             &selection.device,
             config.train.precision,

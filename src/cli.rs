@@ -26,6 +26,11 @@ const AFTER: &str = "Exit codes: 0 finished, or stopped and saved; 1 failed; 2 u
 pub enum Command {
     /// Train (the default command)
     Train(TrainArgs),
+    /// Train a classifier on the encoder of a pre-trained checkpoint
+    ///
+    /// Labels are the classes of the data: folders, CIFAR, STL-10 or IDX files with labels. Same screen, same run folder,
+    /// same --resume as in pre-training; the best checkpoint is that of the highest accuracy
+    Finetune(crate::finetune::FinetuneArgs),
     /// Show steps, learning-rate schedule, parameters and memory of a run without running it
     Plan(ConfigArgs),
     /// Time the training step and the loader; prints one JSON object
@@ -67,7 +72,8 @@ pub enum Command {
 /// What decides the configuration.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigArgs {
-    /// TOML file, or the name of a built-in configuration (default, smoke, vit_small_96, vit_base_224, vit_ssl)
+    /// TOML file, or the name of a built-in configuration (default, smoke, vit_small_96, vit_base_224, vit_ssl,
+    /// finetune)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Training images: a folder, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]

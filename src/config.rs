@@ -5,12 +5,14 @@
 
 pub mod eval;
 pub mod file;
+pub mod finetune;
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use eval::EvalConfig;
 pub use file::ConfigError;
+pub use finetune::FinetuneConfig;
 
 /// Everything that decides what a run computes. Saved in the run directory and in each checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     pub alarms: AlarmConfig,
     pub eval: EvalConfig,
+    /// Makes the run one of classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneConfig>,
 }
 
 /// The Vision Transformer: sizes in pixels (images, patches) and channels.
@@ -499,7 +504,8 @@ impl Config {
         within("alarms.data_wait", alarms.data_wait, 0.0, 1.0)?;
         within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
         within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
-        eval.validate(model.depth)
+        eval.validate(model.depth)?;
+        self.finetune.as_ref().map_or(Ok(()), FinetuneConfig::validate)
     }
 }
 

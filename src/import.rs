@@ -128,20 +128,7 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
     }
     let config = checkpoint_config(args, &foreign, &found)?;
     let start = onto(&foreign, &config)?;
-    let meta = Meta {
-        version: Meta::CURRENT,
-        step: 0,
-        accumulated: 0,
-        micro: 0,
-        train_images: 0,
-        updates: 0,
-        losses: Vec::new(),
-        best_val_loss: None,
-        val_loss: None,
-        evaluated: None,
-        elapsed_s: 0.0,
-        config: file::to_toml(&config),
-    };
+    let meta = Meta { config: file::to_toml(&config), ..Meta::start() };
     let engine = EngineState { weights: start.weights, ..EngineState::default() };
     checkpoint::write(target, &Checkpoint { meta, engine })?;
     eprintln!("{}\nwritten to {}", start.notice, target.display());

@@ -27,6 +27,7 @@ pub mod eval;
 pub mod event;
 pub mod export;
 pub mod features;
+pub mod finetune;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub mod headless;
@@ -75,8 +76,9 @@ use std::time::Duration;
 /// Anything that ends in another exit code than 0.
 pub fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
-        None => process::train(&cli.train),
-        Some(Command::Train(args)) => process::train(&args),
+        None => process::train(&cli.train, || launch::prepare(&cli.train)),
+        Some(Command::Train(args)) => process::train(&args, || launch::prepare(&args)),
+        Some(Command::Finetune(args)) => process::train(&args.train, || finetune::prepare(&args)),
         Some(Command::Plan(args)) => plan(&args),
         Some(Command::Bench(args)) => bench(&args),
         #[cfg(feature = "tui")]
@@ -99,8 +101,11 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 }
 
 fn plan(args: &ConfigArgs) -> Result<(), Error> {
-    let config = launch::config(args)?;
-    let data = data::open(&config.data)?;
+    let mut config = launch::config(args)?;
+    let (data, notice) = launch::open_data(&mut config)?;
+    if let Some(notice) = notice {
+        say(&mut stderr(), &format!("warning: {notice}"));
+    }
     let plan = plan::Plan::new(&config, data.train.len());
     say(&mut stdout(), plan.text(&config, &data.description).trim_end());
     Ok(())

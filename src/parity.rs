@@ -4,6 +4,8 @@
 //! key `config` gives shapes and hyper-parameters. The tolerances are those that correct fp32 code meets, or correct TF32
 //! code where a GPU's 32-bit products may be of that kind.
 
+mod classifier;
+
 use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, Precision, ScheduleKind};
 use crate::device::{self, Device, precision::Effective};
 use crate::model::ModelShape;
@@ -11,7 +13,8 @@ use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, pixel_offsets};
 use crate::model::state::{HostTensor, NamedTensors, StateError};
 use crate::tensors::{self, TensorFile, TensorFileError};
-use crate::train::engine::{Engine, EngineState, Guard, MicroBatch};
+use crate::train::engine::{Engine, EngineState, Guard, MicroBatch, Target};
+use crate::train::layer_decay::LayerDecay;
 use crate::train::learner::LearnerConfig;
 use crate::train::schedule::Schedule;
 use serde::Deserialize;
@@ -143,10 +146,13 @@ pub fn check_with(
     make: impl Fn(LearnerConfig) -> Box<dyn Engine>,
 ) -> Result<Vec<Group>, ParityError> {
     let file = tensors::read(path)?;
-    let config: FileConfig = {
-        let text = file.metadata.get("config").map_or("", String::as_str);
-        serde_json::from_str(text).map_err(|error| ParityError::Config(error.to_string()))?
-    };
+    let text = file.metadata.get("config").map_or("", String::as_str);
+    let bad = |error: serde_json::Error| ParityError::Config(error.to_string());
+    let value: serde_json::Value = serde_json::from_str(text).map_err(bad)?;
+    if value.get("classes").is_some() {
+        return classifier::check(&file, text, &make);
+    }
+    let config: FileConfig = serde_json::from_str(text).map_err(bad)?;
     let case = Case::new(file, config, tolerances)?;
     let mut groups = case.forward(&make)?;
     groups.extend(case.gradients(&make)?);
@@ -206,6 +212,7 @@ impl Case {
             hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
             position,
             layer_scale: config.layer_scale.unwrap_or(if scaled { 1.0 } else { 0.0 }),
+            classes: None,
         };
         // Also keeps absurd sizes from being allocated: the weights are there, so they fit into memory.
         let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
@@ -241,6 +248,8 @@ impl Case {
         let mut engine = make(LearnerConfig {
             shape: self.shape.clone(),
             loss: LossConfig { kind, ..LossConfig::default() },
+            label_smoothing: 0.0,
+            layer_decay: LayerDecay::off(self.shape.depth),
             normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
             optimizer: OptimizerConfig {
                 betas: optimizer.betas,
@@ -260,7 +269,8 @@ impl Case {
     }
 
     fn batch<'a>(&'a self, images: &'a HostTensor) -> MicroBatch<'a> {
-        MicroBatch { pixels: Pixels::Normalized(&images.data), mask: &self.mask }
+        let target = Target::Hidden(&self.mask);
+        MicroBatch { pixels: Pixels::Normalized(&images.data), target }
     }
 
     fn forward(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {

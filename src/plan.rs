@@ -20,8 +20,17 @@ pub struct Plan {
     pub schedule: Schedule,
     pub parameters: u64,
     pub patches: usize,
-    pub hidden: usize,
+    pub target: Target,
     pub memory: Memory,
+}
+
+/// What the model shall tell of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The pixels of so many hidden patches.
+    Hidden(usize),
+    /// Its class, of so many.
+    Class(usize),
 }
 
 /// Bytes, estimated.
@@ -35,7 +44,7 @@ pub struct Memory {
 
 impl Plan {
     pub fn new(config: &Config, images: usize) -> Self {
-        let shape = ModelShape::new(&config.model);
+        let shape = ModelShape::of(config);
         let extent = Extent::new(config, images);
         let parameters = shape.parameters();
         Self {
@@ -43,8 +52,21 @@ impl Plan {
             extent,
             parameters,
             patches: shape.patches(),
-            hidden: MaskGenerator::new(&config.mask, &shape, 0).hidden_per_image(),
+            target: match shape.classes {
+                None => {
+                    Target::Hidden(MaskGenerator::new(&config.mask, &shape, 0).hidden_per_image())
+                }
+                Some(classes) => Target::Class(classes),
+            },
             memory: Memory { state: parameters * 4 * 4, activations: activations(&shape, config) },
+        }
+    }
+
+    /// Rows per image that the head gets.
+    pub fn head_rows(&self) -> usize {
+        match self.target {
+            Target::Hidden(hidden) => hidden,
+            Target::Class(_) => 1,
         }
     }
 
@@ -66,13 +88,21 @@ impl Plan {
             model.heads,
             self.parameters as f64 / 1e6
         ));
-        line(format!(
-            "mask        {} of {} patches per image hidden ({:.0} %), units of {} px",
-            self.hidden,
-            self.patches,
-            100.0 * self.hidden as f64 / self.patches as f64,
-            config.mask.unit
-        ));
+        line(match self.target {
+            Target::Hidden(hidden) => format!(
+                "mask        {hidden} of {} patches per image hidden ({:.0} %), units of {} px",
+                self.patches,
+                100.0 * hidden as f64 / self.patches as f64,
+                config.mask.unit
+            ),
+            Target::Class(classes) => {
+                let finetune = config.finetune.as_ref();
+                let from = finetune.and_then(|finetune| finetune.from.as_ref());
+                let from =
+                    from.map_or("fresh weights".to_owned(), |from| from.display().to_string());
+                format!("classifier  {classes} classes, encoder from {from}")
+            }
+        });
         line(format!(
             "steps       {} = {} epochs x {} steps, {} images each ({} x {} accumulated)",
             extent.total_steps,

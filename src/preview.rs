@@ -72,6 +72,8 @@ pub enum PreviewError {
     NotARun { path: PathBuf },
     #[error("{}: no previews yet", .path.display())]
     NoPreviews { path: PathBuf },
+    #[error("{}: a classifier reconstructs nothing, its run has no previews", .path.display())]
+    Classifier { path: PathBuf },
     #[error("{}: not a picture: {why}", .path.display())]
     NotAPicture { path: PathBuf, why: String },
     #[error("one checkpoint at a time: {} is the second", .path.display())]
@@ -105,6 +107,7 @@ impl PreviewError {
                 | Self::Read { .. }
                 | Self::NotARun { .. }
                 | Self::NoPreviews { .. }
+                | Self::Classifier { .. }
                 | Self::NotAPicture { .. }
                 | Self::TwoCheckpoints { .. }
                 | Self::NoKitty

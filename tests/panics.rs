@@ -60,6 +60,7 @@ fn job(cursed: bool) -> Job {
         run,
         resume: None,
         init: None,
+        pretrained: None,
         notices: Vec::new(),
     }
 }

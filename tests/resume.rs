@@ -40,6 +40,7 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         run,
         resume,
         init: None,
+        pretrained: None,
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();
@@ -137,6 +138,7 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
         run: RunDir::open(&root).expect("free"),
         resume: Some(Found { path, checkpoint: loaded, warnings: Vec::new(), damaged: Vec::new() }),
         init: None,
+        pretrained: None,
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();

@@ -35,6 +35,7 @@ fn job(config: Config, run: RunDir) -> Job {
         run,
         resume: found,
         init: None,
+        pretrained: None,
         notices: Vec::new(),
     }
 }

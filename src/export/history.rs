@@ -150,6 +150,7 @@ pub mod tests {
             device: String::new(),
             precision: String::new(),
             data: String::new(),
+            task: crate::event::Task::default(),
             resumed: step > 0,
             version: String::new(),
         })

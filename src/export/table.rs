@@ -49,8 +49,11 @@ pub fn rows(history: &History) -> Table {
         put(step, "time", json(time));
         put(step, "epoch", json(&validation.epoch));
         put(step, "val_loss", json(&validation.val_loss));
-        put(step, "psnr", json(&validation.psnr));
-        put(step, "ssim", json(&validation.ssim));
+        for (column, value) in [("psnr", validation.psnr), ("ssim", validation.ssim)] {
+            if let Some(value) = value {
+                put(step, column, json(&value));
+            }
+        }
     }
     for (&step, (time, loss)) in &history.losses {
         put(step, "time", json(time));

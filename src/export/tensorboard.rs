@@ -69,8 +69,11 @@ fn scalars(history: &History) -> Vec<Scalar> {
     }
     for (&step, (time, validation)) in &history.validations {
         put(*time, step, "val/loss", validation.val_loss as f32);
-        put(*time, step, "val/psnr", validation.psnr as f32);
-        put(*time, step, "val/ssim", validation.ssim as f32);
+        for (tag, value) in [("val/psnr", validation.psnr), ("val/ssim", validation.ssim)] {
+            if let Some(value) = value {
+                put(*time, step, tag, value as f32);
+            }
+        }
     }
     let kinds: [(&str, &ByStep); 2] =
         [("eval", &history.evaluations), ("baseline", &history.baselines)];

@@ -11,7 +11,7 @@
 
 use super::optim::{Gradients, take_gradients};
 use crate::model::vit::DropPath;
-use crate::model::{BatchMask, SimMimVit};
+use crate::model::{Aim, SimMimVit};
 use crate::ops::TrainBackend;
 use burn::module::Module as _;
 use burn::tensor::backend::AutodiffBackend;
@@ -21,7 +21,7 @@ use burn::tensor::{DType, Tensor};
 pub struct Pass<B: AutodiffBackend> {
     /// [B·N, P]
     pub patches: Tensor<B, 2>,
-    pub mask: BatchMask<B>,
+    pub aim: Aim<B>,
     pub drop_path: DropPath<B>,
     /// Type of the operands of matrix products.
     pub products: DType,
@@ -35,28 +35,28 @@ pub type LossAndGradients<B> = (
     Gradients<<B as AutodiffBackend>::InnerBackend>,
 );
 
-/// Keeps the whole graph. `loss` makes [1] of the prediction [B·M, P].
+/// Keeps the whole graph. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
 pub fn keep<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,
     loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
 ) -> LossAndGradients<B> {
-    let Pass { patches, mask, drop_path, products, shares } = pass;
-    let loss = loss(model.forward(patches, &mask, &drop_path, products));
+    let Pass { patches, aim, drop_path, products, shares } = pass;
+    let loss = loss(model.forward(patches, &aim, &drop_path, products));
     let value = loss.clone().inner();
     let mut gradients = loss.div_scalar(shares as f64).backward();
     (value, take_gradients(model, &mut gradients))
 }
 
-/// Keeps the inputs of the blocks alone. `loss` makes [1] of the prediction [B·M, P].
+/// Keeps the inputs of the blocks alone. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
 pub fn recompute<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,
     loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
 ) -> LossAndGradients<B> {
-    let Pass { patches, mask, drop_path, products, shares } = pass;
+    let Pass { patches, aim, drop_path, products, shares } = pass;
     let encoder = &model.encoder;
-    let embedded = encoder.embed(patches, Some(model.token_mask(&mask)), products);
+    let embedded = encoder.embed(patches, model.token_mask(&aim), products);
     let bias = encoder.bias();
     let bias_value = bias.clone().map(Tensor::detach);
     // Still the operations of a backend with gradients: those of the one without may round in another way.
@@ -70,7 +70,7 @@ pub fn recompute<B: TrainBackend>(
 
     let mut inputs = inputs.into_iter().rev().map(Tensor::require_grad);
     let last = inputs.next().expect("the output of the last block");
-    let loss = loss(model.predict(last.clone(), &mask, products));
+    let loss = loss(model.predict(last.clone(), &aim, products));
     let value = loss.clone().inner();
     let mut graph = loss.div_scalar(shares as f64).backward();
     let mut slope = take(&last, &mut graph); // of the rows

@@ -9,6 +9,7 @@ use crate::event::number;
 use crate::model::state::NamedTensors;
 use crate::run_dir::{advice, sync_dir, write_atomic};
 use crate::tensors;
+use crate::train::best::{Best, Grade};
 use crate::train::engine::EngineState;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -58,9 +59,16 @@ pub struct Meta {
     /// Losses of the accumulated micro-batches.
     #[serde(deserialize_with = "number::all_or_nan")]
     pub losses: Vec<f32>,
+    /// Lowest loss of the validations so far.
     pub best_val_loss: Option<f64>,
     /// Loss of the validation at this very step, if there was one.
     pub val_loss: Option<f64>,
+    /// The accuracy found with it, of a classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_accuracy: Option<f64>,
+    /// The best validation of a classifier so far; any other model's is that of the lowest loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Grade>,
     /// Step of the newest evaluation on labelled images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated: Option<u64>,
@@ -79,6 +87,37 @@ pub struct Checkpoint {
 
 impl Meta {
     pub const CURRENT: u32 = VERSION;
+
+    /// That of a run before its first step, without a configuration.
+    pub fn start() -> Self {
+        Self {
+            version: VERSION,
+            step: 0,
+            accumulated: 0,
+            micro: 0,
+            train_images: 0,
+            updates: 0,
+            losses: Vec::new(),
+            best_val_loss: None,
+            val_loss: None,
+            val_accuracy: None,
+            best: None,
+            evaluated: None,
+            elapsed_s: 0.0,
+            config: String::new(),
+        }
+    }
+
+    /// What the validation at this very step found, if there was one.
+    pub fn grade(&self) -> Option<Grade> {
+        self.val_loss.map(|loss| Grade { loss, accuracy: self.val_accuracy })
+    }
+
+    /// The best validations up to this step.
+    pub fn best(&self) -> Best {
+        let by_loss = self.best_val_loss.map(|loss| Grade { loss, accuracy: None });
+        Best { grade: self.best.or(by_loss), lowest_loss: self.best_val_loss }
+    }
 }
 
 /// File name of the checkpoint at a position.
@@ -362,6 +401,8 @@ mod tests {
                 losses: vec![0.25],
                 best_val_loss: Some(0.5),
                 val_loss: None,
+                val_accuracy: None,
+                best: None,
                 evaluated: None,
                 elapsed_s: 12.5,
                 config: "[train]\nepochs = 3\n".to_owned(),

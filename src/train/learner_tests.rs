@@ -1,6 +1,6 @@
 //! What options of the learner change and what they don't: precision, activation checkpointing.
 
-use super::engine::{Engine, EngineState, MicroBatch};
+use super::engine::{Engine, EngineState, MicroBatch, Target};
 use super::learner::{Learner, LearnerConfig};
 use crate::config::{Config, Position, Precision};
 use crate::device::Cpu;
@@ -74,7 +74,8 @@ impl Data {
 
     fn accumulate(&self, engine: &mut dyn Engine, micro: u64) {
         let (images, mask) = self.batch(micro);
-        engine.accumulate(MicroBatch { pixels: Pixels::Bytes(&images), mask: &mask }, micro);
+        let (pixels, target) = (Pixels::Bytes(&images), Target::Hidden(&mask));
+        engine.accumulate(MicroBatch { pixels, target }, micro);
     }
 
     /// `steps` whole steps; the loss of each.
