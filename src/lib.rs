@@ -20,6 +20,8 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod device;
+#[cfg(feature = "tui")]
+pub mod embed;
 pub mod error;
 pub mod eval;
 pub mod event;
@@ -78,6 +80,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         })?),
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
+        #[cfg(feature = "tui")]
+        Some(Command::Embed(args)) => embed::command::run(&args),
         Some(Command::Eval(args)) => eval::command::run(&args),
         Some(Command::Features(args)) => features::command::run(&args),
         Some(Command::Runs(args)) => list(&args),
