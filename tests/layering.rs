@@ -36,7 +36,7 @@ fn module(name: &str) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn each_module_names_only_what_lies_below_it() {
-    let table: [(&str, &[&str]); 14] = [
+    let table: [(&str, &[&str]); 17] = [
         ("event", &["crate::", "burn", "ratatui", "crossterm"]),
         ("config", &["crate::model", "crate::data", "crate::train", "burn", "ratatui"]),
         ("rng", &["crate::", "burn"]),
@@ -68,6 +68,9 @@ fn each_module_names_only_what_lies_below_it() {
         ),
         ("progress", &["crate::train", "crate::model", "burn", "ratatui"]),
         ("ui", &["crate::model", "crate::data", "crate::device", "crate::cli", "burn", "println!"]),
+        ("features", &["crate::ui", "burn", "ratatui"]),
+        ("eval", &["crate::ui", "crate::cli", "burn", "ratatui"]),
+        ("embed", &["crate::model", "burn", "ratatui"]),
         ("sheet", &["crate::", "burn", "ratatui"]),
         ("preview", &["crate::model", "crate::train", "crate::event", "burn"]),
         ("headless", &["crate::model", "crate::data", "burn", "ratatui"]),
