@@ -41,6 +41,9 @@ pub enum Command {
     /// The screen on a run of another process: the same keys on a live run, a replay of one that has ended
     #[cfg(feature = "tui")]
     Attach(AttachArgs),
+    /// Draw the features of images as points in the plane, in the terminal or as PNG
+    #[cfg(feature = "tui")]
+    Embed(crate::embed::command::EmbedArgs),
     /// Tell what the pre-training was worth: k-NN and linear probe on labelled images, beside an untrained encoder and
     /// raw pixels
     Eval(crate::eval::command::EvalArgs),
@@ -72,8 +75,8 @@ pub enum Command {
 /// What decides the configuration.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigArgs {
-    /// TOML file, or the name of a built-in configuration (default, smoke, vit_small_96, vit_base_224, vit_ssl,
-    /// finetune)
+    /// TOML file, or the name of a built-in configuration (default, smoke, fashion_mnist, vit_small_96, vit_base_224,
+    /// vit_ssl, finetune)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Training images: a folder, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]

@@ -505,7 +505,13 @@ impl Config {
         within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
         within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
         eval.validate(model.depth)?;
-        self.finetune.as_ref().map_or(Ok(()), FinetuneConfig::validate)
+        let Some(finetune) = &self.finetune else { return Ok(()) };
+        if let Some(init) = &train.init {
+            let allowed = "unset with [finetune]: the encoder comes from finetune.from, and `simmim-tui import` makes a \
+                           checkpoint of other weights";
+            return Err(relation("train.init", init.display(), allowed));
+        }
+        finetune.validate()
     }
 }
 

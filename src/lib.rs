@@ -22,6 +22,8 @@ mod csv;
 pub mod data;
 pub mod device;
 pub mod doctor;
+#[cfg(feature = "tui")]
+pub mod embed;
 pub mod error;
 pub mod eval;
 pub mod event;
@@ -87,6 +89,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         })?),
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
+        #[cfg(feature = "tui")]
+        Some(Command::Embed(args)) => embed::command::run(&args),
         Some(Command::Eval(args)) => eval::command::run(&args),
         Some(Command::Features(args)) => features::command::run(&args),
         Some(Command::Export(args)) => export::run(&args),

@@ -23,6 +23,8 @@ pub enum Purpose {
     DropPath = 6,
     /// Made-up data of benchmarks.
     Bench = 7,
+    /// Where the search for principal components begins.
+    Embed = 8,
 }
 
 /// The generator for one choice. The four numbers are the 256-bit `ChaCha` key, so streams can't overlap.

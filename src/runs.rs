@@ -1,6 +1,7 @@
 //! The runs in a folder, and one of them, as text and as JSON.
 
-use crate::event::{Alarm, Phase};
+use crate::event::{Alarm, Metric, Phase};
+use crate::locale::plus_minus;
 use crate::progress::{percent, span};
 use crate::run_dir::digest::{Row, plain};
 use crate::run_dir::{self, Digest, Vital, digest};
@@ -71,6 +72,9 @@ pub struct Status {
     pub eta_s: Option<f64>,
     /// Of the newest validation.
     pub last_val_loss: Option<f64>,
+    /// Of the newest evaluation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
     /// The newest one, relative to the run directory.
     pub checkpoint: Option<String>,
     /// Who ordered the last stop.
@@ -92,6 +96,11 @@ impl Status {
             images_per_s: report.map(|report| report.images_per_s),
             eta_s: report.map(|report| report.eta_s),
             last_val_loss: run.last_validation.as_ref().map(|validation| validation.val_loss),
+            metrics: run
+                .last_evaluation
+                .as_ref()
+                .map(|last| last.metrics.clone())
+                .unwrap_or_default(),
             checkpoint: run.checkpoint.clone(),
             stopped_by: run.stopped_by.clone(),
             alarms: run.alarms.clone(),
@@ -118,6 +127,11 @@ pub fn status(digest: &Digest) -> Vec<String> {
         status.eta_s.filter(|_| digest.is_going_on()).map(|eta| format!("eta {}", span(eta))),
     ];
     lines.push(progress.into_iter().flatten().collect::<Vec<_>>().join("  "));
+    if let Some(last) = &digest.run.last_evaluation {
+        let metrics = last.metrics.iter().map(|metric| plain(&metric.text(plus_minus())));
+        let metrics: Vec<String> = metrics.collect();
+        lines.push(format!("evaluated at step {}: {}", last.step, metrics.join("  ")));
+    }
     lines.extend(status.checkpoint.as_ref().map(|path| format!("checkpoint {}", plain(path))));
     lines.extend(row.age_s.map(|age| format!("last event {} ago", span(age))));
     lines.extend(status.alarms.iter().map(|alarm| {

@@ -49,6 +49,49 @@ fn a_run_halfway_has_all_panels_and_pictures() {
 }
 
 #[test]
+fn evaluations_have_a_chart_of_their_own() {
+    let mut app = midway_true();
+    dashboard::evaluations(&mut app);
+    assert_looks_as_recorded("evaluated", &mut app);
+    let mut app = dashboard::midway(Mono, true);
+    dashboard::evaluations(&mut app);
+    assert_looks_as_recorded("evaluated_ascii", &mut app);
+}
+
+#[test]
+fn the_accuracy_is_hidden_enlarged_and_focused_as_other_panels() {
+    let mut app = midway_true();
+    assert!(!shown(&mut app, 140, 45).contains("accuracy"));
+    press_all(&mut app, "6");
+    assert!(shown(&mut app, 140, 45).contains("nothing is evaluated"), "it says why there is none");
+    dashboard::evaluations(&mut app);
+    let text = shown(&mut app, 140, 45);
+    assert!(text.contains(" accuracy ") && text.contains("learning rate"), "{text}");
+    let small = shown(&mut app, 80, 24);
+    assert!(small.contains(" accuracy ") && !small.contains("learning rate"), "{small}");
+    press(&mut app, KeyCode::Tab);
+    press(&mut app, KeyCode::Enter);
+    let large = shown(&mut app, 80, 24);
+    assert!(large.contains(" accuracy ") && !large.contains("previews"), "{large}");
+    press(&mut app, KeyCode::Enter);
+    press_all(&mut app, "6");
+    let small = shown(&mut app, 80, 24);
+    assert!(!small.contains(" accuracy ") && small.contains("learning rate"), "{small}");
+}
+
+#[test]
+fn a_restart_takes_lost_evaluations_off_the_chart() {
+    let mut app = midway_true();
+    dashboard::evaluations(&mut app);
+    let mut started = app.state.started.clone().expect("recorded");
+    (started.step, started.resumed) = (60, true);
+    dashboard::tell(&mut app, Event::Started(started));
+    let steps: Vec<f64> =
+        app.metrics.curves()[0].1.points().iter().map(|point| point.step).collect();
+    assert_eq!(steps, [0.0, 50.0]);
+}
+
+#[test]
 fn a_paused_run_says_so_and_offers_to_go_on() {
     let mut app = midway_true();
     dashboard::phase(&mut app, Phase::Paused);

@@ -177,8 +177,9 @@ fn typed(table: &toml::Table, origin: &str) -> Result<Config, ConfigError> {
 }
 
 /// The files of `configs/`, so that their names work wherever the binary stands.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("default", include_str!("../../configs/default.toml")),
+    ("fashion_mnist", include_str!("../../configs/fashion_mnist.toml")),
     ("smoke", include_str!("../../configs/smoke.toml")),
     ("vit_small_96", include_str!("../../configs/vit_small_96.toml")),
     ("vit_base_224", include_str!("../../configs/vit_base_224.toml")),

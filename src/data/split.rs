@@ -35,11 +35,19 @@ pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
     (subset(train), subset(val))
 }
 
-/// `count` labelled images of a source, or all that are labelled if there are fewer: those with the smallest hash of
-/// their key, in the order of the source. The same ones every time, and spread over a source that is sorted by class.
+/// `count` images of a source, or all if there are fewer: those with the smallest hash of their key, in the order of the
+/// source. The same ones every time, and spread over a source that is sorted by class.
+pub fn sample(source: &Source, count: usize) -> Source {
+    spread(source, (0..source.len()).collect(), count)
+}
+
+/// [`sample`] of those images that have a label.
 pub fn labelled_sample(source: &Source, count: usize) -> Source {
     let labelled = (0..source.len()).filter(|&index| source.label(index).is_some());
-    let mut indices: Vec<usize> = labelled.collect();
+    spread(source, labelled.collect(), count)
+}
+
+fn spread(source: &Source, mut indices: Vec<usize>, count: usize) -> Source {
     if indices.len() > count {
         indices.sort_by_cached_key(|&index| (xxh3_64(source.key(index).as_bytes()), index));
         indices.truncate(count);

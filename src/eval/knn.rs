@@ -176,7 +176,7 @@ mod tests {
         let asked = |x: f32, y: f32| Vectors { values: vec![x, y], dim: 2, labels: vec![0] };
         assert_eq!(predict(&train, &asked(2.0, 1.0), 3, &[4]), [[2]], "nearer");
         assert_eq!(predict(&train, &asked(1.0, 1.0), 3, &[4]), [[1]], "the lower number");
-        assert_eq!(predict(&train, &asked(0.0, 0.0), 3, &[2, 4]), [[2], [1]], "earlier first");
+        assert_eq!(predict(&train, &asked(0.0, 0.0), 3, &[1, 4]), [[2], [1]], "earlier first");
         assert_eq!(predict(&train, &asked(-1.0, -1.0), 3, &[4]), [[1]], "no empty class wins");
     }
 }

@@ -131,7 +131,7 @@ impl Problem<'_> {
     fn solve(&self, weights: &mut [f64], go_on: &mut dyn FnMut() -> bool) -> bool {
         let mut whole = true;
         minimize(weights, LIMITS, |point, gradient| {
-            whole &= go_on();
+            whole = whole && go_on();
             // What is no number ends the search.
             if whole { self.objective(point, gradient) } else { f64::NAN }
         });

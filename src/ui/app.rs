@@ -265,7 +265,8 @@ impl App {
     }
 
     pub fn shows(&self, panel: Panel) -> bool {
-        !self.hidden.contains(&panel)
+        let empty = panel == Panel::Accuracy && self.metrics.is_empty();
+        !empty && !self.hidden.contains(&panel)
     }
 
     /// Whether training is paused.

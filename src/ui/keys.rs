@@ -6,6 +6,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Panel {
     Loss,
+    /// What evaluations measured; there once the first has come.
+    Accuracy,
     Previews,
     Schedule,
     Figures,
@@ -13,12 +15,14 @@ pub enum Panel {
 }
 
 impl Panel {
-    pub const ALL: [Self; 5] =
-        [Self::Loss, Self::Previews, Self::Schedule, Self::Figures, Self::Log];
+    /// In the order of the focus.
+    pub const ALL: [Self; 6] =
+        [Self::Loss, Self::Accuracy, Self::Previews, Self::Schedule, Self::Figures, Self::Log];
 
     pub fn title(self) -> &'static str {
         match self {
             Self::Loss => "loss",
+            Self::Accuracy => "accuracy",
             Self::Previews => "previews",
             Self::Schedule => "learning rate",
             Self::Figures => "figures",
@@ -81,7 +85,7 @@ const fn binding(
 use KeyCode::{BackTab, Char, Enter, Esc, Tab};
 
 /// All keys of the dashboard. Ctrl-C is `q`.
-pub const BINDINGS: [Binding; 32] = [
+pub const BINDINGS: [Binding; 33] = [
     binding(&[Char('p')], "p", Action::PauseResume, "pause or resume training"),
     binding(&[Char('c')], "c", Action::Checkpoint, "save a checkpoint now and go on"),
     binding(&[Char('q')], "q Ctrl-C", Action::Quit, "box: detach, stop and save, cancel"),
@@ -99,6 +103,7 @@ pub const BINDINGS: [Binding; 32] = [
     binding(&[Char('3')], "3", Action::Toggle(Panel::Schedule), "show or hide the learning rate"),
     binding(&[Char('4')], "4", Action::Toggle(Panel::Figures), "show or hide the figures"),
     binding(&[Char('5')], "5", Action::Toggle(Panel::Log), "show or hide the log"),
+    binding(&[Char('6')], "6", Action::Toggle(Panel::Accuracy), "show or hide the accuracy"),
     binding(&[Char('y')], "y", Action::LogScale, "loss: logarithmic or linear"),
     binding(&[Char('s')], "s", Action::Smoother, "loss: smoother"),
     binding(&[Char('S')], "S", Action::Rougher, "loss: less smooth"),

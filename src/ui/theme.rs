@@ -116,6 +116,14 @@ impl Theme {
             .map_or(self.dim(), |&(indexed, sixteen)| self.style(indexed, sixteen, Modifier::DIM))
     }
 
+    /// Curves of accuracies: the first four differ in colour.
+    pub fn metric(self, index: usize) -> Style {
+        use Color::{Cyan, Green, Magenta, Yellow};
+        const COLORS: [(u8, Color); 4] = [(114, Green), (214, Yellow), (141, Magenta), (81, Cyan)];
+        let (indexed, sixteen) = COLORS[index % COLORS.len()];
+        self.style(indexed, sixteen, Modifier::empty())
+    }
+
     /// A line that must not be missed.
     pub fn alarm(self) -> Style {
         self.error().add_modifier(Modifier::BOLD | Modifier::REVERSED)

@@ -3,7 +3,8 @@
 //! ```text
 //! ● running  step 120/400 …                         status line
 //! ┌ loss ───────────────────┐┌ previews ──────────┐
-//! │                         ││                    │  main row; one above the other on narrow, tall screens
+//! │                         ││                    │  main row; one above the other on narrow, tall screens;
+//! │                         ││                    │  under the loss the accuracy, or in the lower row on short ones
 //! └─────────────────────────┘└────────────────────┘
 //! ┌ learning rate ──────────┐┌ figures ───────────┐  lower row
 //! └─────────────────────────┘└────────────────────┘
@@ -12,6 +13,7 @@
 //! keys
 //! ```
 
+pub mod accuracy;
 pub mod boxes;
 pub mod canvas;
 pub mod chart;
@@ -29,6 +31,7 @@ use super::app::{App, Screen};
 use super::keys::Panel;
 use super::theme::Theme;
 use crate::event::Task;
+use accuracy::AccuracyChart;
 use loss::LossChart;
 use previews::{PreviewCache, Previews};
 use ratatui::Frame;
@@ -38,6 +41,9 @@ use schedule::ScheduleChart;
 
 /// Smaller screens get a line that says so, and the status.
 const SMALLEST: (u16, u16) = (30, 8);
+
+/// Rows of the panels from which on the accuracy has its place under the loss.
+const ROOM_BELOW: u16 = 30;
 
 /// Draws the whole screen.
 pub fn draw(app: &mut App, cache: &mut PreviewCache, frame: &mut Frame<'_>) {
@@ -101,7 +107,14 @@ fn arrange(app: &App, area: Rect) -> Vec<(Panel, Rect)> {
     // Rows of panels from the top, each with its share of the height.
     let mut rows: Vec<(Vec<Panel>, Constraint)> = Vec::new();
     let main = shown(&[Panel::Loss, Panel::Previews]);
-    let lower = shown(&[Panel::Schedule, Panel::Figures]);
+    // A short screen has no room for a chart under the loss: there the accuracy tells more than the learning rate.
+    let accuracy = app.shows(Panel::Accuracy);
+    let below_loss = accuracy && app.shows(Panel::Loss) && area.height >= ROOM_BELOW;
+    let lower = match (accuracy && !below_loss, wide) {
+        (true, true) => shown(&[Panel::Accuracy, Panel::Figures]),
+        (true, false) => shown(&[Panel::Accuracy, Panel::Schedule, Panel::Figures]),
+        (false, _) => shown(&[Panel::Schedule, Panel::Figures]),
+    };
     let log_height = if area.height >= 50 { 12 } else { (area.height / 4).clamp(4, 8) };
     let lower_height = if area.height >= 50 { 11 } else { (area.height / 3).clamp(6, 9) };
     let log = app.shows(Panel::Log) && area.height >= 26;
@@ -136,6 +149,13 @@ fn arrange(app: &App, area: Rect) -> Vec<(Panel, Rect)> {
         let columns = Layout::horizontal(widths).split(*place);
         out.extend(panels.into_iter().zip(columns.iter().copied()));
     }
+    if below_loss && let Some((_, place)) = out.iter_mut().find(|(panel, _)| *panel == Panel::Loss)
+    {
+        let shares = [Constraint::Fill(3), Constraint::Fill(2)];
+        let [upper, lower] = Layout::vertical(shares).areas(*place);
+        *place = upper;
+        out.push((Panel::Accuracy, lower));
+    }
     out
 }
 
@@ -159,6 +179,16 @@ fn draw_panel(
                 val: &app.val,
                 overlays: app.overlays_shown(),
                 marks: &app.marks,
+                view: &app.chart,
+                theme,
+                ascii: app.ascii,
+            };
+            frame.render_widget(chart, inner);
+        }
+        Panel::Accuracy => {
+            let chart = AccuracyChart {
+                metrics: &app.metrics,
+                extent: app.extent(),
                 view: &app.chart,
                 theme,
                 ascii: app.ascii,

@@ -6,7 +6,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use simmim_tui::control::Link;
-use simmim_tui::event::{Alarm, AlarmKind, Event, Phase, PreviewFile, Stamped};
+use simmim_tui::event::{Alarm, AlarmKind, Evaluated, Event, Metric, Phase, PreviewFile, Stamped};
 use simmim_tui::gpu::Gpu;
 use simmim_tui::sheet::{self, Sheet};
 use simmim_tui::ui::app::{App, Effect, Msg};
@@ -136,6 +136,23 @@ pub fn tell(app: &mut App, event: Event) -> Option<Effect> {
     let effect = app.update(Msg::Event(Box::new(Stamped { time, event })));
     app.update(Msg::Tick(time));
     effect
+}
+
+/// Three evaluations of the recorded run.
+pub fn evaluations(app: &mut App) {
+    let metric = |name: &str, value: f64| Metric {
+        name: name.to_owned(),
+        value,
+        stderr: Some((value * (1.0 - value) / 1000.0).sqrt()),
+    };
+    for (step, knn, probe) in [(0, 0.512, 0.673), (50, 0.66, 0.774), (100, 0.704, 0.812)] {
+        let metrics = vec![metric("k-NN 20", knn), metric("linear probe", probe)];
+        let baselines =
+            vec![metric("k-NN 20, raw pixels", 0.799), metric("linear probe, raw pixels", 0.824)];
+        let evaluated =
+            Evaluated { step, epoch: step as f64 / 5.0, metrics, baselines, seconds: 2.0 };
+        tell(app, Event::Evaluated(evaluated));
+    }
 }
 
 pub fn phase(app: &mut App, phase: Phase) {

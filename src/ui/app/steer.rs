@@ -128,6 +128,9 @@ impl App {
                     return self.load_nearest();
                 }
             }
+            Action::Toggle(Panel::Accuracy) if self.metrics.is_empty() => {
+                self.notify("nothing is evaluated: set eval.every".to_owned());
+            }
             Action::Toggle(panel) => {
                 if self.shows(panel) {
                     self.hidden.push(panel);

@@ -66,13 +66,13 @@ fn is_val(layer: usize) -> bool {
 }
 
 /// Where the parts are; a line that has no room is None.
-struct Layout {
+pub(super) struct Layout {
     /// Columns left of the plot.
-    gutter: u16,
-    plot: Rect,
-    header: Option<Rect>,
-    axis: Option<u16>,
-    labels: Option<u16>,
+    pub gutter: u16,
+    pub plot: Rect,
+    pub header: Option<Rect>,
+    pub axis: Option<u16>,
+    pub labels: Option<u16>,
 }
 
 impl Widget for LossChart<'_> {
@@ -122,7 +122,7 @@ impl Widget for LossChart<'_> {
 }
 
 /// Gives up the labels first, then the header, then the marks.
-fn layout(area: Rect) -> Layout {
+pub(super) fn layout(area: Rect) -> Layout {
     let left = gutter(area.width);
     let header = area.height >= 3;
     let axis = area.height >= 2;
@@ -144,7 +144,7 @@ fn layout(area: Rect) -> Layout {
 }
 
 /// A short text in the middle of an area.
-fn note(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
+pub(super) fn note(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
     if !area.is_empty() {
         let left = (usize::from(area.width).saturating_sub(text.len()) / 2) as u16;
         let (x, y) = (area.x + left, area.y + area.height / 2);

@@ -1,0 +1,329 @@
+//! What evaluations measured, over the same steps or time as the loss: a curve for each metric, and what the methods
+//! reach without training as dashed lines.
+
+use super::canvas::{Canvas, Pen};
+use super::chart::{ChartView, Extent, format_step, multiples, nice_step, x_ticks};
+use super::curve::{Curve, Scale};
+use super::loss::{Layout, draw_labels, layout, note};
+use crate::ui::metrics::Metrics;
+use crate::ui::series::{Point, Series, column_of};
+use crate::ui::theme::{ColorDepth, Theme};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::widgets::Widget;
+
+/// The chart: it fills its area and draws no border. The top line names the curves with their values at the cursor, or
+/// the last ones.
+pub struct AccuracyChart<'a> {
+    pub metrics: &'a Metrics,
+    /// What the charts cover.
+    pub extent: Extent,
+    pub view: &'a ChartView,
+    pub theme: Theme,
+    /// Only ASCII characters.
+    pub ascii: bool,
+}
+
+impl Widget for AccuracyChart<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let area = area.intersection(buf.area);
+        if area.is_empty() {
+            return;
+        }
+        if self.metrics.is_empty() {
+            note(buf, area, "no evaluation yet", self.theme.dim());
+            return;
+        }
+        let layout = layout(area);
+        let (plot, range) = (layout.plot, self.view.window(self.extent));
+        let curves = self.metrics.curves();
+        let (width, height) = (usize::from(plot.width), usize::from(plot.height));
+        let mut canvas = Canvas::new(width, height, curves.len() + 1, self.ascii);
+        if let Some(scale) = self.scale(range, height * canvas.dots.1) {
+            for baseline in self.metrics.baselines().iter().filter(|known| known.value.is_finite())
+            {
+                let row = scale.row(baseline.value);
+                // Two cells of line, two of nothing.
+                let dash = 2 * canvas.dots.0;
+                (0..width * canvas.dots.0)
+                    .filter(|x| (x / dash).is_multiple_of(2))
+                    .for_each(|x| canvas.dot(0, (x, row)));
+            }
+            // Accuracies are shares: a logarithmic scale is for the loss.
+            let mut view = self.view.clone();
+            view.log_y = false;
+            for (index, (_, series)) in curves.iter().enumerate() {
+                let points = series.points();
+                let columns = (range, width * canvas.dots.0);
+                let curve = Curve::new(points, |point| points[point].value, columns, &view);
+                curve.draw(&mut canvas, index + 1, range, &scale);
+            }
+            self.draw_levels(&scale, &layout, canvas.dots.1, buf);
+            self.draw_canvas(&canvas, plot, buf);
+            self.draw_points(range, &scale, canvas.dots.1, plot, buf);
+        } else {
+            note(buf, plot, "no finite value", self.theme.dim());
+        }
+        self.draw_axis(range, &layout, buf);
+        self.draw_cursor(range, plot, buf);
+        if let Some(header) = layout.header {
+            self.draw_header(header, buf);
+        }
+    }
+}
+
+impl AccuracyChart<'_> {
+    fn visible<'a>(
+        &'a self,
+        series: &'a Series,
+        range: (f64, f64),
+    ) -> impl Iterator<Item = &'a Point> {
+        let inside = move |point: &&Point| (range.0..=range.1).contains(&point.x(self.view.axis));
+        series.points().iter().filter(inside)
+    }
+
+    /// From the visible values and the baselines; never beyond 0 and 1.
+    fn scale(&self, range: (f64, f64), rows: usize) -> Option<Scale> {
+        let seen = self.metrics.curves().iter().flat_map(|(_, series)| self.visible(series, range));
+        let last = self.metrics.curves().iter().filter_map(|(_, series)| series.last());
+        let values = seen.chain(last).map(|point| point.value);
+        let values = values.chain(self.metrics.baselines().iter().map(|known| known.value));
+        let start = (f64::INFINITY, f64::NEG_INFINITY);
+        let finite = values.filter(|value| value.is_finite());
+        let (low, high) = finite.fold(start, |(low, high), v| (low.min(v), high.max(v)));
+        if !low.is_finite() || rows == 0 {
+            return None;
+        }
+        // A curve that hardly moves is no mountain range.
+        let middle = f64::midpoint(low, high);
+        let (low, high) = (low.min(middle - 0.025), high.max(middle + 0.025));
+        let grid = nice_step(low, high) / 2.0;
+        let (low, high) = ((low / grid).floor() * grid, (high / grid).ceil() * grid);
+        let inside =
+            |value: f64| if middle < 0.0 || middle > 1.0 { value } else { value.clamp(0.0, 1.0) };
+        Some(Scale { low: inside(low), high: inside(high), rows })
+    }
+
+    fn draw_levels(&self, scale: &Scale, layout: &Layout, dots: usize, buf: &mut Buffer) {
+        if layout.gutter == 0 {
+            return;
+        }
+        let (plot, style) = (layout.plot, self.theme.dim());
+        let (line, tick) = if self.ascii { ("|", "+") } else { ("│", "┤") };
+        let x = plot.x - 1;
+        for y in plot.top()..plot.bottom() {
+            buf.set_string(x, y, line, style);
+        }
+        let mut taken = None;
+        let step = nice_step(scale.low, scale.high);
+        let decimals = usize::from((step * 100.0).fract() > 1e-6);
+        for level in multiples(scale.low, scale.high, step) {
+            let y = plot.y + (scale.row(level) / dots) as u16;
+            if taken != Some(y) {
+                let label = format!("{:>6.decimals$}%", 100.0 * level);
+                buf.set_stringn(x - (layout.gutter - 1), y, label, 7, style);
+                buf.set_string(x, y, tick, style);
+                taken = Some(y);
+            }
+        }
+    }
+
+    /// How a curve looks; without colours it is drawn in letters, which the header tells.
+    fn pen(&self, index: usize) -> Pen {
+        let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
+        let letter = char::from_u32('a' as u32 + (index % 26) as u32);
+        Pen { glyph: letter.filter(|_| plain), style: self.theme.metric(index) }
+    }
+
+    /// The first curve lies on top, the baselines at the bottom.
+    fn draw_canvas(&self, canvas: &Canvas, plot: Rect, buf: &mut Buffer) {
+        let curves = self.metrics.curves().len();
+        for row in 0..canvas.height {
+            for column in 0..canvas.width {
+                let found = (1..=curves).chain([0]).find_map(|layer| {
+                    let bits = canvas.bits(layer, column, row);
+                    (bits > 0).then_some((layer, bits))
+                });
+                let Some((layer, bits)) = found else { continue };
+                let pen = match layer {
+                    0 => Pen { glyph: self.ascii.then_some('-'), style: self.theme.dim() },
+                    layer => self.pen(layer - 1),
+                };
+                let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
+                cell.set_char(pen.draw(bits)).set_style(pen.style);
+            }
+        }
+    }
+
+    /// Each evaluation as a point where there is room between them.
+    fn draw_points(
+        &self,
+        range: (f64, f64),
+        scale: &Scale,
+        dots: usize,
+        plot: Rect,
+        buf: &mut Buffer,
+    ) {
+        let width = usize::from(plot.width);
+        for (index, (_, series)) in self.metrics.curves().iter().enumerate().rev() {
+            if self.visible(series, range).count() * 3 > width.max(3) {
+                continue;
+            }
+            let pen = self.pen(index);
+            for point in self.visible(series, range).filter(|point| point.value.is_finite()) {
+                let Some(column) = column_of(point.x(self.view.axis), range, width) else {
+                    continue;
+                };
+                let row = scale.row(point.value) / dots;
+                let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
+                cell.set_char(pen.glyph.unwrap_or('o')).set_style(pen.style);
+            }
+        }
+    }
+
+    fn draw_axis(&self, range: (f64, f64), layout: &Layout, buf: &mut Buffer) {
+        let Some(y) = layout.axis else { return };
+        let (plot, dim) = (layout.plot, self.theme.dim());
+        let [line, corner, tick] = if self.ascii { ["-", "+", "+"] } else { ["─", "└", "┬"] };
+        for x in plot.left()..plot.right() {
+            buf.set_string(x, y, line, dim);
+        }
+        if layout.gutter > 0 {
+            buf.set_string(plot.x - 1, y, corner, dim);
+        }
+        if let Some(labels) = layout.labels {
+            let row = Rect { y: labels, height: 1, ..plot };
+            let ticks = x_ticks(range, usize::from(plot.width), self.view.axis);
+            for column in draw_labels(&ticks, row, dim, buf) {
+                buf.set_string(plot.x + column as u16, y, tick, dim);
+            }
+        }
+    }
+
+    fn draw_cursor(&self, range: (f64, f64), plot: Rect, buf: &mut Buffer) {
+        let column = |x| column_of(x, range, usize::from(plot.width));
+        let Some(column) = self.view.cursor().and_then(column) else { return };
+        for y in plot.top()..plot.bottom() {
+            let cell = &mut buf[(plot.x + column as u16, y)];
+            if cell.symbol() == " " {
+                let line = if self.ascii { '|' } else { '│' };
+                cell.set_char(line).set_style(self.theme.cursor());
+            }
+        }
+    }
+
+    /// Curves with their values, then the baselines; what has no room is left out from the right.
+    fn draw_header(&self, row: Rect, buf: &mut Buffer) {
+        let cursor = self.view.cursor();
+        let x = cursor.unwrap_or(f64::MAX);
+        let percent = |value: f64| {
+            if value.is_finite() { format!("{:.1}%", 100.0 * value) } else { "NaN".to_owned() }
+        };
+        let mut parts: Vec<(String, Style)> = Vec::new();
+        for (index, (name, series)) in self.metrics.curves().iter().enumerate() {
+            let Some(point) = series.nearest(x, self.view.axis) else { continue };
+            let pen = self.pen(index);
+            let mut text = format!("{} {name} {}", pen.glyph.unwrap_or('o'), percent(point.value));
+            if cursor.is_some() && index == 0 {
+                text.push('@');
+                text.push_str(&format_step(point.step, 1.0));
+            }
+            parts.push((text, pen.style));
+        }
+        let dashes = if self.ascii { "- -" } else { "╌╌" };
+        parts.extend(self.metrics.baselines().iter().map(|known| {
+            (format!("{dashes} {} {}", known.name, percent(known.value)), self.theme.dim())
+        }));
+        let mut left = row.x;
+        for (text, style) in parts {
+            let length = text.chars().count() as u16;
+            if left + length > row.right() {
+                break;
+            }
+            buf.set_string(left, row.y, &text, style);
+            left += length + 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Evaluated, Metric};
+
+    fn metric(name: &str, value: f64) -> Metric {
+        Metric { name: name.to_owned(), value, stderr: None }
+    }
+
+    fn metrics(values: &[(u64, f64, f64)]) -> Metrics {
+        let mut metrics = Metrics::default();
+        for &(step, knn, probe) in values {
+            let evaluated = Evaluated {
+                step,
+                epoch: 0.0,
+                metrics: vec![metric("k-NN 20", knn), metric("linear probe", probe)],
+                baselines: vec![metric("k-NN 20, raw pixels", 0.8)],
+                seconds: 0.0,
+            };
+            metrics.push(&evaluated, step as f64);
+        }
+        metrics
+    }
+
+    fn draw(
+        metrics: &Metrics,
+        width: u16,
+        height: u16,
+        view: &ChartView,
+        ascii: bool,
+    ) -> Vec<String> {
+        let mut buf = Buffer::empty(Rect::new(0, 0, width, height));
+        let (theme, extent) = (Theme { depth: ColorDepth::Indexed }, (0.0, 100.0).into());
+        AccuracyChart { metrics, extent, view, theme, ascii }.render(buf.area, &mut buf);
+        let line = |y| (0..width).map(|x| buf[(x, y)].symbol().to_owned()).collect::<String>();
+        (0..height).map(|y| line(y).trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn curves_points_and_baselines_are_drawn_with_their_names() {
+        let metrics = metrics(&[(0, 0.5, 0.6), (50, 0.7, 0.8), (100, 0.75, 0.9)]);
+        let lines = draw(&metrics, 78, 12, &ChartView::default(), true);
+        assert_eq!(
+            lines[0],
+            "a k-NN 20 75.0%  b linear probe 90.0%  - - k-NN 20, raw pixels 80.0%"
+        );
+        assert!(lines[1..10].iter().any(|line| line.contains("--  --")), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("    80%+")), "{lines:#?}");
+        assert!(lines[1].ends_with('b'), "the last probe is on top: {lines:#?}");
+        assert!(
+            lines.iter().any(|line| line.contains("50%+a")),
+            "the first k-NN is lowest: {lines:#?}"
+        );
+    }
+
+    #[test]
+    fn the_header_tells_the_values_at_the_cursor() {
+        let metrics = metrics(&[(0, 0.5, 0.6), (50, 0.7, 0.8), (100, 0.75, 0.9)]);
+        let mut view = ChartView::default();
+        view.cursor_move(1, 60, (0.0, 100.0));
+        view.cursor_move(-32, 60, (0.0, 100.0));
+        let lines = draw(&metrics, 68, 10, &view, false);
+        assert!(lines[0].starts_with("o k-NN 20 70.0%@50  o linear probe 80.0%"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn any_size_and_any_values_are_drawn() {
+        let odd = [f64::NAN, f64::INFINITY, 0.0, 1.0, -3.0, 7e9];
+        for first in odd {
+            for second in odd {
+                let metrics = metrics(&[(0, first, second), (100, second, first)]);
+                for width in [0, 1, 7, 8, 23, 24, 60] {
+                    for height in 0..9 {
+                        draw(&metrics, width, height, &ChartView::default(), height % 2 == 0);
+                    }
+                }
+            }
+        }
+    }
+}
