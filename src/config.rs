@@ -500,8 +500,12 @@ impl Config {
         within("checkpoint.keep", checkpoint.keep, 1, 10_000)?;
         self.alarms.validate()?;
         self.eval.validate(model.depth)?;
+        self.validate_finetune()
+    }
+
+    fn validate_finetune(&self) -> Result<(), ConfigError> {
         let Some(finetune) = &self.finetune else { return Ok(()) };
-        if let Some(init) = &train.init {
+        if let Some(init) = &self.train.init {
             let allowed = "unset with [finetune]: the encoder comes from finetune.from, and `simmim-tui import` makes a \
                            checkpoint of other weights";
             return Err(relation("train.init", init.display(), allowed));
