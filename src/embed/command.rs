@@ -93,9 +93,11 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
     let limit = args.limit as usize;
     let bar = Bar::new("features", all.min(limit));
     let mut features = Features::default();
+    let (mut left, mut images_left) = (all.min(limit), all);
     for part in parts {
         // Each part has its share of the points.
-        let share = if all > limit { (part.len() * limit).div_ceil(all) } else { part.len() };
+        let share = (part.len() * left).checked_div(images_left).unwrap_or(0);
+        (left, images_left) = (left - share, images_left - part.len());
         let before = features.len() + features.skipped.len();
         let part = extract(engine.as_ref(), &split::sample(part, share), loader, layer, |done| {
             bar.set(before + done);
