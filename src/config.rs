@@ -405,7 +405,6 @@ impl Config {
     /// The first violation, with the key, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, .. } = self;
-        let (alarms, eval) = (&self.alarms, &self.eval);
         within("model.image_size", model.image_size, 8, 2048)?;
         within("model.patch_size", model.patch_size, 1, 256)?;
         within("model.embed_dim", model.embed_dim, 4, 8192)?;
@@ -499,19 +498,29 @@ impl Config {
         within("checkpoint.every_epochs", checkpoint.every_epochs, 0, 1_000_000)?;
         within("checkpoint.every_steps", checkpoint.every_steps, 0, 1_000_000_000)?;
         within("checkpoint.keep", checkpoint.keep, 1, 10_000)?;
-        within("alarms.loss_spike", alarms.loss_spike, 0.0, 1e6)?;
-        within("alarms.gradient_jump", alarms.gradient_jump, 0.0, 1e6)?;
-        within("alarms.data_wait", alarms.data_wait, 0.0, 1.0)?;
-        within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
-        within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
-        eval.validate(model.depth)?;
+        self.alarms.validate()?;
+        self.eval.validate(model.depth)?;
+        self.validate_finetune()
+    }
+
+    fn validate_finetune(&self) -> Result<(), ConfigError> {
         let Some(finetune) = &self.finetune else { return Ok(()) };
-        if let Some(init) = &train.init {
+        if let Some(init) = &self.train.init {
             let allowed = "unset with [finetune]: the encoder comes from finetune.from, and `simmim-tui import` makes a \
                            checkpoint of other weights";
             return Err(relation("train.init", init.display(), allowed));
         }
         finetune.validate()
+    }
+}
+
+impl AlarmConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        within("alarms.loss_spike", self.loss_spike, 0.0, 1e6)?;
+        within("alarms.gradient_jump", self.gradient_jump, 0.0, 1e6)?;
+        within("alarms.data_wait", self.data_wait, 0.0, 1.0)?;
+        within("alarms.stall_s", self.stall_s, 0, 1_000_000)?;
+        within("alarms.gpu_celsius", self.gpu_celsius, 0, 150)
     }
 }
 

@@ -289,7 +289,11 @@ fn embed_draws_on_a_pipe_and_writes_a_picture() {
         let arguments = ["embed", "run", "--device", "cpu", "--method", method, "--limit", "90"];
         let ended = common::run(temp.path(), &arguments).expect(0, method);
         assert!(!ended.stdout.contains('\x1b'), "no escape code goes to a pipe: {}", ended.stdout);
-        assert!(ended.stdout.lines().count() > 15, "{}", ended.stdout);
+        assert!(
+            ended.stdout.lines().count() > 15 && ended.stdout.contains(", 90 images, "),
+            "{}",
+            ended.stdout
+        );
         let again = common::run(temp.path(), &arguments).expect(0, method);
         assert_eq!(again.stdout, ended.stdout, "the same points every time");
         let picture = [&arguments[..], &["-o", "points.png"]].concat();

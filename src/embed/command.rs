@@ -93,9 +93,11 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
     let limit = args.limit as usize;
     let bar = Bar::new("features", all.min(limit));
     let mut features = Features::default();
+    let (mut left, mut images_left) = (all.min(limit), all);
     for part in parts {
         // Each part has its share of the points.
-        let share = if all > limit { (part.len() * limit).div_ceil(all) } else { part.len() };
+        let share = (part.len() * left).checked_div(images_left).unwrap_or(0);
+        (left, images_left) = (left - share, images_left - part.len());
         let before = features.len() + features.skipped.len();
         let part = extract(engine.as_ref(), &split::sample(part, share), loader, layer, |done| {
             bar.set(before + done);
@@ -121,19 +123,16 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
     };
     let caption = format!("{how}, {} images, {}", features.len(), weights.path.display());
     let points = Points { places, labels: features.labels, classes: data.classes };
-    match &args.output {
-        Some(path) => {
-            let mut bytes = Cursor::new(Vec::new());
-            let encoded = picture::draw(&points, &caption).write_to(&mut bytes, ImageFormat::Png);
-            let failed = |source| Error::Output { path: path.clone(), source };
-            encoded.map_err(|error| failed(std::io::Error::other(error)))?;
-            write_atomic(path, bytes.get_ref()).map_err(failed)?;
-            eprintln!("{caption}: {}", path.display());
-        }
-        None => {
-            crate::say(&mut stdout(), &caption);
-            crate::say_all(lines(&points, look(&args.look)));
-        }
+    if let Some(path) = &args.output {
+        let mut bytes = Cursor::new(Vec::new());
+        let encoded = picture::draw(&points, &caption).write_to(&mut bytes, ImageFormat::Png);
+        let failed = |source| Error::Output { path: path.clone(), source };
+        encoded.map_err(|error| failed(std::io::Error::other(error)))?;
+        write_atomic(path, bytes.get_ref()).map_err(failed)?;
+        eprintln!("{caption}: {}", path.display());
+    } else {
+        crate::say(&mut stdout(), &caption);
+        crate::say_all(lines(&points, look(&args.look)));
     }
     Ok(())
 }

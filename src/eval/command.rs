@@ -152,8 +152,8 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let mut images = [0; 2];
     for (index, [train, test]) in [trained, untrained, raw].into_iter().enumerate() {
         let (train, test) = (Vectors::labelled(train), Vectors::labelled(test));
-        let judged = judge(&train, &test, classes, &methods, &mut || true);
-        scores.push(judged.unwrap_or_default()); // nobody breaks it off
+        let score = judge(&train, &test, classes, &methods, &mut || true);
+        scores.push(score.unwrap_or_default()); // nobody breaks it off
         bar.set(index + 1);
         images = [train.len(), test.len()];
         labels = test.labels;
@@ -181,14 +181,14 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     };
     let json = serde_json::to_string(&report)
         .map_err(|error| Error::System { what: "eval", source: error.into() })?;
-    let text = report.text(plus_minus());
+    let lines = report.text(plus_minus());
     if let Some(output) = output {
-        output.write(&json, &text.join("\n"))?;
+        output.write(&json, &lines.join("\n"))?;
     }
     if args.json {
         crate::say(&mut std::io::stdout(), &json);
     } else {
-        crate::say_all(text);
+        crate::say_all(lines);
     }
     Ok(())
 }

@@ -237,11 +237,13 @@ impl Confusion {
         let width = counts.chain([digits]).max().unwrap_or(1);
         let name_width = classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         let number = |index: usize| format!("{index:>digits$}");
-        let head: String = (0..classes.len()).map(|index| format!("  {index:>width$}")).collect();
+        let head: Vec<_> = (0..classes.len()).map(|index| format!("  {index:>width$}")).collect();
+        let head = head.concat();
         lines.push(format!("{}{head}  right", " ".repeat(digits + 1 + name_width)));
         for (index, (class, row)) in classes.iter().zip(&self.counts).enumerate() {
-            let cells: String =
+            let cells: Vec<_> =
                 row.iter().map(|&count| format!("  {:>width$}", cell(count))).collect();
+            let cells = cells.concat();
             let right = percent(row[index], row.iter().sum());
             lines.push(format!("{} {class:<name_width$}{cells}  {right:>5}", number(index)));
         }
