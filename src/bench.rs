@@ -4,19 +4,17 @@ mod compute;
 mod parts;
 
 use crate::cli::BenchArgs;
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{self, DataError};
-use crate::device;
+use crate::device::{self, precision::Effective};
 use crate::error::Error;
 use crate::launch;
 use crate::model::ModelShape;
-use crate::model::mask::MaskGenerator;
-use crate::model::patch::Pixels;
 use crate::plan::Plan;
-use crate::train::engine::MicroBatch;
 use crate::train::learner::LearnerConfig;
 use crate::train::run::Extent;
+use crate::train::task;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -25,6 +23,9 @@ use std::time::Instant;
 pub struct Report {
     pub version: &'static str,
     pub device: String,
+    /// Of matrix products, as the device has it.
+    pub precision: Precision,
+    pub activation_checkpointing: bool,
     pub model: Model,
     pub steps: u32,
     /// Forward, backward and update on a batch that is in memory.
@@ -78,17 +79,16 @@ pub struct LoaderRate {
 /// # Errors
 /// Configuration, device or data.
 pub fn run(args: &BenchArgs) -> Result<Report, Error> {
-    let config = config(args)?;
+    let mut config = config(args)?;
     let selection = device::select(&config.train.device)?;
-    let data = data::open(&config.data)?;
+    let (data, _) = launch::open_data(&mut config)?;
+    let config = config;
     let batches = |start| loader(&config, &data, start);
-    let shape = ModelShape::new(&config.model);
-    let masks = MaskGenerator::new(&config.mask, &shape, config.train.seed);
+    let shape = ModelShape::of(&config);
+    let task = task::new(&config, &data);
     let mut engine = device::engine(&selection.device, LearnerConfig::new(&config));
     let mut step = |batch: &Batch, micro: u64| {
-        let mask = masks.training(batch.first_sample, batch.len());
-        let pixels = Pixels::Bytes(&batch.images);
-        engine.accumulate(MicroBatch { pixels, mask: &mask }, micro);
+        task.accumulate(engine.as_mut(), batch, micro);
         engine.step(config.schedule.base_lr);
         engine.read_figures(); // device sync: ends the timed span
     };
@@ -124,6 +124,8 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         device: selection.device.to_string(),
+        precision: Effective::of(config.train.precision, &selection.device).precision,
+        activation_checkpointing: config.train.activation_checkpointing,
         model: Model {
             image: config.model.image_size,
             patch: config.model.patch_size,
@@ -142,9 +144,10 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
         },
         compute: compute::Compute::new(
             &shape,
-            masks.hidden_per_image(),
+            Plan::new(&config, data.train.len()).head_rows(),
             images / alone_median,
             &selection.device,
+            config.train.precision,
         ),
         end_to_end: EndToEnd {
             images_per_s: images / whole_median,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 ///
 /// Without a command it trains: by default a small model on the photos inside the binary.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = AFTER)]
+#[command(version, long_version = crate::version::LONG, args_conflicts_with_subcommands = true, after_help = AFTER)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -26,6 +26,11 @@ const AFTER: &str = "Exit codes: 0 finished, or stopped and saved; 1 failed; 2 u
 pub enum Command {
     /// Train (the default command)
     Train(TrainArgs),
+    /// Train a classifier on the encoder of a pre-trained checkpoint
+    ///
+    /// Labels are the classes of the data: folders, CIFAR, STL-10 or IDX files with labels. Same screen, same run folder,
+    /// same --resume as in pre-training; the best checkpoint is that of the highest accuracy
+    Finetune(crate::finetune::FinetuneArgs),
     /// Show steps, learning-rate schedule, parameters and memory of a run without running it
     Plan(ConfigArgs),
     /// Time the training step and the loader; prints one JSON object
@@ -44,12 +49,24 @@ pub enum Command {
     Eval(crate::eval::command::EvalArgs),
     /// Write the encoder's features of images to a file, with labels and names
     Features(crate::features::command::FeaturesArgs),
+    /// Write weights or metrics in the formats of timm, Hugging Face, spreadsheets and TensorBoard
+    Export(crate::export::ExportArgs),
+    /// Say what model a weights file holds, as a configuration, or make a checkpoint of it; training starts from it with --init
+    Import(crate::import::ImportArgs),
     /// List runs, newest first
     Runs(RunsArgs),
     /// Give an order to a run that goes on, or show how a run does
     ///
     /// Waits until the order is carried out. Exit codes: 0 done; 1 not done, or the run can't be reached; 2 usage
     Ctl(CtlArgs),
+    /// What this machine and terminal can do, what is decided from it, and why
+    Doctor(crate::doctor::DoctorArgs),
+    /// Print the completions of a shell
+    ///
+    /// bash: simmim-tui completions bash > ~/.local/share/bash-completion/completions/simmim-tui
+    Completions(crate::shell::CompletionsArgs),
+    /// Print the manual page, or write one page per command into a folder
+    Man(crate::shell::ManArgs),
     /// Compare with values that PyTorch computed
     #[command(hide = true)]
     Parity(ParityArgs),
@@ -58,12 +75,17 @@ pub enum Command {
 /// What decides the configuration.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigArgs {
-    /// TOML file, or the name of a built-in configuration (default, smoke, fashion_mnist, vit_small_96, vit_base_224, vit_ssl)
+    /// TOML file, or the name of a built-in configuration (default, smoke, fashion_mnist, vit_small_96, vit_base_224,
+    /// vit_ssl, finetune)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Training images: a folder, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Start a new run from the weights in this file: a timm ViT, official SimMIM, an export or a checkpoint, as
+    /// safetensors; see `simmim-tui import` [short for --set train.init=FILE]
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N [short for --set train.device=DEVICE]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -286,6 +308,9 @@ impl ConfigArgs {
         let mut sets = self.sets.clone();
         if let Some(path) = &self.data {
             sets.push(format!("data.path={}", literal(path.display().to_string())));
+        }
+        if let Some(path) = &self.init {
+            sets.push(format!("train.init={}", literal(path.display().to_string())));
         }
         if let Some(device) = &self.device {
             sets.push(format!("train.device={}", literal(device.clone())));

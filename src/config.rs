@@ -5,12 +5,14 @@
 
 pub mod eval;
 pub mod file;
+pub mod finetune;
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use eval::EvalConfig;
 pub use file::ConfigError;
+pub use finetune::FinetuneConfig;
 
 /// Everything that decides what a run computes. Saved in the run directory and in each checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     pub alarms: AlarmConfig,
     pub eval: EvalConfig,
+    /// Makes the run one of classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneConfig>,
 }
 
 /// The Vision Transformer: sizes in pixels (images, patches) and channels.
@@ -164,14 +169,43 @@ pub struct TrainConfig {
     /// Global gradient-norm limit; 0 = no clipping.
     pub grad_clip: f64,
     pub seed: u64,
+    /// Weights that a new run starts from; unset = fresh ones from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
     /// `auto`, `cpu` or `cuda[:N]`.
     pub device: String,
+    pub precision: Precision,
+    /// Keep the inputs of the blocks alone and run each block again in the backward pass: less memory, more time.
+    pub activation_checkpointing: bool,
     /// Optimizer steps between log lines.
     pub log_every: usize,
     /// Epochs between validations.
     pub val_every: usize,
     /// Validation images that are reconstructed as PNG after each validation.
     pub previews: usize,
+}
+
+/// What operands of matrix products, attention's among them, are rounded to. Weights, norms, softmax, the residual stream,
+/// loss, gradients and optimizer are 32-bit floats in each of them. See [`crate::device::precision`] for what a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Not at all.
+    Fp32,
+    /// To 10 bits after the point, by tensor cores that take 32-bit floats.
+    Tf32,
+    /// To 7 bits after the point; half of the memory for what is kept of them.
+    Bf16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// `AdamW` (Loshchilov & Hutter 2019); 1-D parameters, mask token and position embedding are not decayed.
@@ -308,7 +342,10 @@ impl Default for TrainConfig {
             accumulation: 1,
             grad_clip: 5.0,
             seed: 0,
+            init: None,
             device: "auto".to_owned(),
+            precision: Precision::Fp32,
+            activation_checkpointing: false,
             log_every: 5,
             val_every: 5,
             previews: 6,
@@ -368,7 +405,6 @@ impl Config {
     /// The first violation, with the key, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let Self { model, mask, loss, data, train, optimizer, schedule, checkpoint, .. } = self;
-        let (alarms, eval) = (&self.alarms, &self.eval);
         within("model.image_size", model.image_size, 8, 2048)?;
         within("model.patch_size", model.patch_size, 1, 256)?;
         within("model.embed_dim", model.embed_dim, 4, 8192)?;
@@ -462,12 +498,29 @@ impl Config {
         within("checkpoint.every_epochs", checkpoint.every_epochs, 0, 1_000_000)?;
         within("checkpoint.every_steps", checkpoint.every_steps, 0, 1_000_000_000)?;
         within("checkpoint.keep", checkpoint.keep, 1, 10_000)?;
-        within("alarms.loss_spike", alarms.loss_spike, 0.0, 1e6)?;
-        within("alarms.gradient_jump", alarms.gradient_jump, 0.0, 1e6)?;
-        within("alarms.data_wait", alarms.data_wait, 0.0, 1.0)?;
-        within("alarms.stall_s", alarms.stall_s, 0, 1_000_000)?;
-        within("alarms.gpu_celsius", alarms.gpu_celsius, 0, 150)?;
-        eval.validate(model.depth)
+        self.alarms.validate()?;
+        self.eval.validate(model.depth)?;
+        self.validate_finetune()
+    }
+
+    fn validate_finetune(&self) -> Result<(), ConfigError> {
+        let Some(finetune) = &self.finetune else { return Ok(()) };
+        if let Some(init) = &self.train.init {
+            let allowed = "unset with [finetune]: the encoder comes from finetune.from, and `simmim-tui import` makes a \
+                           checkpoint of other weights";
+            return Err(relation("train.init", init.display(), allowed));
+        }
+        finetune.validate()
+    }
+}
+
+impl AlarmConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        within("alarms.loss_spike", self.loss_spike, 0.0, 1e6)?;
+        within("alarms.gradient_jump", self.gradient_jump, 0.0, 1e6)?;
+        within("alarms.data_wait", self.data_wait, 0.0, 1.0)?;
+        within("alarms.stall_s", self.stall_s, 0, 1_000_000)?;
+        within("alarms.gpu_celsius", self.gpu_celsius, 0, 150)
     }
 }
 

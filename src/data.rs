@@ -13,6 +13,7 @@ pub mod error;
 pub mod fashion;
 pub mod folder;
 pub mod idx;
+pub mod labelled;
 pub mod labels;
 pub mod loader;
 pub mod order;

@@ -1,9 +1,12 @@
 //! Which device computes: the one place that names Burn's backends.
 
+use crate::config::Precision;
+use crate::model;
 use crate::train::engine::Engine;
 use crate::train::learner::{Learner, LearnerConfig};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
+use precision::Effective;
 use std::time::Instant;
 use thiserror::Error;
 
@@ -89,8 +92,9 @@ pub fn select(wanted: &str) -> Result<Selection, DeviceError> {
     }
 }
 
-/// A learner with fresh weights on `device`.
-pub fn engine(device: &Device, config: LearnerConfig) -> Box<dyn Engine> {
+/// A learner with fresh weights on `device`, in the precision that `device` has.
+pub fn engine(device: &Device, mut config: LearnerConfig) -> Box<dyn Engine> {
+    config.precision = Effective::of(config.precision, device).precision;
     match device {
         Device::Cpu => Box::new(Learner::<Cpu>::new(config, burn_flex::FlexDevice)),
         #[cfg(feature = "cuda")]
@@ -98,20 +102,22 @@ pub fn engine(device: &Device, config: LearnerConfig) -> Box<dyn Engine> {
     }
 }
 
-/// Multiplications and additions per second of the product of two square matrices: the best of some.
-pub fn matmul_flops_per_s(device: &Device, side: usize) -> f64 {
+/// Multiplications and additions per second of the product of two square matrices: the best of some, in the precision
+/// that `device` makes of `wanted`.
+pub fn matmul_flops_per_s(device: &Device, wanted: Precision, side: usize) -> f64 {
+    let kind = model::products(Effective::of(wanted, device).precision);
     match device {
-        Device::Cpu => fastest_matmul::<burn_flex::Flex>(&burn_flex::FlexDevice, side),
+        Device::Cpu => fastest_matmul::<burn_flex::Flex>(&burn_flex::FlexDevice, kind, side),
         #[cfg(feature = "cuda")]
-        Device::Cuda(index) => cuda::matmul_flops_per_s(*index, side),
+        Device::Cuda(index) => cuda::matmul_flops_per_s(*index, kind, side),
     }
 }
 
-fn fastest_matmul<B: Backend>(device: &B::Device, side: usize) -> f64 {
+fn fastest_matmul<B: Backend>(device: &B::Device, kind: DType, side: usize) -> f64 {
     const TRIES: usize = 8;
     let numbers = |seed: usize| {
         let values: Vec<f32> = (0..side * side).map(|i| ((i * seed) % 17) as f32 - 8.0).collect();
-        Tensor::<B, 2>::from_data(TensorData::new(values, [side, side]), device)
+        Tensor::<B, 2>::from_data(TensorData::new(values, [side, side]), device).cast(kind)
     };
     let (a, b) = (numbers(7), numbers(11));
     let times = (0..TRIES).map(|_| {
@@ -134,6 +140,8 @@ fn probe_cuda(index: usize) -> Result<Device, String> {
 fn probe_cuda(_index: usize) -> Result<Device, String> {
     Err("this build has no CUDA (feature `cuda` is off)".to_owned())
 }
+
+pub mod precision;
 
 #[cfg(feature = "cuda")]
 mod cuda;

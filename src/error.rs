@@ -5,6 +5,7 @@ use crate::control::ctl::CtlError;
 use crate::control::follow::FollowError;
 use crate::data::DataError;
 use crate::device::DeviceError;
+use crate::import::ImportError;
 use crate::parity::ParityError;
 use crate::run_dir::RunDirError;
 use crate::train::checkpoint::CheckpointError;
@@ -43,6 +44,8 @@ pub enum Error {
     #[error(transparent)]
     Parity(#[from] ParityError),
     #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
     Ctl(#[from] CtlError),
     #[cfg(feature = "tui")]
     #[error(transparent)]
@@ -51,6 +54,8 @@ pub enum Error {
     Output { path: PathBuf, source: std::io::Error },
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]
     PastTolerance { failed: usize, groups: usize },
+    #[error("{failures} of the above would make a run fail")]
+    Unwell { failures: usize },
     #[error("{what}: {source}")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -64,6 +69,7 @@ impl Error {
             | Self::Follow(FollowError::NotARun { .. })
             | Self::Device(_)
             | Self::Parity(_)
+            | Self::Import(_)
             | Self::RunDir(
                 RunDirError::Locked { .. }
                 | RunDirError::Occupied { .. }
@@ -80,6 +86,7 @@ impl Error {
             | Self::Follow(FollowError::Unreadable { .. })
             | Self::Ctl(_)
             | Self::PastTolerance { .. }
+            | Self::Unwell { .. }
             | Self::Output { .. }
             | Self::System { .. } => exit::FAILED,
         }

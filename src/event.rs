@@ -40,7 +40,7 @@ pub enum Event {
     },
     /// One log period.
     Step(StepReport),
-    /// A pass over the validation images with their fixed masks.
+    /// A pass over the validation images, in pre-training with their fixed masks.
     Validated(Validation),
     /// What the weights are worth for telling classes apart.
     Evaluated(Evaluated),
@@ -51,7 +51,7 @@ pub enum Event {
         /// Relative to the run directory.
         path: String,
         bytes: u64,
-        /// Whether it has the lowest validation loss so far.
+        /// Whether it has the lowest validation loss so far, or as a classifier the highest accuracy.
         best: bool,
     },
     /// An order was carried out; for a stop, taken on.
@@ -78,9 +78,41 @@ pub struct Started {
     /// Trained and fixed weights.
     pub parameters: u64,
     pub device: String,
+    /// Of matrix products: fp32, tf32 or bf16. Empty in older logs.
+    #[serde(default)]
+    pub precision: String,
     pub data: String,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub task: Task,
     pub resumed: bool,
     pub version: String,
+}
+
+impl Started {
+    /// The device and its precision.
+    pub fn computes_on(&self) -> String {
+        if self.precision.is_empty() {
+            return self.device.clone();
+        }
+        format!("{}, {}", self.device, self.precision)
+    }
+}
+
+/// What a run trains its model for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The pixels of hidden patches.
+    #[default]
+    Pretraining,
+    /// The class of each image.
+    Classification,
+}
+
+/// Pre-training goes without saying.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_usual(task: &Task) -> bool {
+    *task == Task::Pretraining
 }
 
 /// What the trainer is doing.
@@ -142,13 +174,29 @@ pub struct Validation {
     pub epoch: f64,
     #[serde(deserialize_with = "number::or_nan")]
     pub val_loss: f64,
-    /// Decibels over hidden pixels in 0..1, mean over images.
-    #[serde(deserialize_with = "number::or_nan")]
-    pub psnr: f64,
-    /// Structural similarity of image and reconstruction, mean over images.
-    #[serde(deserialize_with = "number::or_nan")]
-    pub ssim: f64,
+    /// Decibels over hidden pixels in 0..1, mean over images; absent where nothing is reconstructed.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::some_or_nan"
+    )]
+    pub psnr: Option<f64>,
+    /// Structural similarity of image and reconstruction, mean over images; absent likewise.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::some_or_nan"
+    )]
+    pub ssim: Option<f64>,
+    /// Share of images whose class is told right, 0 to 1; absent where the model tells none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::some_or_nan"
+    )]
+    pub accuracy: Option<f64>,
     pub images: u64,
+    /// Whether the loss is the lowest so far, or as a classifier the accuracy the highest.
     pub best: bool,
     pub seconds: f64,
 }
@@ -191,6 +239,14 @@ impl Metric {
     }
 }
 
+impl Validation {
+    /// What there is to say of reconstructions, for people: `psnr 18.52 dB` and `ssim 0.431`, or nothing.
+    pub fn quality(&self) -> Vec<String> {
+        let psnr = self.psnr.map(|psnr| format!("psnr {psnr:.2} dB"));
+        psnr.into_iter().chain(self.ssim.map(|ssim| format!("ssim {ssim:.3}"))).collect()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreviewFile {
     pub step: u64,
@@ -221,6 +277,9 @@ pub struct Finished {
     /// Lowest validation loss of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_val_loss: Option<f64>,
+    /// Highest accuracy of the run; absent where the model tells no classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_accuracy: Option<f64>,
     pub elapsed_s: f64,
 }
 
@@ -367,6 +426,7 @@ mod tests {
                 step: 9,
                 reason: Reason::Completed,
                 best_val_loss: None,
+                best_accuracy: None,
                 elapsed_s: 1.5,
             }),
         ];
@@ -392,6 +452,40 @@ mod tests {
         assert_eq!((&again["metrics"], again.get("baselines")), (&metrics, None));
         let metric = Metric { name: "k-NN 5".to_owned(), value: 0.8126, stderr: Some(0.0041) };
         assert_eq!(metric.text("±"), "k-NN 5 81.3 ± 0.4 %");
+    }
+
+    #[test]
+    fn a_validation_has_the_quality_of_reconstructions_or_none() {
+        let line = |quality: &str| {
+            format!(
+                r#"{{"time":1.0,"event":"validated","step":2,"epoch":1.0,"val_loss":0.5,{quality}"images":3,"best":true,"seconds":1.0}}"#
+            )
+        };
+        for (quality, texts) in [
+            (r#""psnr":18.25,"ssim":0.5,"#, &["psnr 18.25 dB", "ssim 0.500"][..]),
+            (r#""psnr":null,"ssim":null,"#, &["psnr NaN dB", "ssim NaN"][..]),
+            ("", &[][..]),
+        ] {
+            let line = line(quality);
+            let stamped: Stamped = serde_json::from_str(&line).expect("an event");
+            let Event::Validated(validation) = &stamped.event else { panic!("{stamped:?}") };
+            assert_eq!(validation.quality(), texts);
+            assert_eq!(serde_json::to_string(&stamped).expect("plain data"), line);
+        }
+    }
+
+    #[test]
+    fn only_classification_says_what_it_is() {
+        let line = r#"{"time":1.0,"event":"started","step":0,"total_steps":9,"steps_per_epoch":3,"epochs":3,"warmup_steps":0,"parameters":1,"device":"cpu","data":"x","resumed":false,"version":"0"}"#;
+        let mut stamped: Stamped = serde_json::from_str(line).expect("an event of old");
+        assert_eq!(serde_json::to_string(&stamped).expect("plain data"), line);
+        if let Event::Started(started) = &mut stamped.event {
+            assert_eq!(started.task, Task::Pretraining);
+            started.task = Task::Classification;
+        }
+        let line = serde_json::to_string(&stamped).expect("plain data");
+        assert!(line.contains(r#""task":"classification""#), "{line}");
+        assert_eq!(serde_json::from_str::<Stamped>(&line).expect("an event"), stamped);
     }
 
     #[test]

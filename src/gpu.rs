@@ -28,6 +28,11 @@ impl Gpus {
         Self(Nvml::init().ok())
     }
 
+    /// The driver's version.
+    pub fn driver(&self) -> Option<String> {
+        self.0.as_ref()?.sys_driver_version().ok()
+    }
+
     /// Figures of the GPU with this number.
     pub fn read(&self, index: usize) -> Option<Gpu> {
         let device = self.0.as_ref()?.device_by_index(index as u32).ok()?;

@@ -1,8 +1,8 @@
 //! The front end for logs and scripts: one line per log period, no escape codes.
 
-use crate::event::{Event, Level, Phase, Reason, Stamped};
+use crate::event::{Event, Level, Phase, Reason, Stamped, Task};
 use crate::locale::plus_minus;
-use crate::progress::{RunState, bytes, span};
+use crate::progress::{RunState, bytes, percent, span};
 use crate::train::Session;
 use crate::train::run::{Summary, TrainError};
 use std::io::Write;
@@ -93,9 +93,13 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
     let at = |step: u64| format!("step {step:>width$}/{total}");
     Some(match event {
         Event::Started(run) => format!(
-            "device {}  data {}\nmodel {:.2} M parameters  {} epochs of {} steps, {} warm-up steps{}",
-            run.device,
+            "device {}  data {}\n{} {:.2} M parameters  {} epochs of {} steps, {} warm-up steps{}",
+            run.computes_on(),
             run.data,
+            match run.task {
+                Task::Pretraining => "model",
+                Task::Classification => "classifier",
+            },
             run.parameters as f64 / 1e6,
             run.epochs,
             run.steps_per_epoch,
@@ -128,16 +132,18 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
                 span(report.eta_s),
             )
         }
-        Event::Validated(validation) => format!(
-            "{}  epoch {:.2}  validated on {} images: val_loss {:.4}  psnr {:.2} dB  ssim {:.3}{}",
-            at(validation.step),
-            validation.epoch,
-            validation.images,
-            validation.val_loss,
-            validation.psnr,
-            validation.ssim,
-            if validation.best { "  best so far" } else { "" },
-        ),
+        Event::Validated(validation) => {
+            let mut parts = vec![format!("val_loss {:.4}", validation.val_loss)];
+            parts.extend(validation.quality());
+            parts.extend(validation.best.then(|| "best so far".to_owned()));
+            format!(
+                "{}  epoch {:.2}  validated on {} images: {}",
+                at(validation.step),
+                validation.epoch,
+                validation.images,
+                parts.join("  ")
+            )
+        }
         Event::Evaluated(evaluated) => {
             let metrics: Vec<String> =
                 evaluated.metrics.iter().map(|metric| metric.text(plus_minus())).collect();
@@ -166,7 +172,10 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
                 (_, Some(best)) => format!("  best val_loss {best:.4}"),
                 _ => String::new(),
             };
-            format!("{what} at {}{losses}  after {}", at(finished.step), span(finished.elapsed_s))
+            let top1 = finished.best_accuracy.map(percent);
+            let top1 = top1.map_or(String::new(), |top1| format!("  best top-1 {top1}"));
+            let after = span(finished.elapsed_s);
+            format!("{what} at {}{losses}{top1}  after {after}", at(finished.step))
         }
     })
 }

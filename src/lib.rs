@@ -18,17 +18,22 @@ pub mod chart;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod csv;
 pub mod data;
 pub mod device;
+pub mod doctor;
 #[cfg(feature = "tui")]
 pub mod embed;
 pub mod error;
 pub mod eval;
 pub mod event;
+pub mod export;
 pub mod features;
+pub mod finetune;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub mod headless;
+pub mod import;
 mod inherited;
 pub mod launch;
 mod launcher;
@@ -51,14 +56,17 @@ pub mod rng;
 pub mod run_dir;
 pub mod runs;
 pub mod sheet;
+pub mod shell;
 pub mod signals;
 pub mod tensors;
 pub mod train;
 #[cfg(feature = "tui")]
 pub mod ui;
+pub mod version;
 
 use cli::{BenchArgs, Cli, Command, ConfigArgs, CtlArgs, ParityArgs, RunsArgs};
-use device::Device;
+use config::Precision;
+use device::{Device, precision::Effective};
 use error::Error;
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
@@ -70,8 +78,9 @@ use std::time::Duration;
 /// Anything that ends in another exit code than 0.
 pub fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
-        None => process::train(&cli.train),
-        Some(Command::Train(args)) => process::train(&args),
+        None => process::train(&cli.train, || launch::prepare(&cli.train)),
+        Some(Command::Train(args)) => process::train(&args, || launch::prepare(&args)),
+        Some(Command::Finetune(args)) => process::train(&args.train, || finetune::prepare(&args)),
         Some(Command::Plan(args)) => plan(&args),
         Some(Command::Bench(args)) => bench(&args),
         #[cfg(feature = "tui")]
@@ -84,15 +93,23 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(Command::Embed(args)) => embed::command::run(&args),
         Some(Command::Eval(args)) => eval::command::run(&args),
         Some(Command::Features(args)) => features::command::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
         Some(Command::Runs(args)) => list(&args),
         Some(Command::Ctl(args)) => ctl(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Completions(args)) => shell::completions(&args),
+        Some(Command::Man(args)) => shell::man(&args),
         Some(Command::Parity(args)) => parity(&args),
     }
 }
 
 fn plan(args: &ConfigArgs) -> Result<(), Error> {
-    let config = launch::config(args)?;
-    let data = data::open(&config.data)?;
+    let mut config = launch::config(args)?;
+    let (data, notice) = launch::open_data(&mut config)?;
+    if let Some(notice) = notice {
+        say(&mut stderr(), &format!("warning: {notice}"));
+    }
     let plan = plan::Plan::new(&config, data.train.len());
     say(&mut stdout(), plan.text(&config, &data.description).trim_end());
     Ok(())
@@ -155,6 +172,10 @@ fn json(value: &impl serde::Serialize) -> String {
 
 fn parity(args: &ParityArgs) -> Result<(), Error> {
     let device: Device = device::select(&args.device)?.device;
+    let Effective { notice, .. } = Effective::of(Precision::Fp32, &device);
+    if let Some(notice) = notice {
+        say(&mut stderr(), &notice); // why the tolerances are wider
+    }
     let groups = parity::check(&args.file, &device)?;
     for group in &groups {
         let verdict = if group.passes() { "ok  " } else { "FAIL" };

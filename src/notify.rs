@@ -2,6 +2,7 @@
 
 use crate::event::{Event, Level, Listener, Reason, Stamped};
 use crate::launcher;
+use crate::progress::percent;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -91,7 +92,9 @@ fn news(event: &Event, step: u64) -> Option<News> {
                 Reason::Completed => "finished",
                 Reason::Stopped => "stopped",
             };
-            plain(event, finished.step, format!("{event} at step {}{loss}", finished.step))
+            let top1 = finished.best_accuracy.map(percent);
+            let top1 = top1.map_or(String::new(), |top1| format!(", best top-1 {top1}"));
+            plain(event, finished.step, format!("{event} at step {}{loss}{top1}", finished.step))
         }
         Event::Log { level: Level::Error, message } => plain("failed", step, message.clone()),
         _ => return None,

@@ -17,12 +17,14 @@ pub mod math;
 pub mod norm;
 pub mod pointwise;
 pub mod pool;
+#[cfg(test)]
+mod products_tests;
 pub mod stock;
 #[cfg(test)]
 mod tests;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, DType, Int, Tensor};
 use std::sync::OnceLock;
 
 /// Scale and shift of a layer norm. [D] each
@@ -59,6 +61,8 @@ pub struct BlockCall<B: Backend> {
     pub heads: usize,
     /// N
     pub patches: usize,
+    /// Type of the operands of matrix products, see [`stock::product`].
+    pub products: DType,
 }
 
 /// Numbers of one `AdamW` update.
@@ -81,7 +85,8 @@ pub struct Trained<B: Backend> {
     pub moments: [Tensor<B, 1>; 2],
 }
 
-/// What the model is made of; the methods that aren't overridden are Burn's plain operations.
+/// What the model is made of; the methods that aren't overridden are Burn's plain operations. `products` is the type of the
+/// operands of matrix products; all else is computed in the type that the tensors have.
 pub trait FastOps: Backend {
     /// One pre-norm encoder block. [B·N, D] -> [B·N, D]
     fn block(rows: Tensor<Self, 2>, call: BlockCall<Self>) -> Tensor<Self, 2> {
@@ -94,8 +99,9 @@ pub trait FastOps: Backend {
         proj: LinearWeights<Self>,
         mask: Option<TokenMask<Self>>,
         position: Option<Tensor<Self, 3>>,
+        products: DType,
     ) -> Tensor<Self, 2> {
-        stock::embed(patches, proj, mask, position)
+        stock::embed(patches, proj, mask, position, products)
     }
 
     /// Norm and linear head of the picked rows. [B·N, D], [M] -> [M, P]
@@ -104,8 +110,9 @@ pub trait FastOps: Backend {
         picked: Tensor<Self, 1, Int>,
         norm: NormWeights<Self>,
         head: LinearWeights<Self>,
+        products: DType,
     ) -> Tensor<Self, 2> {
-        stock::predict(rows, picked, norm, head)
+        stock::predict(rows, picked, norm, head, products)
     }
 
     /// One `AdamW` update (Loshchilov & Hutter 2019) with the gradient times `factor` [1]. Nothing changes where `bad` [1]
@@ -134,8 +141,9 @@ impl FastOps for burn::Dispatch {}
 pub trait TrainBackend: AutodiffBackend<InnerBackend: FastOps> + FastOps {}
 impl<B: AutodiffBackend<InnerBackend: FastOps> + FastOps> TrainBackend for B {}
 
-/// Whether `SIMMIM_PLAIN_OPS` asks for plain operations.
-fn plain() -> bool {
+/// Whether the plain operations are wanted: products aren't of 32-bit floats, or `SIMMIM_PLAIN_OPS` asks for them.
+fn plain(products: DType) -> bool {
     static PLAIN: OnceLock<bool> = OnceLock::new();
-    *PLAIN.get_or_init(|| std::env::var_os("SIMMIM_PLAIN_OPS").is_some_and(|value| value == "1"))
+    let asked = || std::env::var_os("SIMMIM_PLAIN_OPS").is_some_and(|value| value == "1");
+    products != DType::F32 || *PLAIN.get_or_init(asked)
 }

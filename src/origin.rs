@@ -113,6 +113,14 @@ impl Weights {
         Self::read(&path, checkpoint, warnings)
     }
 
+    /// A checkpoint that was found.
+    ///
+    /// # Errors
+    /// Its configuration is none.
+    pub fn of(found: Found) -> Result<Self, Error> {
+        Self::read(&found.path, found.checkpoint, found.warnings)
+    }
+
     fn read(path: &Path, checkpoint: Checkpoint, warnings: Vec<String>) -> Result<Self, Error> {
         let config = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
         Ok(Self { path: path.to_owned(), checkpoint, config, warnings })
@@ -138,20 +146,8 @@ mod tests {
     use crate::train::engine::EngineState;
 
     fn checkpoint(step: u64) -> Checkpoint {
-        let meta = Meta {
-            version: Meta::CURRENT,
-            step,
-            accumulated: 0,
-            micro: step,
-            train_images: 1,
-            updates: step,
-            losses: Vec::new(),
-            best_val_loss: None,
-            val_loss: None,
-            evaluated: None,
-            elapsed_s: 0.0,
-            config: file::to_toml(&Config::default()),
-        };
+        let config = file::to_toml(&Config::default());
+        let meta = Meta { step, micro: step, updates: step, config, ..Meta::start() };
         Checkpoint { meta, engine: EngineState::default() }
     }
 

@@ -1,7 +1,7 @@
 //! The run before you pay: steps, schedule, parameters, memory.
 
 use crate::chart;
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::model::ModelShape;
 use crate::model::mask::MaskGenerator;
 use crate::progress::bytes;
@@ -10,6 +10,8 @@ use crate::train::schedule::Schedule;
 use std::fmt::Write as _;
 
 const CHART: (usize, usize) = (60, 8);
+/// Bytes of a 32-bit float.
+const FLOAT: u64 = 4;
 
 /// What a run will take.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,14 +20,23 @@ pub struct Plan {
     pub schedule: Schedule,
     pub parameters: u64,
     pub patches: usize,
-    pub hidden: usize,
+    pub target: Target,
     pub memory: Memory,
 }
 
-/// Bytes, estimated for 32-bit floats.
+/// What the model shall tell of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The pixels of so many hidden patches.
+    Hidden(usize),
+    /// Its class, of so many.
+    Class(usize),
+}
+
+/// Bytes, estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights, gradients and two moments.
+    /// Weights, gradients and two moments, 32-bit floats in every precision.
     pub state: u64,
     /// What the backward pass of one micro-batch keeps.
     pub activations: u64,
@@ -33,7 +44,7 @@ pub struct Memory {
 
 impl Plan {
     pub fn new(config: &Config, images: usize) -> Self {
-        let shape = ModelShape::new(&config.model);
+        let shape = ModelShape::of(config);
         let extent = Extent::new(config, images);
         let parameters = shape.parameters();
         Self {
@@ -41,11 +52,21 @@ impl Plan {
             extent,
             parameters,
             patches: shape.patches(),
-            hidden: MaskGenerator::new(&config.mask, &shape, 0).hidden_per_image(),
-            memory: Memory {
-                state: parameters * 4 * 4,
-                activations: activations(&shape, config.train.batch_size as u64),
+            target: match shape.classes {
+                None => {
+                    Target::Hidden(MaskGenerator::new(&config.mask, &shape, 0).hidden_per_image())
+                }
+                Some(classes) => Target::Class(classes),
             },
+            memory: Memory { state: parameters * 4 * 4, activations: activations(&shape, config) },
+        }
+    }
+
+    /// Rows per image that the head gets.
+    pub fn head_rows(&self) -> usize {
+        match self.target {
+            Target::Hidden(hidden) => hidden,
+            Target::Class(_) => 1,
         }
     }
 
@@ -67,13 +88,21 @@ impl Plan {
             model.heads,
             self.parameters as f64 / 1e6
         ));
-        line(format!(
-            "mask        {} of {} patches per image hidden ({:.0} %), units of {} px",
-            self.hidden,
-            self.patches,
-            100.0 * self.hidden as f64 / self.patches as f64,
-            config.mask.unit
-        ));
+        line(match self.target {
+            Target::Hidden(hidden) => format!(
+                "mask        {hidden} of {} patches per image hidden ({:.0} %), units of {} px",
+                self.patches,
+                100.0 * hidden as f64 / self.patches as f64,
+                config.mask.unit
+            ),
+            Target::Class(classes) => {
+                let finetune = config.finetune.as_ref();
+                let from = finetune.and_then(|finetune| finetune.from.as_ref());
+                let from =
+                    from.map_or("fresh weights".to_owned(), |from| from.display().to_string());
+                format!("classifier  {classes} classes, encoder from {from}")
+            }
+        });
         line(format!(
             "steps       {} = {} epochs x {} steps, {} images each ({} x {} accumulated)",
             extent.total_steps,
@@ -84,11 +113,16 @@ impl Plan {
             config.train.accumulation
         ));
         line(format!(
-            "memory      about {}: {} weights, gradients and moments, {} activations",
+            "memory      about {}: {} weights, gradients and moments, {} activations{}",
             bytes(memory.state.saturating_add(memory.activations)),
             bytes(memory.state),
-            bytes(memory.activations)
+            bytes(memory.activations),
+            if config.train.activation_checkpointing { ", checkpointed" } else { "" }
         ));
+        line(match (config.train.precision, config.train.device.as_str()) {
+            (Precision::Fp32, _) | (_, "cpu") => "precision   fp32".to_owned(),
+            (precision, _) => format!("precision   {precision} on a CUDA device, fp32 on the CPU"),
+        });
         line(format!(
             "schedule    {}, peak {:.3e} after {} warm-up steps from {:.3e}, last {:.3e}",
             format!("{:?}", schedule.kind).to_lowercase(),
@@ -110,18 +144,27 @@ impl Plan {
     }
 }
 
-/// Floats that autodiff keeps per block: the inputs of each layer, queries, keys and values, logits and their
-/// softmax, and both sides of the GELU. Measured peaks are within a factor of about two of it.
-fn activations(shape: &ModelShape, batch: u64) -> u64 {
+/// What autodiff keeps per block: the inputs of each layer, queries, keys and values, logits and their softmax, and both
+/// sides of the GELU. Of these the operands of products (queries, keys, values, inputs of the four layers, softmax) take
+/// half of the room in bf16. With activation checkpointing all blocks keep their input and one at a time the rest.
+/// Measured peaks are within a factor of about two of it.
+fn activations(shape: &ModelShape, config: &Config) -> u64 {
     let (n, dim, hidden) = (shape.patches() as u64, shape.dim as u64, shape.hidden as u64);
-    let per_token = 12 * dim + 3 * hidden;
-    let attention = (3 * shape.heads as u64).saturating_mul(n.saturating_mul(n));
-    let block = n.saturating_mul(per_token).saturating_add(attention);
-    let floats = (shape.depth as u64)
-        .saturating_mul(block)
-        .saturating_add(4 * n * (dim + shape.patch_len() as u64))
-        .saturating_mul(batch);
-    floats.saturating_mul(4)
+    let operand = match config.train.precision {
+        Precision::Bf16 if config.train.device != "cpu" => 2,
+        _ => FLOAT,
+    };
+    let per_token = (6 * dim + 2 * hidden) * FLOAT + (6 * dim + hidden) * operand;
+    let per_pair = shape.heads as u64 * (2 * FLOAT + operand);
+    let block = n.saturating_mul(per_token).saturating_add(per_pair.saturating_mul(n * n));
+    let depth = shape.depth as u64;
+    let blocks = if config.train.activation_checkpointing {
+        block.saturating_add(depth.saturating_mul(n * dim * FLOAT))
+    } else {
+        block.saturating_mul(depth)
+    };
+    let ends = 4 * n * (dim + shape.patch_len() as u64) * FLOAT;
+    blocks.saturating_add(ends).saturating_mul(config.train.batch_size as u64)
 }
 
 #[cfg(test)]
@@ -146,6 +189,26 @@ mod tests {
                 assert_eq!(Plan::new(&config, 100).parameters, counted, "{position:?}");
             }
         }
+    }
+
+    #[test]
+    fn bf16_and_checkpointing_take_less_memory_where_they_are() {
+        let activations = |precision, device: &str, activation_checkpointing| {
+            let mut config = Config::default();
+            config.train.precision = precision;
+            device.clone_into(&mut config.train.device);
+            config.train.activation_checkpointing = activation_checkpointing;
+            Plan::new(&config, 100).memory.activations
+        };
+        let whole = activations(Precision::Fp32, "auto", false);
+        // Per image 64 tokens of 12·192 + 3·768 numbers and 3·3·64² pairs in 6 blocks, and both ends.
+        assert_eq!(whole, 32 * 4 * (6 * (64 * (12 * 192 + 3 * 768) + 9 * 64 * 64) + 4 * 64 * 384));
+        assert_eq!(activations(Precision::Tf32, "auto", false), whole);
+        assert_eq!(activations(Precision::Bf16, "cpu", false), whole);
+        let half = activations(Precision::Bf16, "auto", false);
+        assert!((0.6..0.9).contains(&(half as f64 / whole as f64)), "{half} of {whole}");
+        let checkpointed = activations(Precision::Fp32, "auto", true);
+        assert!(checkpointed * 3 < whole, "{checkpointed} of {whole}");
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub enum PreviewError {
     NotARun { path: PathBuf },
     #[error("{}: no previews yet", .path.display())]
     NoPreviews { path: PathBuf },
+    #[error("{}: a classifier reconstructs nothing, its run has no previews", .path.display())]
+    Classifier { path: PathBuf },
     #[error("{}: not a picture: {why}", .path.display())]
     NotAPicture { path: PathBuf, why: String },
     #[error("one checkpoint at a time: {} is the second", .path.display())]
@@ -105,6 +107,7 @@ impl PreviewError {
                 | Self::Read { .. }
                 | Self::NotARun { .. }
                 | Self::NoPreviews { .. }
+                | Self::Classifier { .. }
                 | Self::NotAPicture { .. }
                 | Self::TwoCheckpoints { .. }
                 | Self::NoKitty
@@ -185,6 +188,36 @@ fn run_in(
     Ok(())
 }
 
+/// How pictures would get on this terminal, and why.
+pub fn detect() -> (&'static str, String) {
+    let env = |name: &str| std::env::var(name).ok();
+    if in_multiplexer(env) {
+        return ("half blocks", "tmux, screen or zellij would swallow other pictures".to_owned());
+    }
+    if viuer::is_iterm_supported() {
+        return (
+            "iTerm2 pictures",
+            "TERM_PROGRAM, LC_TERMINAL or KONSOLE_VERSION says so".to_owned(),
+        );
+    }
+    if !stdin().is_terminal() || silent(env) {
+        return ("half blocks", "the terminal can't be asked for more".to_owned());
+    }
+    match probe::ask(&stdin(), &mut stdout(), PATIENCE) {
+        Ok(Answer { kitty: true, complete: true, .. }) => {
+            ("kitty pictures", "the terminal answered the kitty protocol's question".to_owned())
+        }
+        Ok(Answer { complete: true, .. }) => {
+            ("half blocks", "the terminal answered, and knows no kitty pictures".to_owned())
+        }
+        Ok(_) => {
+            let patience = PATIENCE.as_millis();
+            ("half blocks", format!("the terminal didn't answer within {patience} ms"))
+        }
+        Err(error) => ("half blocks", format!("the terminal couldn't be asked ({error})")),
+    }
+}
+
 fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
     let mut bytes = Cursor::new(Vec::new());
     source::stacked(pictures).write_to(&mut bytes, ImageFormat::Png)?;
@@ -192,7 +225,7 @@ fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
 }
 
 /// Columns and rows of the terminal.
-fn size() -> (u16, u16) {
+pub fn size() -> (u16, u16) {
     let size = tcgetwinsize(stdout()).map(|size| (size.ws_col, size.ws_row));
     size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0).unwrap_or(USUAL_SIZE)
 }

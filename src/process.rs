@@ -6,7 +6,6 @@ use crate::control::server::Server;
 use crate::error::Error;
 use crate::event::{Command, Event, Level, Listener, Order, Stamped};
 use crate::headless::{self, Style};
-use crate::launch;
 use crate::launcher::{self, Launcher};
 use crate::notify::Notifier;
 use crate::progress::RunState;
@@ -27,11 +26,11 @@ use std::time::Duration;
 /// After a signal the process ends this long after its trainer, whatever its output is blocked by.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Trains as the command line says.
+/// Trains as the command line says. `prepare` is called once signals are caught, and in the process that trains alone.
 ///
 /// # Errors
 /// Anything that ends in another exit code than 0.
-pub fn train(args: &TrainArgs) -> Result<(), Error> {
+pub fn train(args: &TrainArgs, prepare: impl FnOnce() -> Result<Job, Error>) -> Result<(), Error> {
     let launcher = Launcher::of_this_process();
     let plain = args.no_ui || args.json;
     let obstacle = if plain || args.detach { None } else { no_screen() };
@@ -44,7 +43,7 @@ pub fn train(args: &TrainArgs) -> Result<(), Error> {
     }
     let system = |what| move |source| Error::System { what, source };
     let caught = signals::catch().map_err(system("cannot catch signals"))?;
-    let mut job = launch::prepare(args)?;
+    let mut job = prepare()?;
     let root = job.run.root().to_owned();
     if let Some(why) = obstacle {
         say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));

@@ -14,6 +14,8 @@ pub struct RunState {
     pub last_evaluation: Option<Evaluated>,
     pub first_val_loss: Option<f64>,
     pub best_val_loss: Option<f64>,
+    /// Highest accuracy of a classifier.
+    pub best_accuracy: Option<f64>,
     /// Path of the newest checkpoint, relative to the run directory.
     pub checkpoint: Option<String>,
     /// Those that hold, oldest first, one of a kind.
@@ -52,6 +54,8 @@ impl RunState {
                 self.first_val_loss.get_or_insert(validation.val_loss);
                 let best = self.best_val_loss.unwrap_or(f64::INFINITY);
                 self.best_val_loss = Some(best.min(validation.val_loss));
+                let known = self.best_accuracy.into_iter().chain(validation.accuracy);
+                self.best_accuracy = known.reduce(f64::max);
                 self.last_validation = Some(validation.clone());
             }
             Event::Evaluated(evaluated) => self.last_evaluation = Some(evaluated.clone()),
@@ -98,6 +102,11 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
+/// A share of all for people: `87.4 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
 /// A size for people: `12 B`, `3.4 MiB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -113,7 +122,7 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AlarmKind, TimeSplit};
+    use crate::event::{AlarmKind, Task, TimeSplit};
 
     #[test]
     fn spans_and_sizes_read_well() {
@@ -127,6 +136,7 @@ mod tests {
         ] {
             assert_eq!(span(seconds), text);
         }
+        assert_eq!(percent(0.8741), "87.4 %");
         assert_eq!(bytes(12), "12 B");
         assert_eq!(bytes(3 << 20), "3.0 MiB");
     }
@@ -157,7 +167,9 @@ mod tests {
                 warmup_steps: 0,
                 parameters: 1,
                 device: String::new(),
+                precision: String::new(),
                 data: String::new(),
+                task: Task::default(),
                 resumed: step > 0,
                 version: String::new(),
             })

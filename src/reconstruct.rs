@@ -48,6 +48,12 @@ impl ImageSource for Listed {
 /// The checkpoint or its data can't be read, or an image can't.
 pub fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
     let mut weights = Weights::open(path)?;
+    if weights.config.finetune.is_some() {
+        return Err(Error::Usage(format!(
+            "{} is a classifier, which reconstructs nothing",
+            path.display()
+        )));
+    }
     let config = &mut weights.config;
     let source: Source = if images.is_empty() {
         let val = data::open(&config.data)?.val;

@@ -26,6 +26,9 @@ pub use event_log::EventLog;
 pub use log_reader::LogReader;
 pub use owner::{Heartbeat, Owner, Vital, vital};
 
+/// Name of the event log in a run folder.
+pub const EVENTS: &str = "events.jsonl";
+
 /// What can be wrong with a run folder.
 #[derive(Debug, Error)]
 pub enum RunDirError {
@@ -159,7 +162,7 @@ impl RunDir {
     }
 
     pub fn events_path(&self) -> PathBuf {
-        self.root.join("events.jsonl")
+        self.root.join(EVENTS)
     }
 
     /// Saves the resolved configuration.
@@ -201,7 +204,7 @@ pub fn config_path(root: &Path) -> PathBuf {
 
 /// Whether a folder is that of a run.
 pub fn holds_run(root: &Path) -> bool {
-    root.join("events.jsonl").exists() || config_path(root).exists()
+    root.join(EVENTS).exists() || config_path(root).exists()
 }
 
 fn make_dir(path: &Path) -> Result<(), RunDirError> {

@@ -2,7 +2,7 @@
 
 use crate::event::{Alarm, Metric, Phase};
 use crate::locale::plus_minus;
-use crate::progress::span;
+use crate::progress::{percent, span};
 use crate::run_dir::digest::{Row, plain};
 use crate::run_dir::{self, Digest, Vital, digest};
 use serde::Serialize;
@@ -51,7 +51,10 @@ fn cells(run: &Digest) -> [String; 6] {
         plain(&row.state),
         format!("{}/{}", row.step, row.total_steps),
         figure(row.loss.map(f64::from)),
-        figure(row.val_loss),
+        match row.accuracy {
+            Some(accuracy) => format!("{} ({})", figure(row.val_loss), percent(accuracy)),
+            None => figure(row.val_loss),
+        },
         row.age_s.map_or("-".to_owned(), |age| format!("{} ago", span(age))),
     ]
 }
@@ -120,6 +123,7 @@ pub fn status(digest: &Digest) -> Vec<String> {
         epoch.map(|(epoch, epochs)| format!("epoch {epoch:.2}/{epochs}")),
         row.loss.map(|loss| format!("loss {loss:.4}")),
         row.val_loss.map(|val_loss| format!("best val_loss {val_loss:.4}")),
+        row.accuracy.map(|accuracy| format!("best top-1 {}", percent(accuracy))),
         status.eta_s.filter(|_| digest.is_going_on()).map(|eta| format!("eta {}", span(eta))),
     ];
     lines.push(progress.into_iter().flatten().collect::<Vec<_>>().join("  "));

@@ -1,8 +1,10 @@
-//! Reading safetensors files into named host tensors.
+//! safetensors files and named host tensors.
 
 use crate::model::state::{HostTensor, NamedTensors};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -30,7 +32,7 @@ pub struct TensorFile {
 /// Reads a file.
 ///
 /// # Errors
-/// Unreadable, not safetensors, or a type other than F64, F32, BF16, U8 or BOOL.
+/// Unreadable, not safetensors, or a type other than F64, F32, F16, BF16, I64, I32, U8 or BOOL.
 pub fn read(path: &Path) -> Result<TensorFile, TensorFileError> {
     let bytes = std::fs::read(path)
         .map_err(|source| TensorFileError::Read { path: path.to_owned(), source })?;
@@ -61,6 +63,22 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<TensorFile, TensorFileError> {
     Ok(TensorFile { path: path.to_owned(), metadata, tensors })
 }
 
+/// A file of 32-bit floats with texts in its header.
+///
+/// # Errors
+/// A tensor's data don't fit its shape, or the header is too long.
+pub fn to_bytes(tensors: &NamedTensors, metadata: BTreeMap<String, String>) -> io::Result<Vec<u8>> {
+    let views: Result<Vec<_>, _> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let bytes = bytemuck::cast_slice(&tensor.data);
+            Ok((name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
+        })
+        .collect();
+    let views = views.map_err(|error: safetensors::SafeTensorError| io::Error::other(error))?;
+    safetensors::serialize(views, Some(metadata.into_iter().collect())).map_err(io::Error::other)
+}
+
 fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     // bf16 is the upper half of an f32.
     let bf16 = |b: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
@@ -71,6 +89,18 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
         Dtype::F64 => bytes
             .chunks_exact(8)
             .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+            .collect(),
+        Dtype::F16 => {
+            bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+        }
+        // Indices, in files of others; too large ones would lose digits.
+        Dtype::I64 => bytes
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+            .collect(),
+        Dtype::I32 => bytes
+            .chunks_exact(4)
+            .map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f32)
             .collect(),
         Dtype::BF16 => bytes.chunks_exact(2).map(bf16).collect(),
         Dtype::U8 | Dtype::BOOL => bytes.iter().map(|&byte| f32::from(byte)).collect(),

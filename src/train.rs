@@ -2,14 +2,20 @@
 //!
 //! [`spawn`] returns a [`Session`]: events come out, commands go in, and the thread's result says how it ended.
 
+mod backward;
+pub mod best;
 pub mod checkpoint;
 mod emitter;
 pub mod engine;
 mod evaluate;
 pub mod health;
+pub mod layer_decay;
 pub mod learner;
+#[cfg(test)]
+mod learner_tests;
 pub mod meter;
 pub mod optim;
+pub mod pretrained;
 mod record;
 pub mod run;
 pub mod schedule;
@@ -17,6 +23,7 @@ mod sentinel;
 mod steer;
 #[cfg(test)]
 mod steer_tests;
+pub mod task;
 pub mod validate;
 
 use crate::event::{Event, Level, Listener, Order, Stamped};

@@ -3,11 +3,13 @@
 use std::process::Command;
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/simmim_small.safetensors");
+const CLASSIFIER: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/classifier_small.safetensors");
 
 /// What `simmim-tui parity` prints with these environment variables; it fails where a group is out of tolerance.
-fn parity(variables: &[(&str, &str)]) -> String {
+fn parity(file: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_simmim-tui"))
-        .args(["parity", REFERENCE, "--device", "cpu"])
+        .args(["parity", file, "--device", "cpu"])
         .env_remove("SIMMIM_PLAIN_OPS")
         .env_remove("SIMMIM_SIMD")
         .envs(variables.iter().copied())
@@ -20,13 +22,15 @@ fn parity(variables: &[(&str, &str)]) -> String {
 
 #[test]
 fn every_path_through_the_cpu_agrees_with_pytorch() {
-    let fast = parity(&[]);
-    let plain = parity(&[("SIMMIM_PLAIN_OPS", "1")]);
-    assert_ne!(fast, plain, "the switch takes another path, so roundings differ");
-    parity(&[("SIMMIM_SIMD", "avx2")]);
-    parity(&[("SIMMIM_SIMD", "none")]);
-    parity(&[("RAYON_NUM_THREADS", "1")]);
-    parity(&[("RAYON_NUM_THREADS", "7")]);
+    for file in [REFERENCE, CLASSIFIER] {
+        let fast = parity(file, &[]);
+        let plain = parity(file, &[("SIMMIM_PLAIN_OPS", "1")]);
+        assert_ne!(fast, plain, "the switch takes another path, so roundings differ");
+        parity(file, &[("SIMMIM_SIMD", "avx2")]);
+        parity(file, &[("SIMMIM_SIMD", "none")]);
+        parity(file, &[("RAYON_NUM_THREADS", "1")]);
+        parity(file, &[("RAYON_NUM_THREADS", "7")]);
+    }
 }
 
 #[test]

@@ -335,7 +335,13 @@ fn the_help_scrolls_back_at_once_from_its_end() {
 fn a_run_that_was_stopped_is_not_called_finished() {
     let mut app = midway_true();
     let (step, elapsed_s) = (140, 97.0);
-    let finished = Finished { step, reason: Reason::Stopped, best_val_loss: None, elapsed_s };
+    let finished = Finished {
+        step,
+        reason: Reason::Stopped,
+        best_val_loss: None,
+        best_accuracy: None,
+        elapsed_s,
+    };
     tell(&mut app, Event::Finished(finished));
     assert!(shown(&mut app, 80, 24).starts_with("● stopped "));
 }

@@ -36,7 +36,7 @@ fn module(name: &str) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn each_module_names_only_what_lies_below_it() {
-    let table: [(&str, &[&str]); 17] = [
+    let table: [(&str, &[&str]); 19] = [
         ("event", &["crate::", "burn", "ratatui", "crossterm"]),
         ("config", &["crate::model", "crate::data", "crate::train", "burn", "ratatui"]),
         ("rng", &["crate::", "burn"]),
@@ -68,6 +68,11 @@ fn each_module_names_only_what_lies_below_it() {
         ),
         ("progress", &["crate::train", "crate::model", "burn", "ratatui"]),
         ("ui", &["crate::model", "crate::data", "crate::device", "crate::cli", "burn", "println!"]),
+        (
+            "export",
+            &["crate::model::vit", "crate::data", "crate::ui", "crate::cli", "burn", "ratatui"],
+        ),
+        ("import", &["crate::data", "crate::event", "crate::ui", "crate::cli", "burn", "ratatui"]),
         ("features", &["crate::ui", "burn", "ratatui"]),
         ("eval", &["crate::ui", "crate::cli", "burn", "ratatui"]),
         ("embed", &["crate::model", "burn", "ratatui"]),

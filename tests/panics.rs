@@ -52,7 +52,17 @@ fn job(cursed: bool) -> Job {
         data.val = Arc::new(Cursed);
     }
     let run = RunDir::create(Path::new("run")).expect("a new run");
-    Job { config, device: Device::Cpu, data, eval: None, run, resume: None, notices: Vec::new() }
+    Job {
+        config,
+        device: Device::Cpu,
+        data,
+        eval: None,
+        run,
+        resume: None,
+        init: None,
+        pretrained: None,
+        notices: Vec::new(),
+    }
 }
 
 fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {

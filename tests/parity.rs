@@ -31,3 +31,15 @@ fn every_group_of_values_is_within_its_tolerance() {
         assert!(group.passes(), "{group:?}");
     }
 }
+
+#[test]
+fn so_is_every_group_of_a_classifier() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/classifier_small.safetensors");
+    let groups = parity::check(Path::new(path), &Device::Cpu).expect("the file is sound");
+    let names: Vec<&str> = groups.iter().map(|group| group.name).collect();
+    let expected = ["logits", "features", "loss", "gradients", "after1", "after"];
+    assert_eq!(names, [&expected[..], &["step_losses", "step_grad_norms"]].concat());
+    for group in groups {
+        assert!(group.passes(), "{group:?}");
+    }
+}

@@ -39,6 +39,8 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         eval: None,
         run,
         resume,
+        init: None,
+        pretrained: None,
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();
@@ -135,6 +137,8 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
         device: Device::Cpu,
         run: RunDir::open(&root).expect("free"),
         resume: Some(Found { path, checkpoint: loaded, warnings: Vec::new(), damaged: Vec::new() }),
+        init: None,
+        pretrained: None,
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();

@@ -27,7 +27,17 @@ fn config(sets: &[&str]) -> Config {
 fn job(config: Config, run: RunDir) -> Job {
     let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
     let data = data::open(&config.data).expect("the photos are inside");
-    Job { config, device: Device::Cpu, data, eval: None, run, resume: found, notices: Vec::new() }
+    Job {
+        config,
+        device: Device::Cpu,
+        data,
+        eval: None,
+        run,
+        resume: found,
+        init: None,
+        pretrained: None,
+        notices: Vec::new(),
+    }
 }
 
 struct Running {

@@ -1,5 +1,6 @@
 //! How much of what a device can multiply a training step makes use of.
 
+use crate::config::Precision;
 use crate::device::{self, Device};
 use crate::model::ModelShape;
 use serde::Serialize;
@@ -21,11 +22,17 @@ pub struct Compute {
 }
 
 impl Compute {
-    pub fn new(shape: &ModelShape, hidden: usize, images_per_s: f64, device: &Device) -> Self {
-        let flops_per_image = training_flops(shape, hidden);
+    pub fn new(
+        shape: &ModelShape,
+        head_rows: usize,
+        images_per_s: f64,
+        device: &Device,
+        wanted: Precision,
+    ) -> Self {
+        let flops_per_image = training_flops(shape, head_rows);
         let flops_per_s = flops_per_image as f64 * images_per_s;
         let side = if *device == Device::Cpu { SIDE_CPU } else { SIDE_GPU };
-        let peak = device::matmul_flops_per_s(device, side);
+        let peak = device::matmul_flops_per_s(device, wanted, side);
         Self {
             flops_per_image,
             flops_per_s,
@@ -35,8 +42,9 @@ impl Compute {
     }
 }
 
-/// Of one image with `hidden` masked patches: the backward pass costs twice the forward pass.
-fn training_flops(shape: &ModelShape, hidden: usize) -> u64 {
+/// Of one image whose head gets `head_rows` rows, such as its hidden patches: the backward pass costs twice the forward
+/// pass.
+fn training_flops(shape: &ModelShape, head_rows: usize) -> u64 {
     let (n, d) = (shape.patches(), shape.dim);
     let linear = |rows: usize, input: usize, output: usize| 2 * rows * input * output;
     let attention = 2 * linear(n, d, n); // q·kᵀ and the weighted sum of v, over all heads
@@ -44,7 +52,7 @@ fn training_flops(shape: &ModelShape, hidden: usize) -> u64 {
     let patches = linear(n, shape.patch_len(), d);
     // No gradient flows back to the pixels.
     let first = 2 * patches;
-    let rest = 3 * (shape.depth * block + linear(hidden, d, shape.patch_len()));
+    let rest = 3 * (shape.depth * block + linear(head_rows, d, shape.outputs()));
     (first + rest) as u64
 }
 

@@ -104,18 +104,11 @@ fn saving(config: &Config, engine: &dyn Engine, folder: &Path) -> Result<Saving,
         let start = Instant::now();
         let engine = engine.state(); // device sync
         let meta = Meta {
-            version: Meta::CURRENT,
             step: number as u64,
-            accumulated: 0,
             micro: number as u64,
-            train_images: 0,
             updates: engine.updates,
-            losses: Vec::new(),
-            best_val_loss: None,
-            val_loss: None,
-            evaluated: None,
-            elapsed_s: 0.0,
             config: file::to_toml(config),
+            ..Meta::start()
         };
         let (path, bytes) = checkpoint::save(folder, &Checkpoint { meta, engine })?;
         times.push(start.elapsed().as_secs_f64());

@@ -51,6 +51,77 @@ pub fn override_with(base: &Config, sets: &[String]) -> Result<Config, ConfigErr
     layered(table, "saved in the run", sets)
 }
 
+/// A part of a configuration, and where it is from.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    origin: String,
+    table: toml::Table,
+}
+
+impl Layer {
+    /// A file, or a built-in configuration by its name.
+    ///
+    /// # Errors
+    /// Unreadable, or TOML syntax.
+    pub fn file(path: &Path) -> Result<Self, ConfigError> {
+        Ok(Self { origin: path.display().to_string(), table: read_table(path)? })
+    }
+
+    /// TOML text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// TOML syntax.
+    pub fn text(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        Ok(Self { origin: origin.to_owned(), table: parse_table(text, origin)? })
+    }
+
+    /// A complete configuration.
+    pub fn whole(config: &Config) -> Self {
+        let table = toml::Table::try_from(config).unwrap_or_default();
+        Self { origin: "saved in the run".to_owned(), table }
+    }
+
+    /// These sections of a complete configuration; keys that aren't set in it are not in the layer either.
+    pub fn sections(config: &Config, sections: &[&str], origin: &str) -> Self {
+        let mut layer = Self { origin: origin.to_owned(), ..Self::whole(config) };
+        layer.table.retain(|section, _| sections.contains(&section));
+        layer
+    }
+
+    /// Leaves one key to the layers below.
+    pub fn remove(&mut self, section: &str, key: &str) {
+        if let Some(keys) = self.table.get_mut(section).and_then(toml::Value::as_table_mut) {
+            keys.remove(key);
+        }
+    }
+
+    /// Whether it sets the key.
+    pub fn has(&self, section: &str, key: &str) -> bool {
+        self.table.get(section).is_some_and(|keys| keys.get(key).is_some())
+    }
+}
+
+/// Puts layers over each other, the last one on top, and the `--set` texts over all.
+///
+/// # Errors
+/// As [`load`].
+pub fn stack(layers: Vec<Layer>, sets: &[String]) -> Result<Config, ConfigError> {
+    let mut whole = toml::Table::new();
+    let mut origin = DEFAULTS.to_owned();
+    for layer in layers {
+        // Alone first, so that errors name the layer.
+        typed(&layer.table, &layer.origin)?;
+        for (section, keys) in layer.table {
+            let below = whole.entry(section).or_insert_with(|| toml::Table::new().into());
+            if let (Some(below), toml::Value::Table(keys)) = (below.as_table_mut(), keys) {
+                below.extend(keys);
+            }
+        }
+        origin = layer.origin;
+    }
+    layered(whole, &origin, sets)
+}
+
 /// Parses a complete or partial configuration from TOML text; `origin` names it in errors.
 ///
 /// # Errors
@@ -106,13 +177,14 @@ fn typed(table: &toml::Table, origin: &str) -> Result<Config, ConfigError> {
 }
 
 /// The files of `configs/`, so that their names work wherever the binary stands.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("default", include_str!("../../configs/default.toml")),
     ("fashion_mnist", include_str!("../../configs/fashion_mnist.toml")),
     ("smoke", include_str!("../../configs/smoke.toml")),
     ("vit_small_96", include_str!("../../configs/vit_small_96.toml")),
     ("vit_base_224", include_str!("../../configs/vit_base_224.toml")),
     ("vit_ssl", include_str!("../../configs/vit_ssl.toml")),
+    ("finetune", include_str!("../../configs/finetune.toml")),
 ];
 
 fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
@@ -224,6 +296,28 @@ mod tests {
             }
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn layers_lie_over_each_other_key_by_key() {
+        let mut saved = Config::default();
+        saved.model.drop_path = 0.3;
+        saved.model.depth = 4;
+        saved.train.epochs = 7;
+        let mut below = Layer::sections(&saved, &["model", "data"], "saved");
+        assert!(below.has("model", "drop_path") && !below.has("train", "epochs"));
+        assert!(!below.has("data", "path"), "it isn't set");
+        below.remove("model", "drop_path");
+        let finetune = Layer::file(Path::new("finetune")).expect("built in");
+        let sets = ["model.heads=4".to_owned()];
+        let config = stack(vec![finetune.clone(), below], &sets).expect("valid");
+        let alone = stack(vec![finetune], &[]).expect("valid");
+        assert_eq!((config.model.depth, config.model.heads), (4, 4));
+        assert!(config.model.drop_path.to_bits() == alone.model.drop_path.to_bits());
+        assert_eq!((config.train, config.finetune), (alone.train, alone.finetune));
+        let bad = Layer { origin: "x".to_owned(), table: "train.epoch = 3".parse().expect("TOML") };
+        let error = stack(vec![bad], &[]).expect_err("no such key").to_string();
+        assert!(error.starts_with("config x: "), "{error}");
     }
 
     #[test]

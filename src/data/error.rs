@@ -34,6 +34,15 @@ pub enum DataError {
     Content { path: PathBuf, problem: String },
     #[error("none of the images of {origin} can be read ({count} tried); the last one: {last}")]
     AllUnreadable { origin: String, count: usize, last: ImageError },
+    #[error(
+        "there are no labels in {place}: a classifier needs data with a folder for each class, or CIFAR, STL-10 or IDX \
+         files with theirs; give it with --data"
+    )]
+    Unlabelled { place: String },
+    #[error(
+        "all training images of {place} are of the class {class:?}: a classifier needs two classes at least"
+    )]
+    OneClass { place: String, class: String },
     #[error("a loader thread failed: {message}")]
     Worker { message: String },
 }

@@ -65,6 +65,11 @@ impl Subset {
         Self { source: Arc::clone(source), indices: (0..count.min(source.len())).collect() }
     }
 
+    /// The images with these numbers, in rising order.
+    pub fn of(source: &Source, indices: Vec<usize>) -> Self {
+        Self { source: Arc::clone(source), indices }
+    }
+
     /// The number in the whole source; past the end for an index past the end.
     fn whole(&self, index: usize) -> usize {
         self.indices.get(index).copied().unwrap_or(usize::MAX)

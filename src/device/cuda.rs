@@ -5,6 +5,7 @@
 use super::{Engine, Learner, LearnerConfig};
 use crate::train::engine::Guard;
 use burn::DispatchDevice;
+use burn::tensor::DType;
 use burn_cuda::CudaDevice;
 use cubecl_runtime::config::cache::CacheConfig;
 use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig as _};
@@ -52,9 +53,15 @@ fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engi
     Box::new(Learner::<Gpu>::new(config, DispatchDevice::autodiff(device)))
 }
 
-pub(super) fn matmul_flops_per_s(index: usize, side: usize) -> f64 {
+pub(super) fn matmul_flops_per_s(index: usize, kind: DType, side: usize) -> f64 {
     keep_kernels();
-    super::fastest_matmul::<Gpu>(&DispatchDevice::Cuda(CudaDevice::new(index)), side)
+    super::fastest_matmul::<Gpu>(&DispatchDevice::Cuda(CudaDevice::new(index)), kind, side)
+}
+
+/// Major and minor compute capability, if the driver tells.
+pub(super) fn capability(index: usize) -> Option<(i32, i32)> {
+    let asked = quiet(|| CudaContext::new(index).and_then(|context| context.compute_capability()));
+    asked.ok()?.ok()
 }
 
 /// Checks driver, device and NVRTC.
@@ -124,7 +131,8 @@ fn first_line(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parity;
+    use crate::config::Precision;
+    use crate::parity::{self, Tolerances};
 
     /// All of the GPU's path but the kernels: the same learner on Burn's dispatch backend, on its CPU device.
     #[test]
@@ -132,7 +140,8 @@ mod tests {
         let file =
             Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/simmim_small.safetensors"));
         let cpu = || DispatchDevice::Flex(burn_flex::FlexDevice);
-        let groups = parity::check_with(file, |config| dispatched(cpu(), config));
+        let tolerances = Tolerances::of(Precision::Fp32);
+        let groups = parity::check_with(file, tolerances, |config| dispatched(cpu(), config));
         for group in groups.expect("the reference file is sound") {
             assert!(group.passes(), "{group:?}");
         }

@@ -39,3 +39,15 @@ where
     let all: Vec<Option<F>> = Vec::deserialize(source)?;
     Ok(all.into_iter().map(|one| one.unwrap_or(F::NAN)).collect())
 }
+
+/// One figure that is there, or NaN for `null`; for fields that may be absent.
+///
+/// # Errors
+/// As [`or_nan`].
+pub fn some_or_nan<'de, D, F>(source: D) -> Result<Option<F>, D::Error>
+where
+    D: Deserializer<'de>,
+    F: Figure + Deserialize<'de>,
+{
+    or_nan(source).map(Some)
+}

@@ -1,6 +1,7 @@
 //! Features as a file: safetensors, CSV or `NumPy`'s format.
 
 use super::Features;
+use crate::csv::field;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
@@ -65,14 +66,6 @@ pub fn csv(features: &Features, about: &About, out: &mut impl Write) -> io::Resu
         writeln!(out)?;
     }
     Ok(())
-}
-
-/// A text as a CSV field (RFC 4180).
-fn field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) {
-        return format!("\"{}\"", text.replace('"', "\"\""));
-    }
-    text.to_owned()
 }
 
 /// The features alone as `NumPy`'s `.npy`, version 1.0. [n, dim] f32

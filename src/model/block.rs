@@ -4,8 +4,8 @@ use super::ModelShape;
 use super::layers::{LayerNorm, Linear, zeros};
 use crate::ops::{BlockCall, BranchEnd, FastOps};
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
 
 /// Multi-head self-attention with one fused projection to queries, keys and values.
 #[derive(Module, Debug)]
@@ -67,12 +67,15 @@ impl<B: Backend> Block<B> {
     /// # Shapes
     /// - rows: [B·N, D], with N = `patches`
     /// - bias: [1, heads, N, N]
+    ///
+    /// `products` is the type of the operands of matrix products.
     pub fn forward(
         &self,
         rows: Tensor<B, 2>,
         patches: usize,
         bias: Option<&Tensor<B, 4>>,
         factors: Option<&BranchFactors<B>>,
+        products: DType,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
@@ -92,6 +95,7 @@ impl<B: Backend> Block<B> {
             ends: [end(self.ls1.as_ref(), 0), end(self.ls2.as_ref(), 1)],
             heads: self.attn.heads,
             patches,
+            products,
         };
         B::block(rows, call)
     }

@@ -2,7 +2,8 @@
 //!
 //! As the official SimMIM ViT: linear layers, patch projection and mask token normal with deviation 0.02, cut at one
 //! deviation; norms at one, biases and relative tables at zero; the two projections that end a residual branch divided
-//! by √(2 · block number); the head as PyTorch's own layers, uniform in ±1/√fan-in. A learned position, which the
+//! by √(2 · block number); the head as PyTorch's own layers, uniform in ±1/√fan-in. The head of a classifier is normal
+//! with deviation 2e-5, as in BEiT and MAE: all classes start out alike likely. A learned position, which the
 //! official ViT leaves at zero, is normal with deviation 0.02 as in timm.
 
 use super::ModelShape;
@@ -13,6 +14,7 @@ use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
 const STD: f32 = 0.02;
+const CLASSIFIER_STD: f32 = 2e-5;
 
 /// Overwrites `tensors` (of a zero model, so that names and shapes are right) with fresh weights.
 pub fn initialize(tensors: &mut NamedTensors, shape: &ModelShape, seed: u64) {
@@ -23,7 +25,9 @@ pub fn initialize(tensors: &mut NamedTensors, shape: &ModelShape, seed: u64) {
             data.fill(if name.ends_with("weight") { 1.0 } else { 0.0 });
         } else if name.ends_with("gamma") {
             data.fill(shape.layer_scale as f32);
-        } else if name.starts_with("head") {
+        } else if name == "head.weight" && shape.classes.is_some() {
+            data.fill_with(|| cut_normal(&mut rng) * CLASSIFIER_STD);
+        } else if name.starts_with("head") && shape.classes.is_none() {
             let bound = (shape.dim as f32).sqrt().recip();
             data.fill_with(|| rng.random_range(-bound..bound));
         } else if name.ends_with("bias") || name.ends_with("bias_table") {
@@ -69,7 +73,12 @@ mod tests {
     use crate::model::state::HostTensor;
 
     fn drawn(name: &str) -> Vec<f32> {
-        let shape = ModelShape::new(&crate::config::ModelConfig::default());
+        drawn_for(name, None)
+    }
+
+    fn drawn_for(name: &str, classes: Option<usize>) -> Vec<f32> {
+        let model = crate::config::ModelConfig::default();
+        let shape = ModelShape { classes, ..ModelShape::new(&model) };
         let zeros = HostTensor { shape: vec![10_000], data: vec![0.0; 10_000] };
         let mut tensors = NamedTensors::from([(name.to_owned(), zeros)]);
         initialize(&mut tensors, &shape, 7);
@@ -88,6 +97,16 @@ mod tests {
         assert!((deep - 0.02 / 8.0_f32.sqrt()).abs() < 1e-4, "{deep}");
         let head = largest(&drawn("head.weight"));
         assert!((head - 192.0_f32.sqrt().recip()).abs() < 1e-3, "{head}");
+    }
+
+    #[test]
+    fn a_classifier_starts_with_all_classes_alike() {
+        let weight = drawn_for("head.weight", Some(10));
+        let spread = largest(&weight);
+        assert!((1.99e-5..=2e-5).contains(&spread), "{spread}");
+        assert!(drawn_for("head.bias", Some(10)).iter().all(|&v| v.to_bits() == 0));
+        let encoder = "encoder.blocks.1.attn.proj.weight";
+        assert_eq!(drawn_for(encoder, Some(10)), drawn(encoder), "the encoder is the same");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The objective on hidden patches: equal counts per image make a plain mean the right average.
+//! The objectives. On hidden patches equal counts per image make a plain mean the right average; on classes it is
+//! cross-entropy.
 
 use crate::config::{LossConfig, LossKind};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData, activation};
 
 /// Added to the variance of a patch, as in MAE.
 pub const PATCH_VARIANCE_EPS: f64 = 1e-6;
@@ -36,6 +37,28 @@ pub fn loss<B: Backend>(
     }
 }
 
+/// What a classifier shall give: 1 − s for the image's class, and s spread evenly over all classes (label smoothing,
+/// Szegedy et al. 2016, as in `torch.nn.CrossEntropyLoss`). Labels are below `classes`. [B, C]
+pub fn class_targets<B: Backend>(
+    labels: &[u32],
+    classes: usize,
+    smoothing: f64,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    let spread = smoothing / classes as f64;
+    let mut targets = vec![spread as f32; labels.len() * classes];
+    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
+        row[label as usize] = (1.0 - smoothing + spread) as f32;
+    }
+    Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
+}
+
+/// Mean over the images of −Σ target · log softmax(logits). [B, C] twice -> [1]
+pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 2>) -> Tensor<B, 1> {
+    let images = logits.dims()[0];
+    (activation::log_softmax(logits, 1) * targets).sum().div_scalar(images as f64).neg()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +68,38 @@ mod tests {
     fn row(values: &[f32]) -> Tensor<Autodiff<Flex>, 2> {
         let data = TensorData::new(values.to_vec(), [1, values.len()]);
         Tensor::from_data(data, &burn_flex::FlexDevice)
+    }
+
+    #[test]
+    fn cross_entropy_and_its_gradient_follow_the_definition_with_and_without_smoothing() {
+        let logits = [[1.0_f32, -2.0, 0.5], [30.0, -40.0, 3.0]];
+        let labels = [2_u32, 0];
+        for smoothing in [0.0, 0.1, 0.6] {
+            let rows = logits.map(|row| row.map(f64::from));
+            let softmax = rows.map(|row| {
+                let sum: f64 = row.iter().map(|x| x.exp()).sum();
+                row.map(|x| x.exp() / sum)
+            });
+            let wanted = labels.map(|label| {
+                [0_u32, 1, 2].map(|class| {
+                    let own = if class == label { 1.0 - smoothing } else { 0.0 };
+                    own + smoothing / 3.0
+                })
+            });
+            let pairs = || softmax.iter().flatten().zip(wanted.iter().flatten());
+            let expected = -pairs().map(|(p, t)| t * p.ln()).sum::<f64>() / 2.0;
+            let data = TensorData::new(logits.as_flattened().to_vec(), [2, 3]);
+            let device = burn_flex::FlexDevice;
+            let input = Tensor::<Autodiff<Flex>, 2>::from_data(data, &device).require_grad();
+            let targets = class_targets(&labels, 3, smoothing, &device);
+            let loss = cross_entropy(input.clone(), targets);
+            let found = f64::from(loss.clone().into_scalar());
+            assert!((found - expected).abs() < 1e-5, "{smoothing}: {found} is not {expected}");
+            let gradient = input.grad(&loss.backward()).expect("a gradient").into_data();
+            for (found, (p, t)) in gradient.iter::<f32>().zip(pairs()) {
+                assert!((f64::from(found) - (p - t) / 2.0).abs() < 1e-6, "{smoothing}");
+            }
+        }
     }
 
     type Scalar = Box<dyn Fn(f32) -> f32>;

@@ -9,7 +9,7 @@ use crate::ops::{FastOps, TokenMask};
 use crate::rng::{self, Purpose};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use rand::RngExt as _;
 
 /// The patch projection; named as timm names its convolution.
@@ -59,18 +59,19 @@ impl<B: Backend> Encoder<B> {
         self.patches
     }
 
-    /// Projects the patches, masks them if asked, adds the position (after masking, as the paper does) and runs the
-    /// blocks; the final norm is left to the caller. [B·N, P] -> [B·N, D]
+    /// Embeds the patches and runs the blocks; the final norm is left to the caller. `products` is the type of the
+    /// operands of matrix products. [B·N, P] -> [B·N, D]
     pub fn encode(
         &self,
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
         drop_path: &DropPath<B>,
+        products: DType,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        self.encode_first(self.blocks.len(), patches, mask, drop_path)
+        self.encode_first(self.blocks.len(), patches, mask, drop_path, products)
     }
 
     /// [`Self::encode`] with the first `blocks` blocks only.
@@ -80,17 +81,50 @@ impl<B: Backend> Encoder<B> {
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
         drop_path: &DropPath<B>,
+        products: DType,
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let bias = self.bias();
+        let rows = self.embed(patches, mask, products);
+        (0..blocks.min(self.blocks.len()))
+            .fold(rows, |rows, index| self.block(index, rows, bias.as_ref(), drop_path, products))
+    }
+
+    /// Projects the patches, masks them if asked and adds the position (after masking, as the paper does).
+    /// [B·N, P] -> [B·N, D]
+    pub fn embed(
+        &self,
+        patches: Tensor<B, 2>,
+        mask: Option<TokenMask<B>>,
+        products: DType,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
         let position = self.pos_embed.as_ref().map(Param::val);
-        let mut rows = B::embed(patches, self.patch_embed.proj.weights(), mask, position);
-        let bias = self.rel_pos_bias.as_ref().map(RelativeBias::logits);
-        for (index, block) in self.blocks.iter().take(blocks).enumerate() {
-            rows = block.forward(rows, self.patches, bias.as_ref(), drop_path.block(index));
-        }
-        rows
+        B::embed(patches, self.patch_embed.proj.weights(), mask, position, products)
+    }
+
+    /// The relative bias of all blocks, where the model has one. [1, heads, N, N]
+    pub fn bias(&self) -> Option<Tensor<B, 4>> {
+        self.rel_pos_bias.as_ref().map(RelativeBias::logits)
+    }
+
+    /// Runs one block with what [`Self::bias`] gave. [B·N, D] -> [B·N, D]
+    pub fn block(
+        &self,
+        index: usize,
+        rows: Tensor<B, 2>,
+        bias: Option<&Tensor<B, 4>>,
+        drop_path: &DropPath<B>,
+        products: DType,
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        self.blocks[index].forward(rows, self.patches, bias, drop_path.block(index), products)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The fast paths bound to Burn's CPU backend, without gradients and with.
+//! The fast paths bound to Burn's CPU backend, without gradients and with. They know 32-bit floats; products in another
+//! type are left to the plain operations.
 
 use super::attention::Heads;
 use super::block::{self, Ending, Gradients, Saved, Sizes, Weights};
@@ -17,7 +18,7 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::backend::{AutodiffBackend as _, Backend, BackendTypes};
-use burn::tensor::{Bool, Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexTensor};
 use std::sync::Arc;
 
@@ -87,8 +88,8 @@ fn block_inputs<B: Backend>(
     absent: impl Fn() -> B::FloatTensorPrimitive,
     inner: impl Fn(B::FloatTensorPrimitive) -> FlexTensor,
 ) -> ([B::FloatTensorPrimitive; BLOCK_INPUTS], BlockMeta) {
-    let BlockCall { norm1, qkv, proj, norm2, fc1, fc2, bias, ends: [end1, end2], heads, patches } =
-        call;
+    let BlockCall { norm1, qkv, proj, norm2, fc1, fc2, bias, ends, heads, patches, .. } = call;
+    let [end1, end2] = ends;
     let meta = BlockMeta {
         heads,
         patches,
@@ -340,7 +341,7 @@ fn predict_inputs<B: Backend>(
 
 impl FastOps for Flex {
     fn block(rows: Tensor<Self, 2>, call: BlockCall<Self>) -> Tensor<Self, 2> {
-        if plain() {
+        if plain(call.products) {
             return stock::block(rows, call);
         }
         let (inputs, meta) = block_inputs(rows, call, absent, |tensor| tensor);
@@ -352,9 +353,10 @@ impl FastOps for Flex {
         proj: LinearWeights<Self>,
         mask: Option<TokenMask<Self>>,
         position: Option<Tensor<Self, 3>>,
+        products: DType,
     ) -> Tensor<Self, 2> {
-        if plain() {
-            return stock::embed(patches, proj, mask, position);
+        if plain(products) {
+            return stock::embed(patches, proj, mask, position, products);
         }
         let with_position = position.is_some();
         let (inputs, hidden) = embed_inputs(patches, proj, mask, position, absent);
@@ -367,9 +369,10 @@ impl FastOps for Flex {
         picked: Tensor<Self, 1, Int>,
         norm: NormWeights<Self>,
         head: LinearWeights<Self>,
+        products: DType,
     ) -> Tensor<Self, 2> {
-        if plain() {
-            return stock::predict(rows, picked, norm, head);
+        if plain(products) {
+            return stock::predict(rows, picked, norm, head, products);
         }
         let inputs = predict_inputs(rows, norm, head).map(dense);
         tensor(PredictState { inputs, picked: indices(picked) }.run().0)
@@ -383,7 +386,7 @@ impl FastOps for Flex {
         step: &AdamWStep,
     ) -> Trained<Self> {
         // On the CPU the host has looked already.
-        if plain() || bad.is_some() {
+        if plain(DType::F32) || bad.is_some() {
             return stock::adamw(trained, gradient, factor, bad, step);
         }
         let clip = factor.map_or(1.0, Tensor::into_scalar);
@@ -398,7 +401,7 @@ impl FastOps for Flex {
     }
 
     fn square_sum(values: Tensor<Self, 1>) -> Tensor<Self, 1> {
-        if plain() {
+        if plain(DType::F32) {
             return values.square().sum();
         }
         tensor(new(vec![adamw::square_sum(slice(&dense(primitive(values))))], [1]))
@@ -412,7 +415,7 @@ fn leave<const N: usize>(inputs: &[GraphTensor; N]) -> [FlexTensor; N] {
 
 impl FastOps for Graph {
     fn block(rows: Tensor<Self, 2>, call: BlockCall<Self>) -> Tensor<Self, 2> {
-        if plain() {
+        if plain(call.products) {
             return stock::block(rows, call);
         }
         let outside = || Self::from_inner(absent());
@@ -434,10 +437,11 @@ impl FastOps for Graph {
         proj: LinearWeights<Self>,
         mask: Option<TokenMask<Self>>,
         position: Option<Tensor<Self, 3>>,
+        products: DType,
     ) -> Tensor<Self, 2> {
         // Nobody asks for the gradient of pixels, so the fast path has none.
-        if plain() || patches.is_require_grad() {
-            return stock::embed(patches, proj, mask, position);
+        if plain(products) || patches.is_require_grad() {
+            return stock::embed(patches, proj, mask, position, products);
         }
         let with_position = position.is_some();
         let outside = || Self::from_inner(absent());
@@ -457,9 +461,10 @@ impl FastOps for Graph {
         picked: Tensor<Self, 1, Int>,
         norm: NormWeights<Self>,
         head: LinearWeights<Self>,
+        products: DType,
     ) -> Tensor<Self, 2> {
-        if plain() {
-            return stock::predict(rows, picked, norm, head);
+        if plain(products) {
+            return stock::predict(rows, picked, norm, head, products);
         }
         let inputs = predict_inputs(rows, norm, head);
         let picked = indices(picked.inner());

@@ -4,11 +4,27 @@ use super::{
     AdamWStep, BlockCall, BranchEnd, LinearWeights, NormWeights, TokenMask, Trained, norm,
 };
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, Int, Tensor, TensorPrimitive, activation};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorPrimitive, activation};
+
+/// `a · b` with both operands rounded to `products`, as in mixed-precision training (Micikevicius et al. 2018): a result
+/// in the type of `a`, gradients in the types of `a` and `b`. Sums are rounded to `products` once, at their end.
+/// [.., m, k], [.., k, n] -> [.., m, n]
+pub fn product<B: Backend, const D: usize>(
+    a: Tensor<B, D>,
+    b: Tensor<B, D>,
+    products: DType,
+) -> Tensor<B, D> {
+    let outside = a.dtype();
+    a.cast(products).matmul(b.cast(products)).cast(outside)
+}
 
 /// `y = x · W + b`. [rows, in] -> [rows, out]
-pub fn linear<B: Backend>(rows: Tensor<B, 2>, (weight, bias): LinearWeights<B>) -> Tensor<B, 2> {
-    rows.matmul(weight) + bias.unsqueeze::<2>()
+pub fn linear<B: Backend>(
+    rows: Tensor<B, 2>,
+    (weight, bias): LinearWeights<B>,
+    products: DType,
+) -> Tensor<B, 2> {
+    product(rows, weight, products) + bias.unsqueeze::<2>()
 }
 
 /// [rows, D] -> [rows, D]
@@ -22,13 +38,14 @@ pub fn layer_norm<B: Backend>(rows: Tensor<B, 2>, [weight, bias]: NormWeights<B>
 }
 
 pub fn block<B: Backend>(rows: Tensor<B, 2>, call: BlockCall<B>) -> Tensor<B, 2> {
-    let BlockCall { norm1, qkv, proj, norm2, fc1, fc2, bias, ends, heads, patches } = call;
+    let BlockCall { norm1, qkv, proj, norm2, fc1, fc2, bias, ends, heads, patches, products } =
+        call;
     let [end1, end2] = ends;
-    let qkv = linear(layer_norm(rows.clone(), norm1), qkv);
-    let branch = linear(attention(qkv, bias, heads, patches), proj);
+    let qkv = linear(layer_norm(rows.clone(), norm1), qkv, products);
+    let branch = linear(attention(qkv, bias, heads, patches, products), proj, products);
     let rows = rows + end_branch(branch, end1, patches);
-    let hidden = linear(layer_norm(rows.clone(), norm2), fc1);
-    let branch = linear(activation::gelu(hidden), fc2);
+    let hidden = linear(layer_norm(rows.clone(), norm2), fc1, products);
+    let branch = linear(activation::gelu(hidden), fc2, products);
     rows + end_branch(branch, end2, patches)
 }
 
@@ -41,6 +58,7 @@ fn attention<B: Backend>(
     bias: Option<Tensor<B, 4>>,
     heads: usize,
     patches: usize,
+    products: DType,
 ) -> Tensor<B, 2> {
     let [total, width] = qkv.dims();
     let (batch, head_dim) = (total / patches, width / 3 / heads);
@@ -50,12 +68,12 @@ fn attention<B: Backend>(
         .map(|part| qkv.clone().narrow(0, part, 1).reshape([batch, heads, patches, head_dim]));
     // Scaling the query touches N·head_dim numbers per head, scaling the logits would touch N·N.
     let query = query.mul_scalar((head_dim as f64).powf(-0.5));
-    let logits = query.matmul(key.swap_dims(2, 3)); // [B, heads, N, N]
+    let logits = product(query, key.swap_dims(2, 3), products); // [B, heads, N, N]
     let logits = match bias {
         Some(bias) => logits + bias,
         None => logits,
     };
-    let mixed = activation::softmax(logits, 3).matmul(value); // [B, heads, N, head_dim]
+    let mixed = product(activation::softmax(logits, 3), value, products); // [B, heads, N, head_dim]
     mixed.swap_dims(1, 2).reshape([total, width / 3])
 }
 
@@ -75,8 +93,9 @@ pub fn embed<B: Backend>(
     proj: LinearWeights<B>,
     mask: Option<TokenMask<B>>,
     position: Option<Tensor<B, 3>>,
+    products: DType,
 ) -> Tensor<B, 2> {
-    let mut rows = linear(patches, proj);
+    let mut rows = linear(patches, proj, products);
     let [total, dim] = rows.dims();
     if let Some((token, hidden)) = mask {
         let shown = hidden.clone().neg().add_scalar(1.0);
@@ -94,8 +113,9 @@ pub fn predict<B: Backend>(
     picked: Tensor<B, 1, Int>,
     norm: NormWeights<B>,
     head: LinearWeights<B>,
+    products: DType,
 ) -> Tensor<B, 2> {
-    linear(layer_norm(rows.select(0, picked), norm), head)
+    linear(layer_norm(rows.select(0, picked), norm), head, products)
 }
 
 pub fn adamw<B: Backend>(

@@ -3,7 +3,7 @@
 use super::{AdamWStep, BlockCall, BranchEnd, FastOps, Trained, stock};
 use crate::rng::{self, Purpose};
 use burn::backend::Autodiff;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use rand::RngExt as _;
 
@@ -110,6 +110,7 @@ fn block_case(case: Case, seed: u64) {
         ends,
         heads,
         patches,
+        products: DType::F32,
     };
     let results =
         [Graph::block(rows.clone(), call.clone()), stock::block(rows.clone(), call.clone())];
@@ -174,8 +175,8 @@ fn the_embedding_and_its_gradients_are_those_of_the_plain_operations() {
         let mask = masked.then(|| (token.clone(), hidden));
         let place = positioned.then(|| position.clone());
         let results = [
-            Graph::embed(patches.clone(), proj.clone(), mask.clone(), place.clone()),
-            stock::embed(patches, proj.clone(), mask, place),
+            Graph::embed(patches.clone(), proj.clone(), mask.clone(), place.clone(), DType::F32),
+            stock::embed(patches, proj.clone(), mask, place, DType::F32),
         ];
         compare(&format!("embedding {dim}"), results, |all| {
             let mut found = vec![
@@ -204,8 +205,8 @@ fn the_prediction_and_its_gradients_are_those_of_the_plain_operations() {
         let picked: Tensor<Graph, 1, Int> =
             Tensor::from_data(TensorData::new(picked, [count]), &FlexDevice);
         let results = [
-            Graph::predict(rows.clone(), picked.clone(), norm.clone(), head.clone()),
-            stock::predict(rows.clone(), picked, norm.clone(), head.clone()),
+            Graph::predict(rows.clone(), picked.clone(), norm.clone(), head.clone(), DType::F32),
+            stock::predict(rows.clone(), picked, norm.clone(), head.clone(), DType::F32),
         ];
         compare(&format!("prediction {total}"), results, |all| {
             vec![
@@ -228,8 +229,8 @@ fn without_gradients_the_fast_operations_give_the_same_as_with_them() {
     let head = (draw.leaf([dim, length], 0.3), draw.leaf([length], 0.5));
     let picked = || Tensor::<Flex, 1, Int>::from_data([1, 7], &FlexDevice);
     let inner = (norm.clone().map(Tensor::inner), (head.0.clone().inner(), head.1.clone().inner()));
-    let plain = Flex::predict(input.clone().inner(), picked(), inner.0, inner.1);
-    let graph = Graph::predict(input, Tensor::from_inner(picked()), norm, head);
+    let plain = Flex::predict(input.clone().inner(), picked(), inner.0, inner.1, DType::F32);
+    let graph = Graph::predict(input, Tensor::from_inner(picked()), norm, head, DType::F32);
     assert_eq!(values(plain), values(graph.inner()));
 }
 
@@ -278,6 +279,7 @@ fn not_a_number_comes_through_every_operation() {
         ends: [none(), none()],
         heads: 2,
         patches,
+        products: DType::F32,
     };
     let found = values(Graph::block(rows, call).inner());
     assert!(found.iter().all(|x| x.is_nan()), "attention spreads it over the image: {found:?}");

@@ -1,6 +1,8 @@
 //! What there is to show: the pictures of a run, a sheet, or any image.
 
 use super::PreviewError;
+use crate::config::file;
+use crate::run_dir;
 use crate::sheet::GAP;
 use image::{ImageReader, Rgb, RgbImage, imageops};
 use std::fs;
@@ -56,7 +58,15 @@ fn of_run(run: &Path, step: Option<u64>) -> Result<PathBuf, PreviewError> {
         None => sheets.max(),
         Some(step) => sheets.min_by_key(|(at, _)| (at.abs_diff(step), *at)),
     };
-    found.map(|(_, path)| path).ok_or_else(|| PreviewError::NoPreviews { path: run.to_owned() })
+    found.map(|(_, path)| path).ok_or_else(|| {
+        let path = run.to_owned();
+        let config = file::load(Some(&run_dir::config_path(run)), &[]);
+        if config.is_ok_and(|config| config.finetune.is_some()) {
+            PreviewError::Classifier { path }
+        } else {
+            PreviewError::NoPreviews { path }
+        }
+    })
 }
 
 /// The step in `step-NNNNNNNN.png`.

@@ -62,6 +62,9 @@ pub struct Row {
     pub loss: Option<f32>,
     /// The best of the run.
     pub val_loss: Option<f64>,
+    /// The highest of a classifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     pub age_s: Option<f64>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,6 +190,7 @@ impl Digest {
             total_steps: self.run.total_steps(),
             loss: report.map(|report| report.loss).filter(|loss| loss.is_finite()),
             val_loss: self.best_val_loss().and_then(finite),
+            accuracy: self.best_accuracy(),
             age_s: self.age_s,
             error: match &self.last_word {
                 LastWord::Failed(why) => Some(why.clone()),
@@ -204,6 +208,12 @@ impl Digest {
     pub fn best_val_loss(&self) -> Option<f64> {
         let said = self.run.finished.as_ref().and_then(|finished| finished.best_val_loss);
         said.or(self.run.best_val_loss)
+    }
+
+    /// The highest accuracy, if it is a classifier's run.
+    pub fn best_accuracy(&self) -> Option<f64> {
+        let said = self.run.finished.as_ref().and_then(|finished| finished.best_accuracy);
+        said.or(self.run.best_accuracy)
     }
 }
 
@@ -255,7 +265,9 @@ fn is_step(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Alarm, AlarmKind, Finished, Started, StepReport, TimeSplit, Validation};
+    use crate::event::{
+        Alarm, AlarmKind, Finished, Started, StepReport, Task, TimeSplit, Validation,
+    };
     use crate::run_dir::{EventLog, RunDir};
     use std::io::Write as _;
 
@@ -284,7 +296,9 @@ mod tests {
             warmup_steps: 0,
             parameters: 1,
             device: "cpu".to_owned(),
+            precision: "fp32".to_owned(),
             data: String::new(),
+            task: Task::default(),
             resumed: step > 0,
             version: String::new(),
         })
@@ -295,8 +309,9 @@ mod tests {
             step,
             epoch: 1.0,
             val_loss,
-            psnr: 1.0,
-            ssim: 1.0,
+            psnr: None,
+            ssim: None,
+            accuracy: None,
             images: 1,
             best: true,
             seconds: 1.0,
@@ -308,7 +323,13 @@ mod tests {
     }
 
     fn finished(step: u64, reason: Reason) -> Event {
-        Event::Finished(Finished { step, reason, best_val_loss: Some(0.25), elapsed_s: 1.0 })
+        Event::Finished(Finished {
+            step,
+            reason,
+            best_val_loss: Some(0.25),
+            best_accuracy: None,
+            elapsed_s: 1.0,
+        })
     }
 
     /// A closed run with these events, whose owner is gone.

@@ -9,6 +9,7 @@ use crate::event::number;
 use crate::model::state::NamedTensors;
 use crate::run_dir::{advice, sync_dir, write_atomic};
 use crate::tensors;
+use crate::train::best::{Best, Grade};
 use crate::train::engine::EngineState;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -58,9 +59,16 @@ pub struct Meta {
     /// Losses of the accumulated micro-batches.
     #[serde(deserialize_with = "number::all_or_nan")]
     pub losses: Vec<f32>,
+    /// Lowest loss of the validations so far.
     pub best_val_loss: Option<f64>,
     /// Loss of the validation at this very step, if there was one.
     pub val_loss: Option<f64>,
+    /// The accuracy found with it, of a classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_accuracy: Option<f64>,
+    /// The best validation of a classifier so far; any other model's is that of the lowest loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Grade>,
     /// Step of the newest evaluation on labelled images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated: Option<u64>,
@@ -79,6 +87,37 @@ pub struct Checkpoint {
 
 impl Meta {
     pub const CURRENT: u32 = VERSION;
+
+    /// That of a run before its first step, without a configuration.
+    pub fn start() -> Self {
+        Self {
+            version: VERSION,
+            step: 0,
+            accumulated: 0,
+            micro: 0,
+            train_images: 0,
+            updates: 0,
+            losses: Vec::new(),
+            best_val_loss: None,
+            val_loss: None,
+            val_accuracy: None,
+            best: None,
+            evaluated: None,
+            elapsed_s: 0.0,
+            config: String::new(),
+        }
+    }
+
+    /// What the validation at this very step found, if there was one.
+    pub fn grade(&self) -> Option<Grade> {
+        self.val_loss.map(|loss| Grade { loss, accuracy: self.val_accuracy })
+    }
+
+    /// The best validations up to this step.
+    pub fn best(&self) -> Best {
+        let by_loss = self.best_val_loss.map(|loss| Grade { loss, accuracy: None });
+        Best { grade: self.best.or(by_loss), lowest_loss: self.best_val_loss }
+    }
 }
 
 /// File name of the checkpoint at a position.
@@ -126,13 +165,19 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// The file can't be written; nothing that was there is harmed.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<(PathBuf, u64), CheckpointError> {
     let path = folder.join(file_name(checkpoint.meta.step, checkpoint.meta.accumulated));
-    let bytes = encode(checkpoint).map_err(|error| CheckpointError::Write {
-        path: path.clone(),
-        source: io::Error::other(error),
-    })?;
-    write_atomic(&path, &bytes)
-        .map_err(|source| CheckpointError::Write { path: path.clone(), source })?;
-    Ok((path, bytes.len() as u64))
+    let size = write(&path, checkpoint)?;
+    Ok((path, size))
+}
+
+/// The same under any name; returns the size in bytes.
+///
+/// # Errors
+/// As [`save`].
+pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    let error = |source| CheckpointError::Write { path: path.to_owned(), source };
+    let bytes = encode(checkpoint).map_err(|text| error(io::Error::other(text)))?;
+    write_atomic(path, &bytes).map_err(error)?;
+    Ok(bytes.len() as u64)
 }
 
 /// Makes `best.safetensors` the same file as `path`.
@@ -356,6 +401,8 @@ mod tests {
                 losses: vec![0.25],
                 best_val_loss: Some(0.5),
                 val_loss: None,
+                val_accuracy: None,
+                best: None,
                 evaluated: None,
                 elapsed_s: 12.5,
                 config: "[train]\nepochs = 3\n".to_owned(),
@@ -395,6 +442,16 @@ mod tests {
         longer.push(0);
         assert!(decode(longer, path).is_err(), "a byte too many");
         decode(good, path).expect("the original is sound");
+    }
+
+    #[test]
+    fn a_later_format_is_refused_by_its_number() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let mut later = checkpoint(3);
+        later.meta.version = VERSION + 1;
+        let (path, _) = save(temp.path(), &later).expect("written");
+        let error = load(&path).expect_err("refused").to_string();
+        assert!(error.ends_with("reads up to 1: use a newer release"), "{error}");
     }
 
     #[test]

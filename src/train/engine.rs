@@ -10,7 +10,26 @@ use crate::model::state::{NamedTensors, StateError};
 #[derive(Debug, Clone, Copy)]
 pub struct MicroBatch<'a> {
     pub pixels: Pixels<'a>,
-    pub mask: &'a HostMask,
+    pub target: Target<'a>,
+}
+
+/// What the model shall tell of the images; [`crate::model::ModelShape::classes`] says which of the two it can.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// The pixels of hidden patches.
+    Hidden(&'a HostMask),
+    /// The class of each image. [B]
+    Classes(&'a [u32]),
+}
+
+impl Target<'_> {
+    /// B, images of the batch.
+    pub fn images(&self) -> usize {
+        match self {
+            Self::Hidden(mask) => mask.batch,
+            Self::Classes(labels) => labels.len(),
+        }
+    }
 }
 
 /// Figures of one optimizer step.
@@ -51,9 +70,9 @@ pub enum Update {
 /// Result of a forward pass without gradients.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
-    /// Mean loss over the batch.
+    /// Mean loss over the batch; that of a classifier without label smoothing.
     pub loss: f32,
-    /// The head's output. [B·M, P]
+    /// The head's output. [B·M, P], or logits [B, C]
     pub prediction: Vec<f32>,
 }
 
@@ -98,7 +117,7 @@ pub trait Engine: Send {
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation;
 
     /// Prediction of all patches, the visible ones too, under the mask. [B·N·P], device sync.
-    fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32>;
+    fn reconstruct(&self, pixels: Pixels<'_>, mask: &HostMask) -> Vec<f32>;
 
     /// Mean over the tokens of unmasked images. [B·D], device sync.
     ///

@@ -1,44 +1,64 @@
 //! The one implementation of [`Engine`], generic over Burn's backend.
 
-use super::engine::{Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Update};
+use super::backward::{self, Pass};
+use super::engine::{
+    Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Target, Update,
+};
+use super::layer_decay::LayerDecay;
 use super::optim::{self, AdamW, Gradients};
-use crate::config::{Config, LossConfig, OnNan};
+use crate::config::{Config, LossConfig, OnNan, Precision};
+use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
 use crate::model::vit::DropPath;
-use crate::model::{ModelShape, SimMimVit, init, loss};
+use crate::model::{self, Aim, ModelShape, SimMimVit, init, loss};
 use crate::ops::TrainBackend;
 use crate::picture::Painter;
 use burn::module::AutodiffModule as _;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 /// What a learner needs beside the weights.
 #[derive(Debug, Clone)]
 pub struct LearnerConfig {
     pub shape: ModelShape,
+    /// Of hidden pixels.
     pub loss: LossConfig,
+    /// Share of a class's target that is spread over all classes.
+    pub label_smoothing: f64,
     pub normalization: Normalization,
     pub optimizer: crate::config::OptimizerConfig,
+    pub layer_decay: LayerDecay,
     pub grad_clip: f64,
     pub accumulation: usize,
     pub drop_path: f64,
     pub seed: u64,
     pub guard: Guard,
+    /// What the device has, see [`crate::device::precision`].
+    pub precision: Precision,
+    pub activation_checkpointing: bool,
 }
 
 impl LearnerConfig {
     pub fn new(config: &Config) -> Self {
+        let finetune = config.finetune.as_ref();
         Self {
-            shape: ModelShape::new(&config.model),
+            shape: ModelShape::of(config),
             loss: config.loss.clone(),
+            label_smoothing: finetune.map_or(0.0, |finetune| finetune.label_smoothing),
             normalization: Normalization { mean: config.data.mean, std: config.data.std },
             optimizer: config.optimizer.clone(),
+            layer_decay: LayerDecay {
+                factor: finetune.map_or(1.0, |finetune| finetune.layer_decay),
+                depth: config.model.depth,
+            },
             grad_clip: config.train.grad_clip,
             accumulation: config.train.accumulation,
             drop_path: config.model.drop_path,
             seed: config.train.seed,
             guard: if config.alarms.on_nan == OnNan::Ignore { Guard::Off } else { Guard::Host },
+            precision: config.train.precision,
+            activation_checkpointing: config.train.activation_checkpointing,
         }
     }
 
@@ -75,7 +95,7 @@ impl<B: AutodiffBackend> Learner<B> {
         let mut weights = state::save(&model);
         init::initialize(&mut weights, &config.shape, config.seed);
         let model = state::load(model, &weights).expect("names and shapes are the model's own");
-        let optimizer = AdamW::new(config.optimizer.clone());
+        let optimizer = AdamW::new(config.optimizer.clone(), config.layer_decay);
         let plain = Tensor::<B, 1>::zeros([1], &device).inner().device();
         Self {
             config,
@@ -93,13 +113,42 @@ impl<B: AutodiffBackend> Learner<B> {
         self.model.as_ref().expect("put back at the end of every step")
     }
 
-    fn patches<T: Backend>(
+    /// [B·N, P]
+    fn patches(&self, pixels: Pixels<'_>, batch: usize) -> Tensor<B::InnerBackend, 2> {
+        patchify(pixels, batch, &self.config.shape, &self.config.normalization, &self.plain)
+    }
+
+    fn products(&self) -> DType {
+        model::products(self.config.precision)
+    }
+
+    /// What the model is to give for patches [B·N, P], and what would be right. [B·M, P] or [B, C]
+    fn aim<T: Backend>(
         &self,
-        pixels: Pixels<'_>,
-        batch: usize,
+        patches: &Tensor<T, 2>,
+        target: Target<'_>,
+        smoothing: f64,
         device: &T::Device,
-    ) -> Tensor<T, 2> {
-        patchify(pixels, batch, &self.config.shape, &self.config.normalization, device)
+    ) -> (Aim<T>, Tensor<T, 2>) {
+        match target {
+            Target::Hidden(mask) => {
+                let mask = mask.upload::<T>(device);
+                let hidden = patches.clone().select(0, mask.rows.clone());
+                (Aim::Hidden(mask), loss::target(hidden, &self.config.loss))
+            }
+            Target::Classes(labels) => {
+                let classes = self.config.shape.classes.expect("the model of a classifier");
+                (Aim::Class, loss::class_targets(labels, classes, smoothing, device))
+            }
+        }
+    }
+
+    /// Mean loss of a prediction; both as [`Self::aim`] says. [1]
+    fn loss<T: Backend>(&self, prediction: Tensor<T, 2>, target: Tensor<T, 2>) -> Tensor<T, 1> {
+        match self.config.shape.classes {
+            None => loss::loss(prediction, target, &self.config.loss),
+            Some(_) => loss::cross_entropy(prediction, target),
+        }
     }
 
     fn save_gradients(&self) -> NamedTensors {
@@ -122,20 +171,23 @@ fn read<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
 
 impl<B: TrainBackend> Engine for Learner<B> {
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64) {
-        let LearnerConfig { shape, loss: objective, drop_path, seed, .. } = &self.config;
-        let mask = batch.mask.upload::<B>(&self.device);
-        let patches = self.patches::<B>(batch.pixels, batch.mask.batch, &self.device);
-        let target = loss::target(patches.clone().select(0, mask.rows.clone()), objective);
-        let count = batch.mask.batch;
-        let drop = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
-
-        let prediction = self.model().forward(patches, &mask, &drop);
-        let loss = loss::loss(prediction, target, objective);
-        self.losses.push(loss.clone().inner());
-        // The gradient of a step is that of the mean over its micro-batches.
-        let share = loss.div_scalar(self.config.accumulation as f64);
-        let mut gradients = share.backward();
-        for (name, gradient) in optim::take_gradients(self.model(), &mut gradients) {
+        let LearnerConfig { shape, label_smoothing, drop_path, seed, accumulation, .. } =
+            &self.config;
+        let count = batch.target.images();
+        // Made without gradients: Burn's dispatch backend loses the device's kind where integers become floats.
+        let patches = Tensor::from_inner(self.patches(batch.pixels, count));
+        let (aim, target) = self.aim(&patches, batch.target, *label_smoothing, &self.device);
+        let drop_path = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
+        let products = self.products();
+        let pass = Pass { patches, aim, drop_path, products, shares: *accumulation };
+        let loss_of = |prediction| self.loss(prediction, target);
+        let (loss, gradients) = if self.config.activation_checkpointing {
+            backward::recompute(self.model(), pass, loss_of)
+        } else {
+            backward::keep(self.model(), pass, loss_of)
+        };
+        self.losses.push(loss);
+        for (name, gradient) in gradients {
             let sum = match self.gradients.remove(&name) {
                 Some(sum) => sum + gradient,
                 None => gradient,
@@ -179,27 +231,28 @@ impl<B: TrainBackend> Engine for Learner<B> {
 
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation {
         let model = self.model().valid();
-        let mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
-        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
-        let hidden = patches.clone().select(0, mask.rows.clone());
-        let prediction = model.forward(patches, &mask, &DropPath::off());
-        let objective = &self.config.loss;
-        let loss = loss::loss(prediction.clone(), loss::target(hidden, objective), objective);
+        let patches = self.patches(batch.pixels, batch.target.images());
+        let (aim, target) = self.aim(&patches, batch.target, 0.0, &self.plain);
+        let prediction = model.forward(patches, &aim, &DropPath::off(), self.products());
+        let loss = self.loss(prediction.clone(), target);
         let loss = state::download(loss).data[0]; // device sync
         Evaluation { loss, prediction: state::download(prediction).data } // device sync
     }
 
-    fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32> {
-        let mut mask = batch.mask.upload::<B::InnerBackend>(&self.plain);
-        mask.rows = Tensor::arange(0..batch.mask.hidden.len() as i64, &self.plain);
-        let patches = self.patches::<B::InnerBackend>(batch.pixels, batch.mask.batch, &self.plain);
-        let prediction = self.model().valid().forward(patches, &mask, &DropPath::off());
+    fn reconstruct(&self, pixels: Pixels<'_>, mask: &HostMask) -> Vec<f32> {
+        let patches = self.patches(pixels, mask.batch);
+        let count = mask.hidden.len() as i64;
+        let mut mask = mask.upload::<B::InnerBackend>(&self.plain);
+        mask.rows = Tensor::arange(0..count, &self.plain);
+        let (model, aim) = (self.model().valid(), Aim::Hidden(mask));
+        let prediction = model.forward(patches, &aim, &DropPath::off(), self.products());
         state::download(prediction).data // device sync
     }
 
     fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32> {
-        let patches = self.patches::<B::InnerBackend>(pixels, batch, &self.plain);
-        state::download(self.model().valid().features(patches, layer)).data // device sync
+        let patches = self.patches(pixels, batch);
+        let features = self.model().valid().features(patches, layer, self.products());
+        state::download(features).data // device sync
     }
 
     fn gradients(&self) -> NamedTensors {
@@ -218,7 +271,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
 
     fn load(&mut self, saved: &EngineState) -> Result<(), StateError> {
         let model = state::load(self.model().clone(), &saved.weights)?;
-        let mut optimizer = AdamW::new(self.config.optimizer.clone());
+        let mut optimizer = AdamW::new(self.config.optimizer.clone(), self.config.layer_decay);
         optimizer.load(&model, &saved.moments, saved.updates)?;
         let mut gradients = Gradients::new();
         if !saved.gradients.is_empty() {

@@ -3,6 +3,7 @@
 //! Burn's own AdamW has one decay for all parameters and clips each tensor alone; SimMIM needs neither.
 //! Gradients and moments are flat: the element order is that of the parameter inside the model.
 
+use super::layer_decay::LayerDecay;
 use crate::config::OptimizerConfig;
 use crate::model::SimMimVit;
 use crate::model::state::{self, HostTensor, NamedTensors, ParamMapper, ParamVisitor, StateError};
@@ -26,6 +27,7 @@ struct Moments<B: Backend> {
 #[derive(Debug, Clone)]
 pub struct AdamW<B: Backend> {
     config: OptimizerConfig,
+    layer_decay: LayerDecay,
     moments: BTreeMap<String, Moments<B>>,
     /// Updates done, for the bias correction.
     updates: u64,
@@ -37,8 +39,8 @@ pub fn decays(name: &str, dims: usize) -> bool {
 }
 
 impl<B: Backend> AdamW<B> {
-    pub fn new(config: OptimizerConfig) -> Self {
-        Self { config, moments: BTreeMap::new(), updates: 0 }
+    pub fn new(config: OptimizerConfig, layer_decay: LayerDecay) -> Self {
+        Self { config, layer_decay, moments: BTreeMap::new(), updates: 0 }
     }
 
     pub fn updates(&self) -> u64 {
@@ -109,7 +111,7 @@ impl<B: Backend> AdamW<B> {
         if tensors.is_empty() {
             return Ok(());
         }
-        let device = model.mask_token.val().inner().device();
+        let device = model.head.bias.val().inner().device();
         for (name, dims) in trainable(model) {
             let fetch = |prefix| load_flat(tensors, prefix, &name, &dims, &device);
             let moments = Moments { first: fetch("first")?, second: fetch("second")? };
@@ -139,7 +141,8 @@ impl<AB: TrainBackend> ParamMapper<AB> for UpdateAll<'_, AB::InnerBackend> {
         let OptimizerConfig { betas, eps, weight_decay } = self.optimizer.config;
         let decay = if decays(name, D) { weight_decay } else { 0.0 };
         let update = self.optimizer.updates;
-        let step = AdamWStep { betas, eps, lr: self.lr, decay, update };
+        let lr = self.lr * self.optimizer.layer_decay.scale(name);
+        let step = AdamWStep { betas, eps, lr, decay, update };
         let moments = match self.optimizer.moments.remove(name) {
             Some(Moments { first, second }) => [first, second],
             None => [gradient.zeros_like(), gradient.zeros_like()],

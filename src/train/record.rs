@@ -3,10 +3,12 @@
 use super::checkpoint::{self, Checkpoint, Meta};
 use super::meter::{Activity, Todo};
 use super::run::{TrainError, Trainer};
-use super::validate::{self, Preview};
+use super::task::Previews;
 use crate::config::{OnNan, file};
 use crate::data::ImageError;
-use crate::event::{Command, Event, Level, Phase, PreviewFile, Stamped, StepReport, Validation};
+use crate::event::{
+    Command, Evaluated, Event, Level, Phase, PreviewFile, Stamped, StepReport, Validation,
+};
 use crate::run_dir::{RunDirError, write_atomic};
 use crate::sheet::{self, Row};
 use std::io::Cursor;
@@ -73,7 +75,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Validates, writes previews, and says whether the loss is the lowest so far.
+    /// Validates, writes previews, and says whether these weights are the best so far.
     pub(super) fn validate(&mut self) -> Result<bool, TrainError> {
         self.report()?;
         self.phase(Phase::Evaluating)?;
@@ -85,54 +87,52 @@ impl Trainer {
             &self.pulse,
             self.micro / self.config.train.accumulation as u64,
         );
-        let outcome = validate::validate(
-            self.engine.as_ref(),
-            &self.data.val,
-            self.loader_config,
-            &self.masks,
-            &self.painter,
-            self.config.train.previews,
-            || {
-                pulse.beat(step);
-                queue.extend(orders.try_iter());
-                queue.iter().any(|order| order.command == Command::Stop)
-            },
-        )?;
+        let outcome = self.task.validate(self.engine.as_ref(), self.loader_config, &mut || {
+            pulse.beat(step);
+            queue.extend(orders.try_iter());
+            queue.iter().any(|order| order.command == Command::Stop)
+        })?;
         let seconds = self.meter.lap(Activity::Validation).as_secs_f64();
         let Some(outcome) = outcome else { return Ok(false) };
         self.note_unreadable(&outcome.skipped)?;
-        let finite = outcome.loss.is_finite();
+        let grade = outcome.grade;
+        let finite = grade.loss.is_finite();
         if !finite {
             self.bad_step = Some(step);
         }
         // The untrained model only gives the first value.
-        let best = step > 0 && finite && self.best_val_loss.is_none_or(|best| outcome.loss < best);
+        let best = step > 0 && finite && self.best.take(grade);
         if best {
-            self.best_val_loss = Some(outcome.loss);
             self.saved = None; // a checkpoint of this step that doesn't know its loss is written again
         }
-        self.validated = Some((step, outcome.loss));
+        self.validated = Some((step, grade));
+        let epoch = self.epoch();
         self.emit(Event::Validated(Validation {
             step,
-            epoch: self.epoch(),
-            val_loss: outcome.loss,
-            psnr: outcome.psnr,
-            ssim: outcome.ssim,
+            epoch,
+            val_loss: grade.loss,
+            psnr: outcome.quality.map(|quality| quality.psnr),
+            ssim: outcome.quality.map(|quality| quality.ssim),
+            accuracy: grade.accuracy,
             images: outcome.images as u64,
             best,
             seconds,
         }))?;
-        if !outcome.previews.is_empty() {
-            self.write_preview(step, outcome.previews)?;
+        if !outcome.metrics.is_empty() {
+            let (metrics, baselines) = (outcome.metrics, Vec::new());
+            self.emit(Event::Evaluated(Evaluated { step, epoch, metrics, baselines, seconds }))?;
+        }
+        if let Some(previews) = outcome.previews {
+            self.write_preview(step, previews)?;
         }
         self.phase(Phase::Running)?;
         Ok(best)
     }
 
-    fn write_preview(&mut self, step: u64, previews: Vec<Preview>) -> Result<(), TrainError> {
+    fn write_preview(&mut self, step: u64, previews: Previews) -> Result<(), TrainError> {
+        let Previews { pictures, scale: (image, scale) } = previews;
         let (psnr, rows): (Vec<f64>, Vec<Row>) =
-            previews.into_iter().map(|preview| (preview.psnr, preview.row)).unzip();
-        let (image, scale) = self.painter.sheet_scale();
+            pictures.into_iter().map(|preview| (preview.psnr, preview.row)).unzip();
         let path = self.run.previews().join(format!("step-{step:08}.png"));
         let mut bytes = Cursor::new(Vec::new());
         let encoded = sheet::compose(&rows, scale).write_to(&mut bytes, image::ImageFormat::Png);
@@ -163,7 +163,7 @@ impl Trainer {
         self.phase(Phase::Saving)?;
         self.meter.lap(Activity::Other);
         let step = self.step();
-        let val_loss = self.validated.filter(|&(at, _)| at == step).map(|(_, loss)| loss);
+        let grade = self.validated.filter(|&(at, _)| at == step).map(|(_, grade)| grade);
         let engine = self.engine.state(); // device sync
         if !engine.is_finite() && self.config.alarms.on_nan == OnNan::Ignore {
             let message = format!("step {step} is not saved: a weight is not a number");
@@ -182,15 +182,17 @@ impl Trainer {
                 train_images: self.data.train.len() as u64,
                 updates: engine.updates,
                 losses: engine.losses.clone(),
-                best_val_loss: self.best_val_loss,
-                val_loss,
+                best_val_loss: self.best.lowest_loss,
+                val_loss: grade.map(|grade| grade.loss),
+                val_accuracy: grade.and_then(|grade| grade.accuracy),
+                best: self.best.grade.filter(|grade| grade.accuracy.is_some()),
                 evaluated: self.evaluated,
                 elapsed_s: self.meter.elapsed_s(),
                 config: file::to_toml(&self.config),
             },
             engine,
         };
-        let best = val_loss.is_some() && val_loss == self.best_val_loss;
+        let best = grade.is_some_and(|grade| self.is_best(grade));
         let (path, bytes) = self.patiently(|this| {
             let (path, bytes) = checkpoint::save(&this.run.checkpoints(), &checkpoint)?;
             if best {

@@ -1,25 +1,25 @@
 //! The run loop: batches in, steps, reports, validations and checkpoints out, commands between micro-steps.
 
+use super::best::{Best, Grade};
 use super::checkpoint::{self, CheckpointError, Found, Meta};
 use super::emitter::Emitter;
-use super::engine::{self, Engine, MicroBatch, Update};
+use super::engine::{self, Engine, EngineState, Update};
 use super::evaluate::Evaluator;
 use super::health::Health;
 use super::learner::LearnerConfig;
 use super::meter::{Activity, Meter};
+use super::pretrained::Pretrained;
 use super::schedule::Schedule;
 use super::sentinel::{Charge, Pulse, Sentinel};
+use super::task::{self, Task};
 use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, Dataset};
-use crate::device::{self, Device};
+use crate::device::{self, Device, precision::Effective};
 use crate::error::exit;
 use crate::eval::Labelled;
 use crate::event::{Event, Finished, Level, Listener, Order, Phase, Reason, Started};
-use crate::model::mask::MaskGenerator;
-use crate::model::patch::Pixels;
-use crate::model::state::StateError;
-use crate::picture::Painter;
+use crate::model::state::{NamedTensors, StateError};
 use crate::run_dir::{EventLog, RunDir, RunDirError};
 use crossbeam_channel::Receiver;
 use std::collections::{BTreeSet, VecDeque};
@@ -91,6 +91,10 @@ pub struct Job {
     pub eval: Option<Labelled>,
     /// Where to go on; `None` starts from fresh weights.
     pub resume: Option<Found>,
+    /// Weights to start from without that; all that the model has.
+    pub init: Option<NamedTensors>,
+    /// What the encoder starts from instead, in a run that doesn't go on from somewhere.
+    pub pretrained: Option<Pretrained>,
     /// Lines for the log, known before the start.
     pub notices: Vec<(Level, String)>,
 }
@@ -118,8 +122,9 @@ pub struct Trainer {
     pub(super) engine: Box<dyn Engine>,
     pub(super) loader: Loader,
     pub(super) loader_config: LoaderConfig,
-    pub(super) masks: MaskGenerator,
-    pub(super) painter: Painter,
+    pub(super) task: Box<dyn Task>,
+    /// Trained and fixed weights.
+    parameters: u64,
     pub(super) schedule: Schedule,
     pub(super) extent: Extent,
     pub(super) emitter: Arc<Emitter>,
@@ -134,9 +139,9 @@ pub struct Trainer {
     pub(super) micro: u64,
     /// Step of the last report.
     pub(super) reported: u64,
-    pub(super) best_val_loss: Option<f64>,
-    /// Step and loss of the newest validation.
-    pub(super) validated: Option<(u64, f64)>,
+    pub(super) best: Best,
+    /// Step and result of the newest validation.
+    pub(super) validated: Option<(u64, Grade)>,
     pub(super) evaluator: Option<Evaluator>,
     /// Step of the newest evaluation.
     pub(super) evaluated: Option<u64>,
@@ -203,26 +208,31 @@ impl Trainer {
         emitter: Arc<Emitter>,
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
-        let Job { config, device, data, eval, run, resume, mut notices } = job;
+        let Job { config, device, data, eval, run, resume, init, pretrained, mut notices } = job;
         let extent = Extent::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
-        let painter = learner.painter();
+        let parameters = learner.shape.parameters();
         let mut engine = device::engine(&device, learner);
         let mut micro = 0;
         let mut meter = Meter::new(0.0);
-        let mut best_val_loss = None;
+        let mut best = Best::default();
         let mut validated = None;
         let mut evaluated = None;
         let mut saved = None;
+        if let (None, Some(weights)) = (&resume, init) {
+            let state = EngineState { weights, ..EngineState::default() };
+            let path = config.train.init.clone().unwrap_or_default();
+            engine.load(&state).map_err(|source| TrainError::State { path, source })?;
+        }
         if let Some(Found { path, checkpoint, warnings, .. }) = &resume {
-            let Meta { step, elapsed_s, val_loss, .. } = checkpoint.meta;
+            let Meta { step, elapsed_s, .. } = checkpoint.meta;
             engine
                 .load(&checkpoint.engine)
                 .map_err(|source| TrainError::State { path: path.clone(), source })?;
             micro = checkpoint.meta.micro;
             meter = Meter::new(elapsed_s);
-            best_val_loss = checkpoint.meta.best_val_loss;
-            validated = val_loss.map(|loss| (step, loss));
+            best = checkpoint.meta.best();
+            validated = checkpoint.meta.grade().map(|grade| (step, grade));
             evaluated = checkpoint.meta.evaluated;
             notices.extend(
                 warnings.iter().map(|text| {
@@ -231,7 +241,8 @@ impl Trainer {
             );
             notices.push((Level::Info, format!("resumed from {}", path.display())));
             let (now, then) = (data.train.len() as u64, checkpoint.meta.train_images);
-            if now != then {
+            // Imported weights have seen none of this data.
+            if now != then && then != 0 {
                 notices.push((
                     Level::Warning,
                     format!(
@@ -242,6 +253,10 @@ impl Trainer {
             }
             let own = checkpoint::file_name(step, checkpoint.meta.accumulated);
             saved = same_file(path, &run.checkpoints().join(own)).then_some(micro);
+        } else if let Some(pretrained) = &pretrained {
+            pretrained
+                .give(engine.as_mut())
+                .map_err(|source| TrainError::State { path: pretrained.path.clone(), source })?;
         }
         let loader_config = LoaderConfig::from_config(&config);
         let accumulation = config.train.accumulation as u64;
@@ -252,7 +267,8 @@ impl Trainer {
             micro,
         );
         let mut trainer = Self {
-            masks: MaskGenerator::new(&config.mask, &painter.shape, config.train.seed),
+            task: task::new(&config, &data),
+            parameters,
             schedule: Schedule::new(&config, extent.steps_per_epoch),
             health: Health::new(config.alarms.clone()),
             reported: micro / accumulation,
@@ -265,7 +281,6 @@ impl Trainer {
             engine,
             loader,
             loader_config,
-            painter,
             extent,
             emitter,
             pulse: Arc::default(),
@@ -274,7 +289,7 @@ impl Trainer {
             #[cfg(feature = "cuda")]
             gpu: device.gpu(),
             micro,
-            best_val_loss,
+            best,
             validated,
             unreadable: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -298,9 +313,7 @@ impl Trainer {
         // First a sound file in place, then the rest: a kill in between must not leave the run without one.
         if self.saved.is_none() {
             self.write_checkpoint()?;
-        } else if found.checkpoint.meta.val_loss.is_some()
-            && found.checkpoint.meta.val_loss == self.best_val_loss
-        {
+        } else if found.checkpoint.meta.grade().is_some_and(|grade| self.is_best(grade)) {
             // A kill may have come between the checkpoint and its mark.
             checkpoint::mark_best(&found.path)?;
         }
@@ -325,17 +338,21 @@ impl Trainer {
         resumed: bool,
         notices: Vec<(Level, String)>,
     ) -> Result<(), TrainError> {
+        let Effective { precision, notice } = Effective::of(self.config.train.precision, device);
+        let notices = notices.into_iter().chain(notice.map(|notice| (Level::Info, notice)));
         self.emit(Event::Started(Started {
             step: self.step(),
             total_steps: self.extent.total_steps,
             steps_per_epoch: self.extent.steps_per_epoch,
             epochs: self.config.train.epochs as u64,
             warmup_steps: self.schedule.warmup_steps,
-            parameters: self.painter.shape.parameters(),
+            parameters: self.parameters,
             device: device.to_string(),
+            precision: precision.to_string(),
             data: self.data.description.clone(),
+            task: task::kind(&self.config),
             resumed,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::version::BUILD.to_owned(),
         }))?;
         for (level, message) in notices {
             self.emit(Event::Log { level, message })?;
@@ -373,7 +390,7 @@ impl Trainer {
             pulse: Arc::clone(&self.pulse),
             root: self.run.root().to_owned(),
             // Weights and two moments, 4 bytes each.
-            checkpoint_bytes: 12 * self.painter.shape.parameters(),
+            checkpoint_bytes: 12 * self.parameters,
             alarms: self.config.alarms.clone(),
             #[cfg(feature = "cuda")]
             gpu: self.gpu,
@@ -428,9 +445,7 @@ impl Trainer {
         self.meter.lap(Activity::DataWait);
         let Some(batch) = batch else { unreachable!("training batches never end") };
         self.note_unreadable(&batch.skipped)?;
-        let mask = self.masks.training(batch.first_sample, batch.len());
-        let pixels = Pixels::Bytes(&batch.images);
-        self.engine.accumulate(MicroBatch { pixels, mask: &mask }, self.micro);
+        self.task.accumulate(self.engine.as_mut(), &batch, self.micro);
         let step = self.step();
         let last = self.mid_step() + 1 == self.config.train.accumulation as u64;
         let mut update = Update::Made;
@@ -464,6 +479,11 @@ impl Trainer {
             self.save()?;
         }
         Ok(())
+    }
+
+    /// Whether this is what the best checkpoint has.
+    pub(super) fn is_best(&self, grade: Grade) -> bool {
+        self.best.grade == Some(grade)
     }
 
     /// Micro-batches of the unfinished step.
@@ -500,7 +520,8 @@ impl Trainer {
             } else {
                 Reason::Stopped
             },
-            best_val_loss: self.best_val_loss,
+            best_val_loss: self.best.lowest_loss,
+            best_accuracy: self.best.grade.and_then(|grade| grade.accuracy),
             elapsed_s: self.meter.elapsed_s(),
         };
         self.emit(Event::Finished(finished.clone()))?;

@@ -1,10 +1,12 @@
 //! Steps that are no numbers, on a run whose engine is given NaN instead of some images.
 
 use super::checkpoint;
-use super::engine::{Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Update};
+use super::engine::{
+    Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Target, Update,
+};
 use super::learner::{Learner, LearnerConfig};
 use super::run::{Job, Summary, TrainError, Trainer};
-use crate::config::{Config, OnNan, file};
+use crate::config::{Config, FinetuneConfig, OnNan, file};
 use crate::data;
 use crate::device::{Cpu, Device};
 use crate::event::{AlarmKind, Command, Event, Order, Phase, Stamped};
@@ -41,8 +43,8 @@ impl Engine for Poisoned {
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation {
         self.engine.evaluate(batch)
     }
-    fn reconstruct(&self, batch: MicroBatch<'_>) -> Vec<f32> {
-        self.engine.reconstruct(batch)
+    fn reconstruct(&self, pixels: Pixels<'_>, mask: &HostMask) -> Vec<f32> {
+        self.engine.reconstruct(pixels, mask)
     }
     fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32> {
         self.engine.features(pixels, batch, layer)
@@ -101,6 +103,8 @@ fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run 
         eval: None,
         run,
         resume: None,
+        init: None,
+        pretrained: None,
         notices: Vec::new(),
     };
     let ((sender, events), (orders, inbox)) = (unbounded(), unbounded());
@@ -251,6 +255,22 @@ fn poison_in_an_accumulation_spoils_that_step_alone() {
     assert_eq!(alarms(&events), [(4, true)]);
 }
 
+#[test]
+fn a_classifier_leaves_bad_steps_out_too() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let mut config = config(OnNan::Skip, &["train.accumulation=2"]);
+    let classes = data::open(&config.data).expect("the photos are inside").classes;
+    config.finetune = Some(FinetuneConfig { classes, ..FinetuneConfig::default() });
+    let (result, events) = poisoned(temp.path(), config, 9..11).end();
+    assert_eq!(result.expect("it goes on").finished.step, 20);
+    assert_eq!(alarms(&events), [(5, true)], "it holds for 20 good steps");
+    let accurate =
+        |event: &Event| matches!(event, Event::Validated(found) if found.accuracy.is_some());
+    assert!(events.iter().any(accurate));
+    let newest = checkpoint::find(&temp.path().join("checkpoints"), None).expect("readable");
+    assert!(newest.expect("it is saved").checkpoint.engine.is_finite());
+}
+
 /// Both guards leave the same step out, and what they leave is the same bit for bit.
 #[test]
 fn the_device_guards_as_the_host_does() {
@@ -272,7 +292,7 @@ fn the_device_guards_as_the_host_does() {
             };
             let before = engines[0].state();
             for engine in &mut engines {
-                engine.accumulate(MicroBatch { pixels, mask: &mask }, micro);
+                engine.accumulate(MicroBatch { pixels, target: Target::Hidden(&mask) }, micro);
             }
             let updates = engines.each_mut().map(|engine| engine.step(1e-2));
             let left_out = poisoned.contains(&micro);

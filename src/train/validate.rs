@@ -1,6 +1,6 @@
 //! One pass over the validation images: loss with fixed masks, picture quality, previews.
 
-use super::engine::{Engine, MicroBatch};
+use super::engine::{Engine, MicroBatch, Target};
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, ImageError, Source};
 use crate::model::mask::MaskGenerator;
@@ -63,7 +63,8 @@ pub fn validate(
         }
         let mask = masks.validation(&batch.indices);
         let pixels = Pixels::Bytes(&batch.images);
-        let result = engine.evaluate(MicroBatch { pixels, mask: &mask }); // device sync
+        let target = Target::Hidden(&mask);
+        let result = engine.evaluate(MicroBatch { pixels, target }); // device sync
         // Equal counts per image: the mean over images is the mean over pixels.
         outcome.loss += f64::from(result.loss) * batch.len() as f64;
         // Whole outputs cost a pass more, so only the pictures that are shown get one.
@@ -71,7 +72,7 @@ pub fn validate(
         let raw = if shown > 0 {
             let mask = masks.validation(&batch.indices[..shown]);
             let pixels = Pixels::Bytes(&batch.images[..shown * painter.image_len()]);
-            engine.reconstruct(MicroBatch { pixels, mask: &mask }) // device sync
+            engine.reconstruct(pixels, &mask) // device sync
         } else {
             Vec::new()
         };

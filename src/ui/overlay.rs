@@ -53,7 +53,7 @@ pub fn extent_with(live: &[&Series], overlays: &[Overlay], axis: XAxis) -> Exten
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Started, StepReport, TimeSplit, Validation};
+    use crate::event::{Started, StepReport, Task, TimeSplit, Validation};
 
     fn started(step: u64) -> Event {
         Event::Started(Started {
@@ -64,7 +64,9 @@ mod tests {
             warmup_steps: 0,
             parameters: 1,
             device: String::new(),
+            precision: String::new(),
             data: String::new(),
+            task: Task::default(),
             resumed: step > 0,
             version: String::new(),
         })
@@ -87,9 +89,19 @@ mod tests {
     }
 
     fn validated(step: u64, val_loss: f64) -> Event {
-        let (psnr, ssim, images, seconds) = (1.0, 1.0, 1, 1.0);
-        let (epoch, best) = (0.0, false);
-        Event::Validated(Validation { step, epoch, val_loss, psnr, ssim, images, best, seconds })
+        let (psnr, ssim, accuracy) = (None, None, None);
+        let (epoch, images, best, seconds) = (0.0, 1, false, 1.0);
+        Event::Validated(Validation {
+            step,
+            epoch,
+            val_loss,
+            psnr,
+            ssim,
+            accuracy,
+            images,
+            best,
+            seconds,
+        })
     }
 
     #[test]

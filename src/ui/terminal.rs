@@ -1,11 +1,13 @@
 //! The real terminal: entered, counted, and always given back.
 
 use super::{Console, theme::ColorDepth};
+use crate::control::socket;
 use crossterm::event::{self, Event};
 use crossterm::{cursor, execute, terminal as tty};
 use image::RgbImage;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use rustix::event::{PollFd, PollFlags};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -22,6 +24,8 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 static LEAVING: AtomicBool = AtomicBool::new(false);
 /// How long a key is waited for before looking whether it still matters.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Long enough for crossterm to look once.
+const GLANCE: Duration = Duration::from_micros(50);
 /// The terminal of the screen while it is up.
 static SCREEN: Mutex<Option<File>> = Mutex::new(None);
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
@@ -144,6 +148,13 @@ pub struct RealConsole {
     pub woken: Arc<AtomicBool>,
 }
 
+/// What the terminal has sent, or its new size, without a wait.
+///
+/// crossterm spins for the last millisecond of every wait, and a zero wait doesn't look at all.
+fn ready() -> io::Result<Option<Event>> {
+    if event::poll(GLANCE)? { event::read().map(Some) } else { Ok(None) }
+}
+
 impl RealConsole {
     fn still_there(&self) -> io::Result<()> {
         if self.hung_up.load(Ordering::Relaxed) {
@@ -164,11 +175,21 @@ impl Console for RealConsole {
             let (columns, rows) = tty::size()?;
             return Ok(Some(Event::Resize(columns, rows))); // everything is drawn again
         }
-        if event::poll(wait.max(Duration::from_millis(1)))? {
-            return event::read().map(Some);
-        }
+        // What crossterm has read already isn't seen by `wait`.
+        let event = match ready()? {
+            None => {
+                let stdin = io::stdin();
+                let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+                socket::wait(&mut fds, Some(wait));
+                if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                ready()?
+            }
+            event => event,
+        };
         self.still_there()?;
-        Ok(None)
+        Ok(event)
     }
 
     fn full_picture(&mut self, picture: &RgbImage) -> io::Result<()> {

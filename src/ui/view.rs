@@ -30,6 +30,7 @@ pub mod status;
 use super::app::{App, Screen};
 use super::keys::Panel;
 use super::theme::Theme;
+use crate::event::Task;
 use accuracy::AccuracyChart;
 use loss::LossChart;
 use previews::{PreviewCache, Previews};
@@ -199,6 +200,10 @@ fn draw_panel(
             let psnr = app.previews.iter().find(|preview| preview.step == step);
             let previews = Previews {
                 sheet: app.sheet.as_ref().map(|(_, sheet)| sheet),
+                none: match app.state.started.as_ref().map(|started| started.task) {
+                    Some(Task::Classification) => "a classifier has no previews",
+                    _ => "no previews yet",
+                },
                 id: step,
                 cache,
                 psnr: psnr.map_or(&[], |preview| &preview.psnr),

@@ -6,7 +6,7 @@ use simmim_tui::control::Link;
 use simmim_tui::control::follow::{Follower, Update};
 use simmim_tui::control::server::{Broadcast, Server};
 use simmim_tui::event::{
-    Event, Finished, Level, Order, Reason, Stamped, Started, StepReport, TimeSplit,
+    Event, Finished, Level, Order, Reason, Stamped, Started, StepReport, Task, TimeSplit,
 };
 use simmim_tui::run_dir::{EventLog, Owner, RunDir};
 use std::fs::{self, File};
@@ -99,7 +99,13 @@ pub fn failed() -> Event {
 }
 
 pub fn finished(step: u64) -> Event {
-    Event::Finished(Finished { step, reason: Reason::Stopped, best_val_loss: None, elapsed_s: 1.0 })
+    Event::Finished(Finished {
+        step,
+        reason: Reason::Stopped,
+        best_val_loss: None,
+        best_accuracy: None,
+        elapsed_s: 1.0,
+    })
 }
 
 pub fn started(step: u64) -> Event {
@@ -111,7 +117,9 @@ pub fn started(step: u64) -> Event {
         warmup_steps: 0,
         parameters: 1,
         device: "cpu".to_owned(),
+        precision: "fp32".to_owned(),
         data: "none".to_owned(),
+        task: Task::default(),
         resumed: step > 0,
         version: "0".to_owned(),
     })

@@ -43,7 +43,7 @@ run() { # NAME ARGUMENTS…: a short training run
 echo "device $device, results in $out"
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 
-# 1. Numbers that PyTorch computed.
+# 1. Numbers that PyTorch computed, in 32-bit floats.
 check parity "$binary" parity "$here/../data/simmim_small.safetensors" --device "$device"
 
 # 2. Training goes down, and a stop and a resume change nothing that matters.
@@ -67,7 +67,28 @@ else
     failed=1
 fi
 
-# 3. A step that is no number leaves good weights: the device's own guard.
+# 3. Other precisions learn the same, and a run goes on in another one; so does activation checkpointing.
+same() { # NAME LIMIT: whether the run NAME ended where the first one did
+    found=$(field validated val_loss "$out/$1-run/events.jsonl")
+    if close "$found" "$last" "$2"; then
+        echo "ok    $1: val_loss $found, first run $last, computed in $(field started precision "$out/$1-run/events.jsonl")"
+    else
+        echo "FAIL  $1: val_loss $found, first run $last"
+        failed=1
+    fi
+}
+for precision in tf32 bf16; do
+    run "$precision" --set "train.precision=$precision"
+    same "$precision" 0.03
+done
+run checkpointed --set train.activation_checkpointing=true
+same checkpointed 0.01
+cp -r "$out/whole-run" "$out/changed-run"
+rm "$(find "$out/changed-run/checkpoints" -name 'step-*' | sort | tail -n 1)"
+check changed "$binary" --no-ui --device "$device" --resume "$out/changed-run" --set train.precision=bf16
+same changed 0.03
+
+# 4. A step that is no number leaves good weights: the device's own guard.
 "$binary" --no-ui --device "$device" --run-dir "$out/hot-run" --on-nan stop --set train.epochs=60 \
     --set schedule.base_lr=100 --set schedule.warmup_epochs=0 --set train.grad_clip=0 \
     --set loss.kind=mse --set 'data.std=[0.001,0.001,0.001]' >"$out/hot.out" 2>"$out/hot.err"
@@ -79,10 +100,18 @@ else
     failed=1
 fi
 
-# 4. Speed, in one JSON object each.
+# 5. Speed, in one JSON object each: images/s, share of the measured peak in the same precision.
+speed() { # NAME ARGUMENTS…: one bench
+    bench=bench-$1
+    shift
+    check "$bench" "$binary" bench --json --device "$device" --steps "${STEPS:-20}" "$@"
+    [ -s "$out/$bench.out" ] && cat "$out/$bench.out"
+}
 for shape in ${SHAPES:-default vit_small_96 vit_base_224}; do
-    check "bench-$shape" "$binary" bench --json --device "$device" --config "$shape" --steps "${STEPS:-20}"
-    [ -s "$out/bench-$shape.out" ] && cat "$out/bench-$shape.out"
+    for precision in fp32 tf32 bf16; do
+        speed "$shape-$precision" --config "$shape" --set "train.precision=$precision"
+    done
+    speed "$shape-checkpointed" --config "$shape" --set train.precision=bf16 --set train.activation_checkpointing=true
 done
 
 [ "$failed" = 0 ] && echo "all is well" || echo "something failed; see $out"

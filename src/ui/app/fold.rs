@@ -76,14 +76,12 @@ impl App {
                 self.mark(started.step, MarkKind::Resume, &text);
                 text
             }
-            Event::Validated(validation) => format!(
-                "step {}: val_loss {:.4}, psnr {:.2} dB, ssim {:.3}{}",
-                validation.step,
-                validation.val_loss,
-                validation.psnr,
-                validation.ssim,
-                if validation.best { ", best so far" } else { "" }
-            ),
+            Event::Validated(validation) => {
+                let mut parts = vec![format!("val_loss {:.4}", validation.val_loss)];
+                parts.extend(validation.quality());
+                parts.extend(validation.best.then(|| "best so far".to_owned()));
+                format!("step {}: {}", validation.step, parts.join(", "))
+            }
             Event::Evaluated(evaluated) => {
                 let sign = if self.ascii { "+-" } else { "±" };
                 let metrics: Vec<String> =

@@ -26,6 +26,8 @@ const TRIPLE_GAP: u16 = 3;
 /// Triples original · masked · reconstructed with decibels, as many as fit.
 pub struct Previews<'a> {
     pub sheet: Option<&'a Sheet>,
+    /// What to say while there is no sheet.
+    pub none: &'a str,
     /// Names the sheet: another sheet has another number.
     pub id: u64,
     pub cache: &'a mut PreviewCache,
@@ -180,7 +182,7 @@ impl Widget for Previews<'_> {
             return;
         }
         let Some(sheet) = self.sheet.filter(|sheet| !sheet.rows.is_empty()) else {
-            write(buf, area, "no previews yet", self.theme.dim());
+            write(buf, area, self.none, self.theme.dim());
             return;
         };
         let info = u16::from(area.height >= ROWS_FOR_INFO);
@@ -278,7 +280,8 @@ mod tests {
         let psnr = &[24.13, 20.5, 18.25, 17.0, 16.0, f64::INFINITY];
         let (id, step) = (1, 1200);
         let (selected, raw, ascii) = (0, false, false);
-        Previews { sheet: Some(sheet), id, cache, psnr, step, selected, raw, theme, ascii }
+        let none = "no previews yet";
+        Previews { sheet: Some(sheet), none, id, cache, psnr, step, selected, raw, theme, ascii }
     }
 
     fn text(previews: Previews, width: u16, height: u16) -> Vec<String> {

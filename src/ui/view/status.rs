@@ -59,7 +59,7 @@ pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
             }
             None => parts.push(Span::raw(format!("  step {}/{total}", started.step))),
         }
-        parts.push(Span::styled(format!("  {}", started.device), theme.dim()));
+        parts.push(Span::styled(format!("  {}", started.computes_on()), theme.dim()));
     }
     if app.is_frozen() {
         parts.insert(1, Span::styled("  FROZEN", theme.warning()));

@@ -1,0 +1,150 @@
+//! Data for a classifier: images that all have a label.
+
+use super::split::Subset;
+use super::{DataError, Dataset, Source, detect, open, stl};
+use crate::config::{DataConfig, DataFormat};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Images that all have a label, and what was left out.
+pub struct Labelled {
+    pub data: Dataset,
+    /// That images without label are left out, if there are any.
+    pub notice: Option<String>,
+}
+
+/// Opens the data that `config` names and leaves out what has no label.
+///
+/// # Errors
+/// As [`open`], and there are no labels, or all training images have the same.
+pub fn open_labelled(config: &DataConfig) -> Result<Labelled, DataError> {
+    let Dataset { train, val, classes, description } = open(&with_labels(config)?)?;
+    let (kept_train, kept_val) = (labelled_of(&train, &classes), labelled_of(&val, &classes));
+    for (part, kept) in [(&train, &kept_train), (&val, &kept_val)] {
+        if kept.is_empty() {
+            return Err(DataError::Unlabelled { place: part.origin() });
+        }
+    }
+    let present: BTreeSet<u32> =
+        (0..kept_train.len()).filter_map(|index| kept_train.label(index)).collect();
+    if let (Some(&label), 1) = (present.first(), present.len()) {
+        let class = classes.get(label as usize).cloned().unwrap_or_default();
+        return Err(DataError::OneClass { place: train.origin(), class });
+    }
+    let left_out = train.len() + val.len() - kept_train.len() - kept_val.len();
+    let notice = (left_out > 0).then(|| {
+        format!(
+            "{left_out} images without label are left out: {} of {} remain for training, {} of {} for validation",
+            kept_train.len(),
+            train.len(),
+            kept_val.len(),
+            val.len()
+        )
+    });
+    let data = Dataset { train: kept_train, val: kept_val, classes, description };
+    Ok(Labelled { data, notice })
+}
+
+/// STL-10 trains on its unlabelled images where it has them; a classifier needs the others.
+fn with_labels(config: &DataConfig) -> Result<DataConfig, DataError> {
+    let mut config = config.clone();
+    let embedded = [DataFormat::Photos, DataFormat::FashionMnistMini].contains(&config.format);
+    let Some(path) = config.path.as_ref().filter(|_| !embedded) else {
+        return Ok(config);
+    };
+    if path.is_file() || detect::resolve(config.format, path)? != DataFormat::Stl10 {
+        return Ok(config);
+    }
+    let folder = stl::locate(path);
+    let file = |name| folder.as_ref().map(|folder| folder.join(name)).filter(|file| file.is_file());
+    if let Some(train) = file("train_X.bin") {
+        config.path = Some(train);
+        config.val_path = config.val_path.or(file("test_X.bin"));
+    }
+    Ok(config)
+}
+
+/// The source itself if all of its images have a label.
+fn labelled_of(source: &Source, classes: &[String]) -> Source {
+    let has = |index: &usize| source.label(*index).is_some_and(|l| (l as usize) < classes.len());
+    let indices: Vec<usize> = (0..source.len()).filter(has).collect();
+    if indices.len() == source.len() {
+        return Arc::clone(source);
+    }
+    Arc::new(Subset::of(source, indices))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+    use tempfile::tempdir;
+
+    fn picture(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::new(4, 4).save(path).unwrap();
+    }
+
+    fn config(path: &Path) -> DataConfig {
+        DataConfig { path: Some(path.to_owned()), ..DataConfig::default() }
+    }
+
+    fn error(path: &Path) -> String {
+        open_labelled(&config(path)).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn images_without_label_are_left_out_and_told() {
+        let dir = tempdir().unwrap();
+        for name in ["train/a/1.png", "train/b/1.png", "train/b/2.png", "train/loose.png"] {
+            picture(&dir.path().join(name));
+        }
+        for name in ["val/a/1.png", "val/b/1.png"] {
+            picture(&dir.path().join(name));
+        }
+        let Labelled { data, notice } = open_labelled(&config(dir.path())).unwrap();
+        let labels = |source: &Source| -> Vec<Option<u32>> {
+            (0..source.len()).map(|index| source.label(index)).collect()
+        };
+        assert_eq!(labels(&data.train), [Some(0), Some(1), Some(1)]);
+        assert_eq!(labels(&data.val), [Some(0), Some(1)]);
+        let notice = notice.unwrap();
+        assert!(notice.contains("1 images without label") && notice.contains("3 of 4"), "{notice}");
+    }
+
+    #[test]
+    fn no_labels_and_one_class_are_errors_that_say_what_to_do() {
+        let dir = tempdir().unwrap();
+        picture(&dir.path().join("1.png"));
+        picture(&dir.path().join("2.png"));
+        let text = error(dir.path());
+        assert!(text.contains("no labels") && text.contains("a folder for each class"), "{text}");
+        let dir = tempdir().unwrap();
+        picture(&dir.path().join("cat/1.png"));
+        picture(&dir.path().join("cat/2.png"));
+        let text = error(dir.path());
+        assert!(text.contains("\"cat\"") && text.contains("two classes"), "{text}");
+    }
+
+    #[test]
+    fn of_stl10_the_labelled_images_are_taken() {
+        let dir = tempdir().unwrap();
+        let bytes = |images: usize| vec![7; images * 3 * 96 * 96];
+        fs::write(dir.path().join("unlabeled_X.bin"), bytes(5)).unwrap();
+        fs::write(dir.path().join("train_X.bin"), bytes(3)).unwrap();
+        fs::write(dir.path().join("train_y.bin"), [1, 2, 1]).unwrap();
+        fs::write(dir.path().join("test_X.bin"), bytes(2)).unwrap();
+        assert!(error(dir.path()).contains("no labels"), "the test set has none yet");
+        fs::write(dir.path().join("test_y.bin"), [2, 1]).unwrap();
+        let Labelled { data, notice } = open_labelled(&config(dir.path())).unwrap();
+        assert_eq!((data.train.len(), data.val.len(), notice), (3, 2, None));
+        assert_eq!(data.train.label(1), Some(1));
+    }
+
+    #[test]
+    fn the_photos_inside_have_classes() {
+        let Labelled { data, notice } = open_labelled(&DataConfig::default()).unwrap();
+        assert!(data.classes.len() > 2 && notice.is_none());
+    }
+}

@@ -1,0 +1,224 @@
+//! The metrics of a run: its events, folded so that what a killed process had done in vain is gone.
+
+use crate::error::Error;
+use crate::event::{Event, Metric, PreviewFile, Stamped, StepReport, Validation};
+use crate::run_dir::LogReader;
+use crate::run_dir::log_reader::Found;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+/// A figure or record with the wall-clock time of its event, seconds since 1970-01-01 UTC.
+pub type Timed<T> = (f64, T);
+
+/// Figures of evaluations by optimizer step.
+pub type ByStep = BTreeMap<u64, Vec<Timed<Metric>>>;
+
+/// Everything by optimizer step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    /// Time of the first event.
+    pub begin: f64,
+    /// Loss of each step, as far as it is logged.
+    pub losses: BTreeMap<u64, Timed<f32>>,
+    /// What a period ends with.
+    pub reports: BTreeMap<u64, Timed<StepReport>>,
+    pub validations: BTreeMap<u64, Timed<Validation>>,
+    /// Figures of evaluations; a later one of the same name and step takes the place of the earlier.
+    pub evaluations: ByStep,
+    /// Figures that evaluations compare with.
+    pub baselines: ByStep,
+    pub previews: BTreeMap<u64, Timed<PreviewFile>>,
+    /// Lines that are no events.
+    pub skipped: u64,
+}
+
+impl History {
+    /// Folds a log, which may grow meanwhile, up to its present end.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub fn read(log: &Path) -> Result<Self, Error> {
+        // The reader takes a file that isn't there for one that comes later.
+        File::open(log)
+            .map_err(|error| Error::Usage(format!("cannot read {}: {error}", log.display())))?;
+        let mut reader = LogReader::new(log, 0);
+        let mut history = Self::default();
+        loop {
+            match reader.look() {
+                Found::Event(stamped) => history.apply(&stamped),
+                Found::More => {}
+                Found::End => break,
+            }
+        }
+        history.skipped = reader.skipped();
+        Ok(history)
+    }
+
+    /// Takes in one event.
+    pub fn apply(&mut self, stamped: &Stamped) {
+        let time = stamped.time;
+        if self.begin == 0.0 {
+            self.begin = time;
+        }
+        match &stamped.event {
+            Event::Started(started) => self.forget_after(started.step),
+            Event::Step(report) => {
+                // Some writer may leave the list out.
+                let losses = if report.losses.is_empty() {
+                    std::slice::from_ref(&report.loss)
+                } else {
+                    &report.losses
+                };
+                for (back, &loss) in losses.iter().rev().enumerate() {
+                    if let Some(step) = report.step.checked_sub(back as u64) {
+                        self.losses.insert(step, (time, loss));
+                    }
+                }
+                self.reports.insert(report.step, (time, report.clone()));
+            }
+            Event::Validated(validation) => {
+                self.validations.insert(validation.step, (time, validation.clone()));
+            }
+            Event::Evaluated(evaluated) => {
+                for (known, new) in [
+                    (&mut self.evaluations, &evaluated.metrics),
+                    (&mut self.baselines, &evaluated.baselines),
+                ] {
+                    if !new.is_empty() {
+                        merge(known.entry(evaluated.step).or_default(), time, new);
+                    }
+                }
+            }
+            Event::Preview(preview) => {
+                self.previews.insert(preview.step, (time, preview.clone()));
+            }
+            Event::Phase { .. }
+            | Event::CheckpointSaved { .. }
+            | Event::Obeyed(_)
+            | Event::Alarm(_)
+            | Event::Log { .. }
+            | Event::Finished(_) => {}
+        }
+    }
+
+    /// A process begins after this step: later ones were lost and are done again.
+    fn forget_after(&mut self, step: u64) {
+        let kept = ..=step;
+        self.losses.retain(|at, _| kept.contains(at));
+        self.reports.retain(|at, _| kept.contains(at));
+        self.validations.retain(|at, _| kept.contains(at));
+        self.evaluations.retain(|at, _| kept.contains(at));
+        self.baselines.retain(|at, _| kept.contains(at));
+        self.previews.retain(|at, _| kept.contains(at));
+    }
+
+    /// Names of the figures of one kind, in the order in which they first came.
+    pub fn names(figures: &ByStep) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for (_, metric) in figures.values().flatten() {
+            if !names.contains(&metric.name.as_str()) {
+                names.push(&metric.name);
+            }
+        }
+        names
+    }
+}
+
+fn merge(known: &mut Vec<Timed<Metric>>, time: f64, new: &[Metric]) {
+    for metric in new {
+        match known.iter_mut().find(|(_, old)| old.name == metric.name) {
+            Some(old) => *old = (time, metric.clone()),
+            None => known.push((time, metric.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::event::{Evaluated, Started, TimeSplit};
+
+    pub fn started(step: u64) -> Event {
+        Event::Started(Started {
+            step,
+            total_steps: 9,
+            steps_per_epoch: 3,
+            epochs: 3,
+            warmup_steps: 0,
+            parameters: 1,
+            device: String::new(),
+            precision: String::new(),
+            data: String::new(),
+            task: crate::event::Task::default(),
+            resumed: step > 0,
+            version: String::new(),
+        })
+    }
+
+    pub fn report(step: u64, losses: &[f32]) -> Event {
+        Event::Step(StepReport {
+            step,
+            epoch: step as f64 / 3.0,
+            loss: losses.iter().sum::<f32>() / losses.len() as f32,
+            losses: losses.to_vec(),
+            lr: 1e-3,
+            grad_norm: 0.5,
+            images_per_s: 70.0,
+            data_wait: 0.0,
+            spent: TimeSplit::default(),
+            eta_s: 1.0,
+            elapsed_s: 2.0,
+        })
+    }
+
+    pub fn evaluated(step: u64, name: &str, value: f64) -> Event {
+        let metric = |name: &str, stderr| Metric { name: name.to_owned(), value, stderr };
+        Event::Evaluated(Evaluated {
+            step,
+            epoch: 1.0,
+            metrics: vec![metric(name, Some(0.25))],
+            baselines: vec![metric("raw, pixels", None)],
+            seconds: 1.0,
+        })
+    }
+
+    pub fn history(events: impl IntoIterator<Item = Event>) -> History {
+        let mut history = History::default();
+        for (number, event) in events.into_iter().enumerate() {
+            history.apply(&Stamped { time: 100.0 + number as f64, event });
+        }
+        history
+    }
+
+    #[test]
+    fn steps_that_a_resume_does_again_count_once() {
+        let history = history([
+            started(0),
+            report(3, &[1.0, 2.0, 3.0]),
+            report(6, &[4.0, 5.0, 6.0]),
+            evaluated(6, "k-NN", 0.5),
+            started(4),
+            report(6, &[50.0, 60.0]),
+            evaluated(6, "k-NN", 0.75),
+            evaluated(6, "k-NN", 0.25),
+            evaluated(6, "probe", 0.5),
+        ]);
+        let losses: Vec<_> =
+            history.losses.iter().map(|(step, (_, loss))| (*step, *loss)).collect();
+        assert_eq!(losses, [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0), (5, 50.0), (6, 60.0)]);
+        assert_eq!(history.reports.keys().copied().collect::<Vec<_>>(), [3, 6]);
+        assert_eq!(history.reports[&6].0.to_bits(), 105.0_f64.to_bits());
+        let figures: Vec<_> =
+            history.evaluations[&6].iter().map(|(_, m)| (m.name.as_str(), m.value)).collect();
+        assert_eq!(figures, [("k-NN", 0.25), ("probe", 0.5)]);
+        assert_eq!(History::names(&history.baselines), ["raw, pixels"]);
+    }
+
+    #[test]
+    fn a_run_without_checkpoint_that_starts_again_forgets_its_first_try() {
+        let history = history([started(0), report(2, &[1.0, 2.0]), started(0), report(1, &[9.0])]);
+        assert_eq!(history.losses.len(), 1);
+        assert_eq!(history.reports.len(), 1);
+    }
+}

@@ -1,0 +1,115 @@
+//! Loss and gradients of one micro-batch, with all activations kept or with those of one block at a time.
+//!
+//! [`recompute`] is activation checkpointing (Chen et al. 2016) with a checkpoint before every block: the forward pass runs
+//! without a graph and keeps the input of each block; the backward pass runs one block again, with a graph, and goes back
+//! through it. It needs nothing of a backend but automatic differentiation, so it is the same on the CPU and on a GPU. (Burn's
+//! own `BalancedCheckpointing` keeps the results of matrix products, most of the memory, and with its dispatch backend
+//! a tensor that enters the graph again, as weights do after each update, is of another strategy than the rest.)
+//!
+//! Both ways make the same operations on the same numbers and add up in the same order: where an operation gives the same
+//! bits each time, as on the CPU, so do the two.
+
+use super::optim::{Gradients, take_gradients};
+use crate::model::vit::DropPath;
+use crate::model::{Aim, SimMimVit};
+use crate::ops::TrainBackend;
+use burn::module::Module as _;
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{DType, Tensor};
+
+/// What goes into a pass through the model.
+pub struct Pass<B: AutodiffBackend> {
+    /// [B·N, P]
+    pub patches: Tensor<B, 2>,
+    pub aim: Aim<B>,
+    pub drop_path: DropPath<B>,
+    /// Type of the operands of matrix products.
+    pub products: DType,
+    /// Micro-batches of a step: the gradient of a step is that of the mean over them.
+    pub shares: usize,
+}
+
+/// The loss [1] of one micro-batch and the gradients of its share.
+pub type LossAndGradients<B> = (
+    Tensor<<B as AutodiffBackend>::InnerBackend, 1>,
+    Gradients<<B as AutodiffBackend>::InnerBackend>,
+);
+
+/// Keeps the whole graph. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
+pub fn keep<B: TrainBackend>(
+    model: &SimMimVit<B>,
+    pass: Pass<B>,
+    loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
+) -> LossAndGradients<B> {
+    let Pass { patches, aim, drop_path, products, shares } = pass;
+    let loss = loss(model.forward(patches, &aim, &drop_path, products));
+    let value = loss.clone().inner();
+    let mut gradients = loss.div_scalar(shares as f64).backward();
+    (value, take_gradients(model, &mut gradients))
+}
+
+/// Keeps the inputs of the blocks alone. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
+pub fn recompute<B: TrainBackend>(
+    model: &SimMimVit<B>,
+    pass: Pass<B>,
+    loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
+) -> LossAndGradients<B> {
+    let Pass { patches, aim, drop_path, products, shares } = pass;
+    let encoder = &model.encoder;
+    let embedded = encoder.embed(patches, model.token_mask(&aim), products);
+    let bias = encoder.bias();
+    let bias_value = bias.clone().map(Tensor::detach);
+    // Still the operations of a backend with gradients: those of the one without may round in another way.
+    let untracked = encoder.clone().no_grad();
+    let mut inputs = vec![embedded.clone().detach()];
+    for index in 0..encoder.blocks.len() {
+        let rows = inputs[index].clone();
+        inputs.push(untracked.block(index, rows, bias_value.as_ref(), &drop_path, products));
+    }
+    drop(untracked);
+
+    let mut inputs = inputs.into_iter().rev().map(Tensor::require_grad);
+    let last = inputs.next().expect("the output of the last block");
+    let loss = loss(model.predict(last.clone(), &aim, products));
+    let value = loss.clone().inner();
+    let mut graph = loss.div_scalar(shares as f64).backward();
+    let mut slope = take(&last, &mut graph); // of the rows
+    let mut bias_slope = None;
+    let mut all = take_gradients(model, &mut graph);
+    for (index, rows) in (0..encoder.blocks.len()).rev().zip(inputs) {
+        let bias = bias_value.clone().map(Tensor::require_grad);
+        let out = encoder.block(index, rows.clone(), bias.as_ref(), &drop_path, products);
+        let mut graph = back(out, slope);
+        slope = take(&rows, &mut graph);
+        if let Some(bias) = bias {
+            let found = take(&bias, &mut graph);
+            bias_slope = Some(match bias_slope {
+                Some(sum) => sum + found,
+                None => found,
+            });
+        }
+        all.extend(take_gradients(model, &mut graph));
+    }
+    all.extend(take_gradients(model, &mut back(embedded, slope)));
+    if let (Some(bias), Some(slope)) = (bias, bias_slope) {
+        all.extend(take_gradients(model, &mut back(bias, slope)));
+    }
+    (value, all)
+}
+
+/// Goes back from `out`, whose gradient is `slope`: Burn starts at a sum alone, and that of `out` times `slope` has just this
+/// gradient.
+fn back<B: AutodiffBackend, const D: usize>(
+    out: Tensor<B, D>,
+    slope: Tensor<B::InnerBackend, D>,
+) -> B::Gradients {
+    (out * Tensor::from_inner(slope)).sum().backward()
+}
+
+/// The gradient of the start of a graph.
+fn take<B: AutodiffBackend, const D: usize>(
+    leaf: &Tensor<B, D>,
+    gradients: &mut B::Gradients,
+) -> Tensor<B::InnerBackend, D> {
+    leaf.grad_remove(gradients).expect("every leaf was used")
+}

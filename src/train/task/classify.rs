@@ -1,0 +1,119 @@
+//! Finetuning: the class of each image.
+
+use super::{Outcome, Task};
+use crate::data::loader::{Batch, Loader, LoaderConfig};
+use crate::data::{DataError, Source};
+use crate::event::Metric;
+use crate::model::patch::Pixels;
+use crate::train::best::Grade;
+use crate::train::engine::{Engine, MicroBatch, Target};
+
+/// The first answers that count for the second figure.
+const TOP: usize = 5;
+
+/// Labels for each batch, and the share of images that are told right. Every image of both sources has a label below
+/// `classes`, see [`crate::data::labelled`].
+pub struct Classify {
+    train: Source,
+    val: Source,
+    classes: usize,
+}
+
+impl Classify {
+    pub fn new(train: Source, val: Source, classes: usize) -> Self {
+        Self { train, val, classes }
+    }
+}
+
+/// Labels of the images that are in the batch: another may stand in for one that can't be read.
+fn labels(source: &Source, batch: &Batch) -> Vec<u32> {
+    let label = |&index: &usize| source.label(index).expect("images without label are left out");
+    batch.indices.iter().map(label).collect()
+}
+
+impl Task for Classify {
+    fn accumulate(&self, engine: &mut dyn Engine, batch: &Batch, micro: u64) {
+        let labels = labels(&self.train, batch);
+        let pixels = Pixels::Bytes(&batch.images);
+        engine.accumulate(MicroBatch { pixels, target: Target::Classes(&labels) }, micro);
+    }
+
+    fn validate(
+        &self,
+        engine: &dyn Engine,
+        loader: LoaderConfig,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Outcome>, DataError> {
+        let mut loader = Loader::validation(Source::clone(&self.val), loader);
+        let (mut loss, mut images, mut skipped) = (0.0, 0, Vec::new());
+        let [mut first, mut among_first] = [0_usize; 2];
+        while let Some(batch) = loader.next()? {
+            if stop() {
+                return Ok(None);
+            }
+            let labels = labels(&self.val, &batch);
+            let pixels = Pixels::Bytes(&batch.images);
+            let target = Target::Classes(&labels);
+            let result = engine.evaluate(MicroBatch { pixels, target }); // device sync
+            loss += f64::from(result.loss) * batch.len() as f64;
+            for (logits, &label) in result.prediction.chunks_exact(self.classes).zip(&labels) {
+                let rank = rank(logits, label);
+                first += usize::from(rank == 0);
+                among_first += usize::from(rank < TOP);
+            }
+            images += batch.len();
+            skipped.extend(batch.skipped);
+        }
+        let top1 = share("top-1", first, images);
+        let grade = Grade { loss: loss / images.max(1) as f64, accuracy: Some(top1.value) };
+        let mut metrics = vec![top1];
+        // With no more classes than that every answer would count.
+        if self.classes > TOP {
+            metrics.push(share("top-5", among_first, images));
+        }
+        Ok(Some(Outcome { grade, quality: None, metrics, images, skipped, previews: None }))
+    }
+}
+
+/// How many classes stand before the label's: those with a higher logit, and of equals the ones with lower numbers. What
+/// isn't a number stands before it too.
+fn rank(logits: &[f32], label: u32) -> usize {
+    let label = label as usize;
+    let own = logits[label];
+    let before = |(class, other): (usize, &f32)| match other.partial_cmp(&own) {
+        _ if class == label => false,
+        Some(order) => order.then(label.cmp(&class)).is_gt(),
+        None => true,
+    };
+    logits.iter().enumerate().filter(|&pair| before(pair)).count()
+}
+
+/// A share of all images with its binomial standard error, √(p · (1 − p) / n).
+fn share(name: &str, count: usize, images: usize) -> Metric {
+    let images = images.max(1) as f64;
+    let value = count as f64 / images;
+    let stderr = Some((value * (1.0 - value) / images).sqrt());
+    Metric { name: name.to_owned(), value, stderr }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_count_what_stands_before_the_label() {
+        let logits = [0.1, 0.9, -3.0, 0.9, f32::NEG_INFINITY];
+        let ranks: Vec<usize> = (0..5).map(|label| rank(&logits, label)).collect();
+        assert_eq!(ranks, [2, 0, 3, 1, 4]);
+        assert_eq!(rank(&[0.0; 3], 2), 2, "a model that can't tell gets no point by chance");
+        assert_eq!(rank(&[f32::NAN; 3], 0), 2);
+    }
+
+    #[test]
+    fn shares_have_the_binomial_error() {
+        let metric = share("top-1", 80, 100);
+        assert!((metric.value - 0.8).abs() < 1e-12);
+        assert!((metric.stderr.expect("given") - 0.04).abs() < 1e-12);
+        assert_eq!(share("top-1", 0, 0).value.to_bits(), 0.0_f64.to_bits());
+    }
+}

@@ -1,0 +1,57 @@
+//! Pre-training: the pixels of hidden patches.
+
+use super::{Outcome, Previews, Quality, Task};
+use crate::config::Config;
+use crate::data::loader::{Batch, LoaderConfig};
+use crate::data::{DataError, Source};
+use crate::model::mask::MaskGenerator;
+use crate::model::patch::Pixels;
+use crate::picture::Painter;
+use crate::train::best::Grade;
+use crate::train::engine::{Engine, MicroBatch, Target};
+use crate::train::learner::LearnerConfig;
+use crate::train::validate;
+
+/// Masks for each batch, and pictures of what the model fills in.
+pub struct Masked {
+    masks: MaskGenerator,
+    painter: Painter,
+    val: Source,
+    /// Images that are drawn.
+    previews: usize,
+}
+
+impl Masked {
+    pub fn new(config: &Config, val: Source) -> Self {
+        let painter = LearnerConfig::new(config).painter();
+        let masks = MaskGenerator::new(&config.mask, &painter.shape, config.train.seed);
+        Self { masks, painter, val, previews: config.train.previews }
+    }
+}
+
+impl Task for Masked {
+    fn accumulate(&self, engine: &mut dyn Engine, batch: &Batch, micro: u64) {
+        let mask = self.masks.training(batch.first_sample, batch.len());
+        let pixels = Pixels::Bytes(&batch.images);
+        engine.accumulate(MicroBatch { pixels, target: Target::Hidden(&mask) }, micro);
+    }
+
+    fn validate(
+        &self,
+        engine: &dyn Engine,
+        loader: LoaderConfig,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Outcome>, DataError> {
+        let Self { masks, painter, val, previews } = self;
+        let found = validate::validate(engine, val, loader, masks, painter, *previews, stop)?;
+        Ok(found.map(|found| Outcome {
+            grade: Grade { loss: found.loss, accuracy: None },
+            quality: Some(Quality { psnr: found.psnr, ssim: found.ssim }),
+            metrics: Vec::new(),
+            images: found.images,
+            skipped: found.skipped,
+            previews: (!found.previews.is_empty())
+                .then(|| Previews { pictures: found.previews, scale: painter.sheet_scale() }),
+        }))
+    }
+}
