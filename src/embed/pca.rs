@@ -57,7 +57,9 @@ pub fn pca(values: &[f32], dim: usize) -> Pca {
         let largest =
             direction.iter().copied().fold(0.0, |m: f64, x| if x.abs() > m.abs() { x } else { m });
         if largest < 0.0 {
-            direction.iter_mut().for_each(|x| *x = -*x);
+            for x in direction {
+                *x = -*x;
+            }
         }
     }
     let flat: Vec<f32> = directions.iter().flatten().map(|&x| x as f32).collect();
@@ -105,7 +107,9 @@ fn orthonormal(directions: &mut [Vec<f64>]) {
         }
         let length = dot(this, this).sqrt();
         let factor = if length > 1e-9 * size { 1.0 / length } else { 0.0 };
-        this.iter_mut().for_each(|x| *x *= factor);
+        for x in this {
+            *x *= factor;
+        }
     }
 }
 

@@ -181,14 +181,14 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     };
     let json = serde_json::to_string(&report)
         .map_err(|error| Error::System { what: "eval", source: error.into() })?;
-    let text = report.text(plus_minus());
+    let lines = report.text(plus_minus());
     if let Some(output) = output {
-        output.write(&json, &text.join("\n"))?;
+        output.write(&json, &lines.join("\n"))?;
     }
     if args.json {
         crate::say(&mut std::io::stdout(), &json);
     } else {
-        crate::say_all(text);
+        crate::say_all(lines);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ const CHUNK: usize = 64;
 /// Test vectors between two questions whether to go on.
 const BLOCK: usize = 16 * CHUNK;
 
-/// Classes of the test vectors for each number of neighbours in `ks`. [ks.len()][test.len()]
+/// Classes of the test vectors for each number of neighbours in `ks`. [k, n]
 ///
 /// The majority of the k nearest decides; among classes with equally many, the one with the larger sum of cosines,
 /// then the lower number. Of neighbours at the same angle the earlier one comes first, so the result depends on nothing
@@ -66,8 +66,8 @@ fn votes(
         nearest(cosines, most, &mut order);
         for (voted, &k) in voted.iter_mut().zip(ks) {
             let nearest = order[..k.min(most)].iter().map(|&index| index as usize);
-            let votes = nearest.map(|index| (train.labels[index], cosines[index]));
-            voted.push(vote(votes, classes));
+            let cast = nearest.map(|index| (train.labels[index], cosines[index]));
+            voted.push(vote(cast, classes));
         }
     }
     voted
@@ -110,7 +110,9 @@ fn normalized(vectors: &Vectors) -> Vec<f32> {
     for row in values.chunks_exact_mut(vectors.dim) {
         let length = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         if length > 0.0 {
-            row.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+            for value in row {
+                *value = (f64::from(*value) / length) as f32;
+            }
         }
     }
     values

@@ -218,7 +218,7 @@ impl Probe {
             let mut best = 0;
             (1..row.len()).for_each(|class| {
                 if row[class] > row[best] {
-                    best = class
+                    best = class;
                 }
             });
             best as u32

@@ -101,7 +101,7 @@ impl AccuracyChart<'_> {
         let grid = nice_step(low, high) / 2.0;
         let (low, high) = ((low / grid).floor() * grid, (high / grid).ceil() * grid);
         let inside =
-            |value: f64| if middle < 0.0 || middle > 1.0 { value } else { value.clamp(0.0, 1.0) };
+            |value: f64| if (0.0..=1.0).contains(&middle) { value.clamp(0.0, 1.0) } else { value };
         Some(Scale { low: inside(low), high: inside(high), rows })
     }
 
