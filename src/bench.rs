@@ -39,6 +39,8 @@ pub struct Report {
     pub parts: parts::Parts,
     /// Largest resident memory of the process so far; null where the system doesn't say.
     pub peak_rss_bytes: Option<u64>,
+    /// Memory in use on the GPU after the steps, by whatever process; null on the CPU and where the driver doesn't say.
+    pub gpu_memory_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,6 +123,7 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
     let (whole_median, alone_median) = (median(whole), median(alone.clone()));
     // Before all that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();
+    let gpu_memory_bytes = gpu_memory(&selection.device);
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         device: selection.device.to_string(),
@@ -156,6 +159,7 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
         },
         loader: loader_rate(&mut batches(0), &config)?,
         peak_rss_bytes,
+        gpu_memory_bytes,
         parts: parts::time(&config, engine.as_ref())?,
     })
 }
@@ -224,6 +228,17 @@ fn median(mut values: Vec<f64>) -> f64 {
     } else {
         values[middle]
     }
+}
+
+/// Bytes in use. Burn's allocator gives nothing back between steps, so this is near the most that a step took.
+#[cfg(feature = "cuda")]
+fn gpu_memory(device: &device::Device) -> Option<u64> {
+    crate::gpu::Gpus::open().read(device.gpu()?).map(|gpu| gpu.memory_used)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu_memory(_device: &device::Device) -> Option<u64> {
+    None
 }
 
 /// The kernel's high-water mark of resident memory, bytes.

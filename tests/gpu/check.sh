@@ -45,6 +45,7 @@ command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,m
 
 # 1. Numbers that PyTorch computed, in 32-bit floats.
 check parity "$binary" parity "$here/../data/simmim_small.safetensors" --device "$device"
+check parity-classifier "$binary" parity "$here/../data/classifier_small.safetensors" --device "$device"
 
 # 2. Training goes down, and a stop and a resume change nothing that matters.
 run whole
