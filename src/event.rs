@@ -79,7 +79,7 @@ pub struct Started {
     pub parameters: u64,
     pub device: String,
     /// Of matrix products: fp32, tf32 or bf16. Empty in older logs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub precision: String,
     pub data: String,
     #[serde(default, skip_serializing_if = "is_usual")]

@@ -25,7 +25,7 @@ mod tests;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, DType, Int, Tensor};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Scale and shift of a layer norm. [D] each
 pub type NormWeights<B> = [Tensor<B, 1>; 2];
@@ -140,6 +140,14 @@ impl FastOps for burn::Dispatch {}
 /// A backend that trains.
 pub trait TrainBackend: AutodiffBackend<InnerBackend: FastOps> + FastOps {}
 impl<B: AutodiffBackend<InnerBackend: FastOps> + FastOps> TrainBackend for B {}
+
+/// To be held from the first operation of a graph to the end of its backward pass. Burn 0.21 cleans up after each
+/// backward pass in the graphs of all threads (`GraphCleaner::cleanup_orphaned_entries`) and takes one that is just being
+/// built for unused: without a word, gradients are missing.
+pub fn one_graph() -> MutexGuard<'static, ()> {
+    static GRAPH: Mutex<()> = Mutex::new(());
+    GRAPH.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Whether the plain operations are wanted: products aren't of 32-bit floats, or `SIMMIM_PLAIN_OPS` asks for them.
 fn plain(products: DType) -> bool {

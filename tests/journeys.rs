@@ -180,7 +180,9 @@ fn tab_goes_round_the_visible_panels() {
         seen.push(app.focus);
         press(&mut app, KeyCode::Tab);
     }
-    assert_eq!(seen, Panel::ALL);
+    let mut filled = Panel::ALL.to_vec();
+    filled.retain(|&panel| panel != Panel::Accuracy); // nothing was evaluated
+    assert_eq!(seen, filled);
     assert_eq!(app.focus, Panel::Loss, "round");
     press(&mut app, KeyCode::BackTab);
     assert_eq!(app.focus, Panel::Log, "and back");

@@ -123,17 +123,17 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
     };
     let caption = format!("{how}, {} images, {}", features.len(), weights.path.display());
     let points = Points { places, labels: features.labels, classes: data.classes };
-    let Some(path) = &args.output else {
+    if let Some(path) = &args.output {
+        let mut bytes = Cursor::new(Vec::new());
+        let encoded = picture::draw(&points, &caption).write_to(&mut bytes, ImageFormat::Png);
+        let failed = |source| Error::Output { path: path.clone(), source };
+        encoded.map_err(|error| failed(std::io::Error::other(error)))?;
+        write_atomic(path, bytes.get_ref()).map_err(failed)?;
+        eprintln!("{caption}: {}", path.display());
+    } else {
         crate::say(&mut stdout(), &caption);
         crate::say_all(lines(&points, look(&args.look)));
-        return Ok(());
-    };
-    let mut bytes = Cursor::new(Vec::new());
-    let encoded = picture::draw(&points, &caption).write_to(&mut bytes, ImageFormat::Png);
-    let failed = |source| Error::Output { path: path.clone(), source };
-    encoded.map_err(|error| failed(std::io::Error::other(error)))?;
-    write_atomic(path, bytes.get_ref()).map_err(failed)?;
-    eprintln!("{caption}: {}", path.display());
+    }
     Ok(())
 }
 

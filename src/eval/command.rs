@@ -152,8 +152,8 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let mut images = [0; 2];
     for (index, [train, test]) in [trained, untrained, raw].into_iter().enumerate() {
         let (train, test) = (Vectors::labelled(train), Vectors::labelled(test));
-        let judged = judge(&train, &test, classes, &methods, &mut || true);
-        scores.push(judged.unwrap_or_default()); // nobody breaks it off
+        let score = judge(&train, &test, classes, &methods, &mut || true);
+        scores.push(score.unwrap_or_default()); // nobody breaks it off
         bar.set(index + 1);
         images = [train.len(), test.len()];
         labels = test.labels;

@@ -10,7 +10,7 @@ const CHUNK: usize = 64;
 /// Test vectors between two questions whether to go on.
 const BLOCK: usize = 16 * CHUNK;
 
-/// Classes of the test vectors for each number of neighbours in `ks`. [k, n]
+/// Classes of the test vectors for each number of neighbours in `ks`. [`ks.len()`][`test.len()`]
 ///
 /// The majority of the k nearest decides; among classes with equally many, the one with the larger sum of cosines,
 /// then the lower number. Of neighbours at the same angle the earlier one comes first, so the result depends on nothing
@@ -65,9 +65,8 @@ fn votes(
     for cosines in cosines.chunks_exact(columns) {
         nearest(cosines, most, &mut order);
         for (voted, &k) in voted.iter_mut().zip(ks) {
-            let nearest = order[..k.min(most)].iter().map(|&index| index as usize);
-            let cast = nearest.map(|index| (train.labels[index], cosines[index]));
-            voted.push(vote(cast, classes));
+            let voters = order[..k.min(most)].iter().map(|&index| index as usize);
+            voted.push(vote(voters.map(|index| (train.labels[index], cosines[index])), classes));
         }
     }
     voted

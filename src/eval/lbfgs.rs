@@ -133,6 +133,6 @@ mod tests {
             f64::NAN
         });
         assert!(value.is_nan());
-        assert!((point[0] - 1.0).abs() < f64::EPSILON);
+        assert_eq!(point[0].to_bits(), 1.0_f64.to_bits());
     }
 }

@@ -216,11 +216,11 @@ impl Probe {
         let logits = logits(&values, vectors.len(), vectors.dim, &weights, self.classes);
         let likeliest = |row: &[f32]| {
             let mut best = 0;
-            (1..row.len()).for_each(|class| {
+            for class in 1..row.len() {
                 if row[class] > row[best] {
                     best = class;
                 }
-            });
+            }
             best as u32
         };
         logits.chunks_exact(self.classes.max(1)).map(likeliest).collect()

@@ -237,10 +237,13 @@ impl Confusion {
         let width = counts.chain([digits]).max().unwrap_or(1);
         let name_width = classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         let number = |index: usize| format!("{index:>digits$}");
-        let head = spaced((0..classes.len()).map(|index| index.to_string()), width);
+        let head: Vec<_> = (0..classes.len()).map(|index| format!("  {index:>width$}")).collect();
+        let head = head.concat();
         lines.push(format!("{}{head}  right", " ".repeat(digits + 1 + name_width)));
         for (index, (class, row)) in classes.iter().zip(&self.counts).enumerate() {
-            let cells = spaced(row.iter().map(|&count| cell(count)), width);
+            let cells: Vec<_> =
+                row.iter().map(|&count| format!("  {:>width$}", cell(count))).collect();
+            let cells = cells.concat();
             let right = percent(row[index], row.iter().sum());
             lines.push(format!("{} {class:<name_width$}{cells}  {right:>5}", number(index)));
         }
@@ -263,11 +266,6 @@ impl Confusion {
         }));
         lines
     }
-}
-
-/// Each to the right of a column of this width.
-fn spaced(cells: impl Iterator<Item = String>, width: usize) -> String {
-    cells.fold(String::new(), |line, cell| line + &format!("  {cell:>width$}"))
 }
 
 fn percent(part: u32, whole: u32) -> String {

@@ -1,6 +1,6 @@
 //! Matrix products of rounded operands: what is rounded, what isn't, and what flows back.
 
-use super::{BlockCall, BranchEnd, FastOps, stock};
+use super::{BlockCall, BranchEnd, FastOps, one_graph, stock};
 use crate::rng::{self, Purpose};
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -56,6 +56,7 @@ fn assert_rounded(what: &str, found: Tensor<Flex, 2>, exact: &[(f64, f64)]) {
 
 #[test]
 fn operands_and_results_are_rounded_once_and_gradients_too() {
+    let _graph = one_graph();
     let [rows, inner, columns] = [7, 65, 11];
     let (left, right) = (drawn(1, rows * inner, 2.0), drawn(2, inner * columns, 0.3));
     let slope = drawn(3, rows * columns, 1.0);
@@ -73,6 +74,7 @@ fn operands_and_results_are_rounded_once_and_gradients_too() {
 
 #[test]
 fn products_of_32_bit_floats_are_left_alone() {
+    let _graph = one_graph();
     let (left, right) = (leaf(&drawn(4, 60, 1.0), [6, 10]), leaf(&drawn(5, 40, 1.0), [10, 4]));
     let plain = left.clone().matmul(right.clone());
     let product = stock::product(left, right, DType::F32);
@@ -162,6 +164,7 @@ impl Block {
 
 #[test]
 fn a_block_in_bf16_and_its_gradients_are_near_those_in_fp32() {
+    let _graph = one_graph();
     let (exact, rounded) = (Block::new(DType::F32).run(), Block::new(DType::BF16).run());
     for ((name, exact), (_, rounded)) in exact.iter().zip(&rounded) {
         let square =

@@ -1,6 +1,6 @@
 //! Every fast operation against Burn's plain ones: results and all gradients, on sizes that divide by nothing.
 
-use super::{AdamWStep, BlockCall, BranchEnd, FastOps, Trained, stock};
+use super::{AdamWStep, BlockCall, BranchEnd, FastOps, Trained, one_graph, stock};
 use crate::rng::{self, Purpose};
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -144,6 +144,7 @@ fn block_case(case: Case, seed: u64) {
 
 #[test]
 fn a_block_and_its_gradients_are_those_of_the_plain_operations() {
+    let _graph = one_graph();
     let odd = Case { batch: 3, patches: 7, dim: 15, hidden: 31, heads: 3, extras: [false; 3] };
     let mut seed = 0;
     for extras in 0..8 {
@@ -162,6 +163,7 @@ fn a_block_and_its_gradients_are_those_of_the_plain_operations() {
 
 #[test]
 fn the_embedding_and_its_gradients_are_those_of_the_plain_operations() {
+    let _graph = one_graph();
     for (batch, n, length, dim, masked, positioned) in
         [(3, 7, 12, 15, true, true), (2, 65, 48, 33, true, false), (4, 9, 27, 8, false, true)]
     {
@@ -192,6 +194,7 @@ fn the_embedding_and_its_gradients_are_those_of_the_plain_operations() {
 
 #[test]
 fn the_prediction_and_its_gradients_are_those_of_the_plain_operations() {
+    let _graph = one_graph();
     for (total, dim, length, picked) in [
         (21, 15, 12, vec![0, 3, 20]),
         (700, 33, 48, (0..700).step_by(2).collect()),
@@ -222,6 +225,7 @@ fn the_prediction_and_its_gradients_are_those_of_the_plain_operations() {
 
 #[test]
 fn without_gradients_the_fast_operations_give_the_same_as_with_them() {
+    let _graph = one_graph();
     let draw = &mut Draw::new(5);
     let (rows, dim, length) = (10, 6, 4);
     let input = draw.leaf([rows, dim], 1.0);
@@ -262,6 +266,7 @@ fn an_update_is_that_of_the_plain_operations() {
 
 #[test]
 fn not_a_number_comes_through_every_operation() {
+    let _graph = one_graph();
     let draw = &mut Draw::new(9);
     let (patches, dim, hidden) = (3, 4, 8);
     let mut rows = draw.values(patches * dim, 1.0);

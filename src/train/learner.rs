@@ -12,7 +12,7 @@ use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
 use crate::model::vit::DropPath;
 use crate::model::{self, Aim, ModelShape, SimMimVit, init, loss};
-use crate::ops::TrainBackend;
+use crate::ops::{TrainBackend, one_graph};
 use crate::picture::Painter;
 use burn::module::AutodiffModule as _;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -173,6 +173,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64) {
         let LearnerConfig { shape, label_smoothing, drop_path, seed, accumulation, .. } =
             &self.config;
+        let _graph = one_graph();
         let count = batch.target.images();
         // Made without gradients: Burn's dispatch backend loses the device's kind where integers become floats.
         let patches = Tensor::from_inner(self.patches(batch.pixels, count));

@@ -206,3 +206,21 @@ fn a_state_of_one_precision_goes_on_in_another() {
         }
     }
 }
+
+#[test]
+fn learners_on_several_threads_lose_no_gradient() {
+    let config = small(Position::Learned, false);
+    let states = std::thread::scope(|scope| {
+        let learners = [(); 4].map(|()| {
+            scope.spawn(|| {
+                let mut engine = on_cpu(LearnerConfig::new(&config));
+                Data::new(&config).train(engine.as_mut(), 100, config.train.accumulation);
+                engine.state().weights
+            })
+        });
+        learners.map(|learner| learner.join().expect("a thread that trains"))
+    });
+    for state in &states[1..] {
+        assert!(bits(state) == bits(&states[0]), "a thread had other gradients");
+    }
+}
