@@ -121,11 +121,12 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
             (places, "t-SNE".to_owned())
         }
     };
-    let caption = format!("{how}, {} images, {}", features.len(), weights.path.display());
+    let short = format!("{how}, {} images", features.len());
+    let caption = format!("{short}, {}", weights.path.display());
     let points = Points { places, labels: features.labels, classes: data.classes };
     if let Some(path) = &args.output {
         let mut bytes = Cursor::new(Vec::new());
-        let encoded = picture::draw(&points, &caption).write_to(&mut bytes, ImageFormat::Png);
+        let encoded = picture::draw(&points, &short).write_to(&mut bytes, ImageFormat::Png);
         let failed = |source| Error::Output { path: path.clone(), source };
         encoded.map_err(|error| failed(std::io::Error::other(error)))?;
         write_atomic(path, bytes.get_ref()).map_err(failed)?;
