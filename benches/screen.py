@@ -94,6 +94,10 @@ def main():
                 print(name, f"{result[0]:.2f} images/s", *(f"{x:.4g}" for x in result[1:] if x is not None))
     median = {name: statistics.median(rate for rate, _, _ in all) for name, all in results.items()}
     print(f"screen / headless {median['screen'] / median['headless']:.4f}")
+    # Neighbours in time: slow changes of the machine touch both.
+    pairs = [shown / plain for (plain, *_), (shown, *_) in zip(results["headless"], results["screen"])]
+    error = statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else float("nan")
+    print(f"pairs: median {statistics.median(pairs):.4f}, mean {statistics.mean(pairs):.4f} +- {error:.4f}")
     print(f"CPU share of the screen's thread {statistics.median(c for _, c, _ in results['screen']):.4f}")
     print(f"bytes per second {statistics.median(b for _, _, b in results['screen']):.0f}")
 
