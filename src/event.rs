@@ -89,6 +89,25 @@ pub struct Started {
 }
 
 impl Started {
+    /// The beginning of some small run, for tests.
+    #[cfg(test)]
+    pub fn sample(step: u64) -> Self {
+        Self {
+            step,
+            total_steps: 9,
+            steps_per_epoch: 3,
+            epochs: 3,
+            warmup_steps: 0,
+            parameters: 1,
+            device: String::new(),
+            precision: String::new(),
+            data: String::new(),
+            task: Task::default(),
+            resumed: step > 0,
+            version: String::new(),
+        }
+    }
+
     /// The device and its precision.
     pub fn computes_on(&self) -> String {
         if self.precision.is_empty() {

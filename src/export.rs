@@ -86,9 +86,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
 
 fn weights(args: &ExportArgs, target: &Target) -> Result<String, Error> {
     let weights = chosen(&args.what, args.checkpoint)?;
-    for warning in &weights.warnings {
-        eprintln!("warning: {warning}; using {}", weights.path.display());
-    }
+    weights.warn();
     let from = format!("step {} of {}", weights.checkpoint.meta.step, weights.path.display());
     let place = target.path().display();
     Ok(match args.format {

@@ -77,6 +77,13 @@ impl Origin {
 }
 
 impl Weights {
+    /// Says on standard error which checkpoints were passed over, and what is used instead.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            eprintln!("warning: {warning}; using {}", self.path.display());
+        }
+    }
+
     /// Reads a checkpoint file, or of a run its best checkpoint; where that is missing or damaged, its newest sound
     /// one. Nothing is changed, and the run may go on meanwhile.
     ///

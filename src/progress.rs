@@ -122,7 +122,7 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AlarmKind, Task, TimeSplit};
+    use crate::event::{AlarmKind, TimeSplit};
 
     #[test]
     fn spans_and_sizes_read_well() {
@@ -158,22 +158,7 @@ mod tests {
                 elapsed_s: 1.0,
             })
         };
-        let started = |step| {
-            Event::Started(Started {
-                step,
-                total_steps: 9,
-                steps_per_epoch: 3,
-                epochs: 3,
-                warmup_steps: 0,
-                parameters: 1,
-                device: String::new(),
-                precision: String::new(),
-                data: String::new(),
-                task: Task::default(),
-                resumed: step > 0,
-                version: String::new(),
-            })
-        };
+        let started = |step| Event::Started(Started::sample(step));
         let evaluated = |step| {
             let (metrics, baselines) = (Vec::new(), Vec::new());
             Event::Evaluated(Evaluated { step, epoch: 1.0, metrics, baselines, seconds: 1.0 })

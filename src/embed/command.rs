@@ -75,18 +75,12 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
         return Err(Error::Usage(format!("{}: the picture is a .png", path.display())));
     }
     let weights = Weights::open(&args.weights)?;
-    for warning in &weights.warnings {
-        eprintln!("warning: {warning}; using {}", weights.path.display());
-    }
+    weights.warn();
     let layer = check_layer(args.layer, &weights.config)?;
     let device = device::select(&args.device)?.device;
     let own = &weights.config.data;
     let data = data::open(&args.data.as_ref().map_or(own.clone(), |path| own.with_images(path)))?;
-    let parts = match args.split {
-        Split::Train => vec![&data.train],
-        Split::Val => vec![&data.val],
-        Split::All => vec![&data.train, &data.val],
-    };
+    let parts = args.split.sources(&data);
     let engine = weights.engine(&device)?;
     let loader = LoaderConfig::from_config(&weights.config);
     let all: usize = parts.iter().map(|part| part.len()).sum();

@@ -121,9 +121,7 @@ fn open(args: &EvalArgs, config: &Config, limit: usize) -> Result<Labelled, Erro
 pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let output = args.output.as_deref().map(Output::of).transpose()?;
     let weights = Weights::open(&args.weights)?;
-    for warning in &weights.warnings {
-        eprintln!("warning: {warning}; using {}", weights.path.display());
-    }
+    weights.warn();
     let layer = check_layer(args.layer, &weights.config)?;
     let device = device::select(&args.device)?.device;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };

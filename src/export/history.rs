@@ -140,20 +140,7 @@ pub mod tests {
     use crate::event::{Evaluated, Started, TimeSplit};
 
     pub fn started(step: u64) -> Event {
-        Event::Started(Started {
-            step,
-            total_steps: 9,
-            steps_per_epoch: 3,
-            epochs: 3,
-            warmup_steps: 0,
-            parameters: 1,
-            device: String::new(),
-            precision: String::new(),
-            data: String::new(),
-            task: crate::event::Task::default(),
-            resumed: step > 0,
-            version: String::new(),
-        })
+        Event::Started(Started::sample(step))
     }
 
     pub fn report(step: u64, losses: &[f32]) -> Event {

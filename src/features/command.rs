@@ -5,7 +5,7 @@ use super::{Features, extract};
 use crate::bar::Bar;
 use crate::config::Config;
 use crate::data::loader::LoaderConfig;
-use crate::data::{self, ImageError};
+use crate::data::{self, Dataset, ImageError, Source};
 use crate::device;
 use crate::error::Error;
 use crate::event::now;
@@ -51,6 +51,16 @@ pub enum Split {
     /// Training images, then validation images.
     #[default]
     All,
+}
+
+impl Split {
+    pub fn sources(self, data: &Dataset) -> Vec<&Source> {
+        match self {
+            Self::Train => vec![&data.train],
+            Self::Val => vec![&data.val],
+            Self::All => vec![&data.train, &data.val],
+        }
+    }
 }
 
 /// What kind of file is written.
@@ -109,18 +119,12 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
         return Err(Error::Usage(format!("{} is a folder", args.output.display())));
     }
     let weights = Weights::open(&args.weights)?;
-    for warning in &weights.warnings {
-        eprintln!("warning: {warning}; using {}", weights.path.display());
-    }
+    weights.warn();
     let layer = check_layer(args.layer, &weights.config)?;
     let selection = device::select(&args.device)?;
     let own = &weights.config.data;
     let data = data::open(&args.data.as_ref().map_or(own.clone(), |path| own.with_images(path)))?;
-    let sources = match args.split {
-        Split::Train => vec![&data.train],
-        Split::Val => vec![&data.val],
-        Split::All => vec![&data.train, &data.val],
-    };
+    let sources = args.split.sources(&data);
     let engine = weights.engine(&selection.device)?;
     let mut loader = LoaderConfig::from_config(&weights.config);
     loader.batch_size = args.batch.map_or(loader.batch_size, |batch| batch as usize);

@@ -53,23 +53,10 @@ pub fn extent_with(live: &[&Series], overlays: &[Overlay], axis: XAxis) -> Exten
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Started, StepReport, Task, TimeSplit, Validation};
+    use crate::event::{Started, StepReport, TimeSplit, Validation};
 
     fn started(step: u64) -> Event {
-        Event::Started(Started {
-            step,
-            total_steps: 9,
-            steps_per_epoch: 3,
-            epochs: 3,
-            warmup_steps: 0,
-            parameters: 1,
-            device: String::new(),
-            precision: String::new(),
-            data: String::new(),
-            task: Task::default(),
-            resumed: step > 0,
-            version: String::new(),
-        })
+        Event::Started(Started::sample(step))
     }
 
     fn report(step: u64, losses: &[f32], elapsed_s: f64) -> Event {

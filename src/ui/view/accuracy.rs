@@ -2,9 +2,9 @@
 //! reach without training as dashed lines.
 
 use super::canvas::{Canvas, Pen};
-use super::chart::{ChartView, Extent, format_step, multiples, nice_step, x_ticks};
+use super::chart::{ChartView, Extent, format_step, multiples, nice_step};
 use super::curve::{Curve, Scale};
-use super::loss::{Layout, draw_labels, layout, note};
+use super::loss::{Layout, layout, note};
 use crate::ui::metrics::Metrics;
 use crate::ui::series::{Point, Series, column_of};
 use crate::ui::theme::{ColorDepth, Theme};
@@ -65,7 +65,7 @@ impl Widget for AccuracyChart<'_> {
         } else {
             note(buf, plot, "no finite value", self.theme.dim());
         }
-        self.draw_axis(range, &layout, buf);
+        layout.draw_axis(range, self.view.axis, self.ascii, self.theme.dim(), buf);
         self.draw_cursor(range, plot, buf);
         if let Some(header) = layout.header {
             self.draw_header(header, buf);
@@ -178,25 +178,6 @@ impl AccuracyChart<'_> {
                 let row = scale.row(point.value) / dots;
                 let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
                 cell.set_char(pen.glyph.unwrap_or('o')).set_style(pen.style);
-            }
-        }
-    }
-
-    fn draw_axis(&self, range: (f64, f64), layout: &Layout, buf: &mut Buffer) {
-        let Some(y) = layout.axis else { return };
-        let (plot, dim) = (layout.plot, self.theme.dim());
-        let [line, corner, tick] = if self.ascii { ["-", "+", "+"] } else { ["─", "└", "┬"] };
-        for x in plot.left()..plot.right() {
-            buf.set_string(x, y, line, dim);
-        }
-        if layout.gutter > 0 {
-            buf.set_string(plot.x - 1, y, corner, dim);
-        }
-        if let Some(labels) = layout.labels {
-            let row = Rect { y: labels, height: 1, ..plot };
-            let ticks = x_ticks(range, usize::from(plot.width), self.view.axis);
-            for column in draw_labels(&ticks, row, dim, buf) {
-                buf.set_string(plot.x + column as u16, y, tick, dim);
             }
         }
     }

@@ -75,6 +75,34 @@ pub(super) struct Layout {
     pub labels: Option<u16>,
 }
 
+impl Layout {
+    /// The line under a plot, with its labels.
+    pub fn draw_axis(
+        &self,
+        range: (f64, f64),
+        axis: XAxis,
+        ascii: bool,
+        style: Style,
+        buf: &mut Buffer,
+    ) {
+        let (Some(y), plot) = (self.axis, self.plot) else { return };
+        let [line, corner, tick] = if ascii { ["-", "+", "+"] } else { ["─", "└", "┬"] };
+        for x in plot.left()..plot.right() {
+            buf.set_string(x, y, line, style);
+        }
+        if self.gutter > 0 {
+            buf.set_string(plot.x - 1, y, corner, style);
+        }
+        if let Some(labels) = self.labels {
+            let row = Rect { y: labels, height: 1, ..plot };
+            let ticks = x_ticks(range, usize::from(plot.width), axis);
+            for column in draw_labels(&ticks, row, style, buf) {
+                buf.set_string(plot.x + column as u16, y, tick, style);
+            }
+        }
+    }
+}
+
 impl Widget for LossChart<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let area = area.intersection(buf.area);
@@ -396,22 +424,10 @@ impl LossChart<'_> {
         let Some(y) = layout.axis else { return };
         let (plot, axis, dim) = (layout.plot, self.view.axis, self.theme.dim());
         let width = usize::from(plot.width);
-        let [line, corner, tick] = if self.ascii { ["-", "+", "+"] } else { ["─", "└", "┬"] };
-        for x in plot.left()..plot.right() {
-            buf.set_string(x, y, line, dim);
-        }
-        if layout.gutter > 0 {
-            buf.set_string(plot.x - 1, y, corner, dim);
-        }
-        if let Some(labels) = layout.labels {
-            let row = Rect { y: labels, height: 1, ..plot };
-            for column in draw_labels(&x_ticks(range, width, axis), row, dim, buf) {
-                buf.set_string(plot.x + column as u16, y, tick, dim);
-            }
-            if layout.gutter > 0 {
-                let name = if axis == XAxis::Step { "step" } else { "time" };
-                buf.set_stringn(plot.x - layout.gutter, labels, name, 7, dim);
-            }
+        layout.draw_axis(range, axis, self.ascii, dim, buf);
+        if let Some(labels) = layout.labels.filter(|_| layout.gutter > 0) {
+            let name = if axis == XAxis::Step { "step" } else { "time" };
+            buf.set_stringn(plot.x - layout.gutter, labels, name, 7, dim);
         }
         let mut marks: Vec<Option<MarkKind>> = vec![None; width];
         for mark in self.marks {
