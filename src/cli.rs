@@ -30,29 +30,29 @@ pub enum Command {
     ///
     /// Labels are the classes of the data: folders, CIFAR, STL-10 or IDX files with labels. Same screen, same run folder,
     /// same --resume as in pre-training; the best checkpoint is that of the highest accuracy
-    Finetune(crate::finetune::FinetuneArgs),
+    Finetune(crate::command::finetune::FinetuneArgs),
     /// Show steps, learning-rate schedule, parameters and memory of a run without running it
     Plan(ConfigArgs),
     /// Time the training step and the loader; prints one JSON object
     Bench(BenchArgs),
     /// Show the previews of a run, or images, in the plain shell or as PNG
     #[cfg(feature = "tui")]
-    Preview(crate::preview::PreviewArgs),
+    Preview(crate::command::preview::PreviewArgs),
     /// The screen on a run of another process: the same keys on a live run, a replay of one that has ended
     #[cfg(feature = "tui")]
     Attach(AttachArgs),
     /// Draw the features of images as points in the plane, in the terminal or as PNG
     #[cfg(feature = "tui")]
-    Embed(crate::embed::command::EmbedArgs),
+    Embed(crate::command::embed::EmbedArgs),
     /// Tell what the pre-training was worth: k-NN and linear probe on labelled images, beside an untrained encoder and
     /// raw pixels
-    Eval(crate::eval::command::EvalArgs),
+    Eval(crate::command::eval::EvalArgs),
     /// Write the encoder's features of images to a file, with labels and names
-    Features(crate::features::command::FeaturesArgs),
+    Features(crate::command::features::FeaturesArgs),
     /// Write weights or metrics in the formats of timm, Hugging Face, spreadsheets and TensorBoard
-    Export(crate::export::ExportArgs),
+    Export(crate::command::export::ExportArgs),
     /// Say what model a weights file holds, as a configuration, or make a checkpoint of it; training starts from it with --init
-    Import(crate::import::ImportArgs),
+    Import(crate::weights::foreign::start::ImportArgs),
     /// List runs, newest first
     Runs(RunsArgs),
     /// Give an order to a run that goes on, or show how a run does
@@ -60,13 +60,13 @@ pub enum Command {
     /// Waits until the order is carried out. Exit codes: 0 done; 1 not done, or the run can't be reached; 2 usage
     Ctl(CtlArgs),
     /// What this machine and terminal can do, what is decided from it, and why
-    Doctor(crate::doctor::DoctorArgs),
+    Doctor(crate::command::doctor::DoctorArgs),
     /// Print the completions of a shell
     ///
     /// bash: simmim-tui completions bash > ~/.local/share/bash-completion/completions/simmim-tui
-    Completions(crate::shell::CompletionsArgs),
+    Completions(crate::command::shell::CompletionsArgs),
     /// Print the manual page, or write one page per command into a folder
-    Man(crate::shell::ManArgs),
+    Man(crate::command::shell::ManArgs),
     /// Compare with values that PyTorch computed
     #[command(hide = true)]
     Parity(ParityArgs),

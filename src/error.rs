@@ -1,15 +1,15 @@
 //! The program's errors and its exit codes.
 
 use crate::config::ConfigError;
-use crate::control::ctl::CtlError;
 use crate::control::follow::FollowError;
+use crate::control::order::CtlError;
 use crate::data::DataError;
-use crate::device::DeviceError;
-use crate::import::ImportError;
-use crate::parity::ParityError;
+use crate::engine::device::DeviceError;
+use crate::engine::parity::ParityError;
 use crate::run_dir::RunDirError;
-use crate::train::checkpoint::CheckpointError;
-use crate::train::run::TrainError;
+use crate::train::trainer::TrainError;
+use crate::weights::checkpoint::CheckpointError;
+use crate::weights::foreign::start::ImportError;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -49,7 +49,7 @@ pub enum Error {
     Ctl(#[from] CtlError),
     #[cfg(feature = "tui")]
     #[error(transparent)]
-    Preview(#[from] crate::preview::PreviewError),
+    Preview(#[from] crate::command::preview::PreviewError),
     #[error("cannot write {path}: {source}")]
     Output { path: PathBuf, source: std::io::Error },
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]

@@ -1,10 +1,10 @@
 //! The front end for logs and scripts: one line per log period, no escape codes.
 
+use crate::event::state::{RunState, bytes, percent, span};
 use crate::event::{Event, Level, Phase, Reason, Stamped, Task};
-use crate::locale::plus_minus;
-use crate::progress::{RunState, bytes, percent, span};
+use crate::terminal::unicode::plus_minus;
 use crate::train::Session;
-use crate::train::run::{Summary, TrainError};
+use crate::train::trainer::{Summary, TrainError};
 use std::io::Write;
 
 /// How lines look.

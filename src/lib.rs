@@ -9,64 +9,42 @@
 //! `event` and `config` are leaves; `model` knows the configuration only, `data` nothing of the model, `train`
 //! both; front ends know `event`, `progress` and the [`train::Session`]. No tensor crosses a thread.
 
-#[cfg(feature = "tui")]
-pub mod attach;
-mod background;
-mod bar;
-pub mod bench;
-pub mod chart;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod control;
-mod csv;
 pub mod data;
-pub mod device;
-pub mod doctor;
-#[cfg(feature = "tui")]
-pub mod embed;
+pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod event;
-pub mod export;
-pub mod features;
-pub mod finetune;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub mod headless;
-pub mod import;
-mod inherited;
-pub mod launch;
-mod launcher;
-pub mod locale;
 pub mod model;
-pub mod notify;
 pub mod ops;
-pub mod origin;
-pub mod parity;
 pub mod picture;
-pub mod plan;
-#[cfg(feature = "tui")]
-pub mod preview;
 pub mod process;
-pub mod progress;
-pub mod quality;
-#[cfg(feature = "tui")]
-pub mod reconstruct;
 pub mod rng;
 pub mod run_dir;
-pub mod runs;
-pub mod sheet;
-pub mod shell;
-pub mod signals;
-pub mod tensors;
+pub mod terminal;
+pub mod text;
 pub mod train;
 #[cfg(feature = "tui")]
 pub mod ui;
 pub mod version;
+pub mod weights;
 
+#[cfg(feature = "tui")]
+use crate::command::preview::{self, reconstruct};
+#[cfg(feature = "tui")]
+use crate::command::{attach, embed};
+use crate::command::{bench, doctor, export, features, finetune, plan, prepare, runs, shell};
+use crate::engine::{device, parity};
+use crate::weights::foreign::start as import;
 use cli::{BenchArgs, Cli, Command, ConfigArgs, CtlArgs, ParityArgs, RunsArgs};
 use config::Precision;
-use device::{Device, precision::Effective};
+use engine::device::{Device, precision::Effective};
 use error::Error;
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
@@ -78,9 +56,11 @@ use std::time::Duration;
 /// Anything that ends in another exit code than 0.
 pub fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
-        None => process::train(&cli.train, || launch::prepare(&cli.train)),
-        Some(Command::Train(args)) => process::train(&args, || launch::prepare(&args)),
-        Some(Command::Finetune(args)) => process::train(&args.train, || finetune::prepare(&args)),
+        None => command::train::train(&cli.train, || prepare::prepare(&cli.train)),
+        Some(Command::Train(args)) => command::train::train(&args, || prepare::prepare(&args)),
+        Some(Command::Finetune(args)) => {
+            command::train::train(&args.train, || finetune::prepare(&args))
+        }
         Some(Command::Plan(args)) => plan(&args),
         Some(Command::Bench(args)) => bench(&args),
         #[cfg(feature = "tui")]
@@ -90,9 +70,9 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         #[cfg(feature = "tui")]
         Some(Command::Attach(args)) => attach::attach(&args),
         #[cfg(feature = "tui")]
-        Some(Command::Embed(args)) => embed::command::run(&args),
-        Some(Command::Eval(args)) => eval::command::run(&args),
-        Some(Command::Features(args)) => features::command::run(&args),
+        Some(Command::Embed(args)) => embed::run(&args),
+        Some(Command::Eval(args)) => command::eval::run(&args),
+        Some(Command::Features(args)) => features::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Import(args)) => import::run(&args),
         Some(Command::Runs(args)) => list(&args),
@@ -105,8 +85,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 }
 
 fn plan(args: &ConfigArgs) -> Result<(), Error> {
-    let mut config = launch::config(args)?;
-    let (data, notice) = launch::open_data(&mut config)?;
+    let mut config = prepare::config(args)?;
+    let (data, notice) = prepare::open_data(&mut config)?;
     if let Some(notice) = notice {
         say(&mut stderr(), &format!("warning: {notice}"));
     }
@@ -153,7 +133,7 @@ fn ctl(args: &CtlArgs) -> Result<(), Error> {
     }
     if let Some(command) = args.order.command() {
         let limit = (!args.no_wait).then_some(Duration::from_secs(args.timeout));
-        let done = control::ctl::order(root, command, limit)?;
+        let done = control::order::order(root, command, limit)?;
         say(out, &if args.json { json(&done) } else { done.text() });
         return Ok(());
     }

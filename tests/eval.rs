@@ -6,9 +6,9 @@ use common::{Reader, Running, STEPS_PER_EPOCH};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use simmim_tui::config::Config;
-use simmim_tui::device::{self, Device};
+use simmim_tui::engine::device::{self, Device};
+use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::model::patch::Pixels;
-use simmim_tui::train::learner::LearnerConfig;
 use std::fs;
 use std::path::Path;
 

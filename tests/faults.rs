@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Disk, Ended, Reader, Running, checkpoint_at};
-use simmim_tui::train::checkpoint::{self, Meta};
+use simmim_tui::weights::checkpoint::{self, Meta};
 use std::fs;
 use std::path::Path;
 
@@ -172,7 +172,7 @@ fn an_unusable_device_is_refused_with_those_that_work() {
     assert_refused(temp.path(), &["--device", "cuda:"], 2, &["\"cuda:\" is unknown", words]);
     let instead = "use --device cpu or --device auto";
     assert_refused(temp.path(), &["--device", "cuda:99"], 2, &["device cuda:99: ", instead]);
-    if simmim_tui::device::select("cuda").is_ok() {
+    if simmim_tui::engine::device::select("cuda").is_ok() {
         eprintln!("skipped, as this machine has a GPU: --device cuda without one");
     } else {
         assert_refused(temp.path(), &["--device", "cuda"], 2, &["device cuda: ", instead]);

@@ -6,11 +6,11 @@ use common::{Ended, assert_same_state, checkpoint_at, events_of};
 use image::{Rgb, RgbImage};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data::labelled;
-use simmim_tui::device::Device;
+use simmim_tui::engine::device::Device;
 use simmim_tui::event::Task;
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::checkpoint;
-use simmim_tui::train::run::{Job, Trainer};
+use simmim_tui::train::trainer::{Job, Trainer};
+use simmim_tui::weights::checkpoint;
 use std::fs;
 use std::path::Path;
 

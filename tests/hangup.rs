@@ -7,7 +7,7 @@ mod line;
 
 use line::{Line, STYLES, Style};
 use rustix::process::Signal;
-use simmim_tui::train::engine::EngineState;
+use simmim_tui::engine::EngineState;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -10,14 +10,14 @@ mod pty;
 
 use image::RgbImage;
 use pty::Tty;
+use simmim_tui::command::train::Flags;
 use simmim_tui::config::file;
 use simmim_tui::control::Link;
 use simmim_tui::data::{self, ImageError, ImageSource};
-use simmim_tui::device::Device;
+use simmim_tui::engine::device::Device;
 use simmim_tui::event::Command;
-use simmim_tui::process::Flags;
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::run::{Job, TrainError};
+use simmim_tui::train::trainer::{Job, TrainError};
 use simmim_tui::train::{self, Inbox, Session};
 use simmim_tui::ui::Outcome;
 use simmim_tui::ui::app::App;

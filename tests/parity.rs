@@ -1,7 +1,7 @@
 //! The model, its gradients, the optimizer and the schedule against values that PyTorch and timm computed.
 
-use simmim_tui::device::Device;
-use simmim_tui::parity;
+use simmim_tui::engine::device::Device;
+use simmim_tui::engine::parity;
 use std::path::Path;
 
 fn reference() -> &'static Path {

@@ -5,10 +5,10 @@ mod common;
 use common::{Reader, Running, STEPS_PER_EPOCH, assert_same_state, checkpoint_at};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
-use simmim_tui::device::Device;
+use simmim_tui::engine::device::Device;
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::checkpoint::{self, Found};
-use simmim_tui::train::run::{Job, Trainer};
+use simmim_tui::train::trainer::{Job, Trainer};
+use simmim_tui::weights::checkpoint::{self, Found};
 use std::path::Path;
 
 /// Pictures in training, and one more for validation: 4 micro-batches of 4.

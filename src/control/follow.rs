@@ -7,8 +7,8 @@
 use super::Link;
 use super::client::{Client, ConnectError, PATIENCE};
 use super::protocol::FromServer;
+use crate::event::state::RunState;
 use crate::event::{Command, Stamped};
-use crate::progress::RunState;
 use crate::run_dir::digest::{LastWord, death};
 use crate::run_dir::log_reader::Found;
 use crate::run_dir::{self, LogReader, Vital, vital};

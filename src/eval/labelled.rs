@@ -1,10 +1,10 @@
 //! Labelled images in two parts.
 
+use super::features::Features;
 use crate::config::Config;
 use crate::data::split::labelled_sample;
 use crate::data::{self, DataError, Dataset, Source};
 use crate::error::Error;
-use crate::features::Features;
 
 /// Labelled images to train a probe with and to test on.
 pub struct Labelled {

@@ -1,8 +1,8 @@
 //! Raw pixels as vectors: what an encoder has to beat.
 
+use super::features::{Features, collect};
 use crate::data::loader::LoaderConfig;
 use crate::data::{DataError, Source};
-use crate::features::{Features, collect};
 use std::ops::ControlFlow;
 
 /// Largest side of the images that become vectors: above it, time and memory would go to the baseline.

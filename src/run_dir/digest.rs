@@ -1,8 +1,8 @@
 //! What a run folder says about its run, read in a moment however long its log is.
 
 use super::owner::{self, Owner, Vital, vital};
+use crate::event::state::{RunState, span};
 use crate::event::{Event, Level, Phase, Reason, Stamped, now};
-use crate::progress::{RunState, span};
 use serde::Serialize;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;

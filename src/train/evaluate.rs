@@ -2,15 +2,15 @@
 //! linear probe. Nothing of it reaches the training.
 
 use super::meter::Activity;
-use super::run::{TrainError, Trainer};
+use super::trainer::{TrainError, Trainer};
 use crate::config::Config;
 use crate::data::loader::LoaderConfig;
 use crate::data::{DataError, ImageError};
+use crate::engine::Engine;
+use crate::eval::features::{Features, extract};
 use crate::eval::pixels::{collect_pixels, drop_grey};
 use crate::eval::{Labelled, Method, Vectors, judge};
 use crate::event::{Command, Evaluated, Event, Metric, Phase};
-use crate::features::{Features, extract};
-use crate::train::engine::Engine;
 use std::ops::ControlFlow;
 
 /// What is judged and how.

@@ -1,7 +1,7 @@
 //! Which figures of a run are alarming: plain statistics, no clock and no device.
 
-use super::engine::StepFigures;
 use crate::config::{AlarmConfig, OnNan};
+use crate::engine::StepFigures;
 use crate::event::{Alarm, AlarmKind};
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,7 +1,7 @@
 //! What turns a run from its course: orders, steps that are no numbers, a full disk.
 
 use super::meter::Activity;
-use super::run::{TrainError, Trainer};
+use super::trainer::{TrainError, Trainer};
 use crate::config::OnNan;
 use crate::event::{Alarm, AlarmKind, Command, Event, Order, Phase, Stamped};
 use std::time::{Duration, Instant};

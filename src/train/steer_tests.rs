@@ -1,19 +1,19 @@
 //! Steps that are no numbers, on a run whose engine is given NaN instead of some images.
 
-use super::checkpoint;
-use super::engine::{
-    Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Target, Update,
-};
-use super::learner::{Learner, LearnerConfig};
-use super::run::{Job, Summary, TrainError, Trainer};
+use super::trainer::{Job, Summary, TrainError, Trainer};
 use crate::config::{Config, FinetuneConfig, OnNan, file};
 use crate::data;
-use crate::device::{Cpu, Device};
+use crate::engine::device::{Cpu, Device};
+use crate::engine::learner::{Learner, LearnerConfig};
+use crate::engine::{
+    Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Target, Update,
+};
 use crate::event::{AlarmKind, Command, Event, Order, Phase, Stamped};
 use crate::model::mask::HostMask;
 use crate::model::patch::Pixels;
 use crate::model::state::{NamedTensors, StateError};
 use crate::run_dir::RunDir;
+use crate::weights::checkpoint;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::ops::Range;
 use std::path::Path;

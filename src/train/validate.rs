@@ -1,12 +1,12 @@
 //! One pass over the validation images: loss with fixed masks, picture quality, previews.
 
-use super::engine::{Engine, MicroBatch, Target};
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, ImageError, Source};
+use crate::engine::{Engine, MicroBatch, Target};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
-use crate::picture::Painter;
-use crate::sheet::Row;
+use crate::picture::painter::Painter;
+use crate::picture::sheet::Row;
 
 /// PSNR and SSIM are means over this many images at most: they are computed on the host.
 const QUALITY_IMAGES: usize = 256;

@@ -195,7 +195,7 @@ impl Console for RealConsole {
     fn full_picture(&mut self, picture: &RgbImage) -> io::Result<()> {
         let (columns, rows) = tty::size()?;
         execute!(io::stdout(), tty::Clear(tty::ClearType::All))?;
-        crate::preview::zoom(picture, columns, rows, self.depth == ColorDepth::True)
+        crate::command::preview::zoom(picture, columns, rows, self.depth == ColorDepth::True)
             .map_err(io::Error::other)?;
         // A signal may end the run meanwhile, and nobody presses a key then.
         while ACTIVE.load(Ordering::SeqCst) && !LEAVING.load(Ordering::Relaxed) {

@@ -1,6 +1,6 @@
 //! Colours by meaning, for terminals of every depth; and how that depth is found, without asking the terminal.
 
-pub use crate::locale::has_unicode;
+pub use crate::terminal::unicode::has_unicode;
 use ratatui::style::{Color, Modifier, Style};
 
 /// How many colours the terminal shows.

@@ -8,7 +8,7 @@ use ratatui::buffer::Buffer;
 use simmim_tui::control::Link;
 use simmim_tui::event::{Alarm, AlarmKind, Evaluated, Event, Metric, Phase, PreviewFile, Stamped};
 use simmim_tui::gpu::Gpu;
-use simmim_tui::sheet::{self, Sheet};
+use simmim_tui::picture::sheet::{self, Sheet};
 use simmim_tui::ui::app::{App, Effect, Msg};
 use simmim_tui::ui::host::Host;
 use simmim_tui::ui::overlay::Overlay;

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
 use serde_json::Value;
-use simmim_tui::train::checkpoint;
-use simmim_tui::train::engine::EngineState;
+use simmim_tui::engine::EngineState;
+use simmim_tui::weights::checkpoint;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};

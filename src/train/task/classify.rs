@@ -3,10 +3,10 @@
 use super::{Outcome, Task};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{DataError, Source};
+use crate::engine::{Engine, MicroBatch, Target};
 use crate::event::Metric;
 use crate::model::patch::Pixels;
-use crate::train::best::Grade;
-use crate::train::engine::{Engine, MicroBatch, Target};
+use crate::weights::best::Grade;
 
 /// The first answers that count for the second figure.
 const TOP: usize = 5;

@@ -4,13 +4,13 @@ use super::{Outcome, Previews, Quality, Task};
 use crate::config::Config;
 use crate::data::loader::{Batch, LoaderConfig};
 use crate::data::{DataError, Source};
+use crate::engine::learner::LearnerConfig;
+use crate::engine::{Engine, MicroBatch, Target};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
-use crate::picture::Painter;
-use crate::train::best::Grade;
-use crate::train::engine::{Engine, MicroBatch, Target};
-use crate::train::learner::LearnerConfig;
+use crate::picture::painter::Painter;
 use crate::train::validate;
+use crate::weights::best::Grade;
 
 /// Masks for each batch, and pictures of what the model fills in.
 pub struct Masked {

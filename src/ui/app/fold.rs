@@ -1,10 +1,10 @@
 //! What events change: the charts, the marks, the clock, the log, the pictures.
 
 use super::{App, Effect, NOTICE_S};
+use crate::event::state;
 use crate::event::{
     Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport,
 };
-use crate::progress;
 use crate::ui::log_pane::LogLine;
 use crate::ui::series::{Point, XAxis};
 use crate::ui::view::loss::{Mark, MarkKind};
@@ -90,7 +90,7 @@ impl App {
             }
             Event::CheckpointSaved { step, path, bytes, best } => {
                 let best = if *best { ", best so far" } else { "" };
-                let size = progress::bytes(*bytes);
+                let size = state::bytes(*bytes);
                 let text = format!("step {step}: saved {path} ({size}{best})");
                 self.mark(*step, MarkKind::Checkpoint, &text);
                 self.announce(stamped.time, &text);

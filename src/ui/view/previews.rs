@@ -1,7 +1,7 @@
 //! The pictures panel: what the model sees and what it fills in.
 
-use crate::sheet::{Row, Sheet};
-use crate::ui::halfblock::{Cells, render_after};
+use crate::picture::sheet::{Row, Sheet};
+use crate::terminal::halfblock::{Cells, render_after};
 use crate::ui::theme::{ColorDepth, Theme};
 use image::RgbImage;
 use ratatui::buffer::Buffer;

@@ -1,0 +1,89 @@
+//! Where a step would be computed.
+
+use super::{Finding, State};
+use crate::engine::device::{self, Device};
+use crate::ops::kernel::Simd;
+use std::thread::available_parallelism;
+
+const AREA: &str = "device";
+
+pub(super) fn look() -> Vec<Finding> {
+    let mut findings = vec![cpu(), instructions()];
+    #[cfg(feature = "cuda")]
+    findings.push(cuda());
+    #[cfg(not(feature = "cuda"))]
+    findings.push(Finding::new(
+        AREA,
+        "cuda",
+        State::Note,
+        "not usable",
+        "this build was made without the feature cuda",
+    ));
+    findings.push(decision());
+    findings
+}
+
+fn cpu() -> Finding {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let threads = rayon::current_num_threads();
+    let why = match std::env::var("RAYON_NUM_THREADS") {
+        Ok(value) => format!("RAYON_NUM_THREADS is {value}; this process may use {cores} cores"),
+        Err(_) => {
+            "one per core that this process may use; RAYON_NUM_THREADS sets another number".into()
+        }
+    };
+    let state = if threads > cores { State::Warning } else { State::Good };
+    Finding::new(AREA, "cpu", state, format!("{threads} threads for the step"), why)
+}
+
+fn instructions() -> Finding {
+    let (state, found, why) = match Simd::get() {
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx512 => (State::Good, "AVX-512", "the processor has it"),
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx2 => (State::Good, "AVX2", "the processor has no AVX-512, or SIMMIM_SIMD is avx2"),
+        Simd::Baseline => (
+            if cfg!(target_arch = "x86_64") { State::Warning } else { State::Good },
+            "what the compiler's target has",
+            "the processor has no AVX2, or SIMMIM_SIMD is none",
+        ),
+    };
+    Finding::new(AREA, "vectors", state, found, why)
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Finding {
+    match device::select("cuda") {
+        Ok(selection) => {
+            let driver = crate::gpu::Gpus::open().driver();
+            let driver = driver.map_or_else(
+                || "NVML doesn't answer: no figures of the GPU on the screen".to_owned(),
+                |driver| {
+                    format!("driver {driver}; NVRTC and the CUDA headers are there and compile")
+                },
+            );
+            Finding::new(AREA, "cuda", State::Good, selection.device.to_string(), driver)
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let why = text.strip_prefix("device cuda: ").unwrap_or(&text);
+            let why = why.split("; use --device").next().unwrap_or(why);
+            Finding::new(AREA, "cuda", State::Note, "not usable", why)
+        }
+    }
+}
+
+/// What `--device auto` takes.
+fn decision() -> Finding {
+    match device::select("auto") {
+        Ok(selection) => {
+            let why = match (&selection.device, selection.notice) {
+                (Device::Cpu, Some(notice)) => notice,
+                _ => "the first CUDA device is usable".to_owned(),
+            };
+            let found = format!("--device auto takes {}", selection.device);
+            Finding::new(AREA, "choice", State::Good, found, why)
+        }
+        Err(error) => Finding::new(AREA, "choice", State::Failure, "none", error.to_string()),
+    }
+}

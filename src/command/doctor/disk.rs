@@ -1,0 +1,181 @@
+//! Whether a run can be kept where runs are kept: everything that a run does there is done once in a folder of its own.
+
+use super::{Finding, State};
+use crate::control::socket;
+use crate::event::state::bytes;
+use crate::run_dir::advice;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const AREA: &str = "disk";
+/// A checkpoint of the default run is about this large, bytes.
+const SAMPLE: usize = 32 << 20;
+/// Checkpoints for which a default run wants room.
+const CHECKPOINTS: u64 = 4;
+/// A synced write below this rate makes checkpoints slow, bytes per second.
+const SLOW: f64 = 10e6;
+
+pub(super) fn look(runs: &Path) -> Vec<Finding> {
+    let place = existing(runs);
+    let mut findings = vec![space(&place)];
+    match Trial::new(&place) {
+        Ok(trial) => findings.extend([trial.write(), trial.lock(), trial.socket()]),
+        Err(error) => {
+            let found = format!("{} can't be written", place.display());
+            let why = format!("{error}{}", advice(&error));
+            findings.push(Finding::new(AREA, "runs", State::Failure, found, why));
+        }
+    }
+    #[cfg(feature = "cuda")]
+    findings.push(cache());
+    findings
+}
+
+/// The folder itself or the nearest one above it that is there.
+fn existing(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = absolute.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    found.to_owned()
+}
+
+fn space(place: &Path) -> Finding {
+    let Ok(found) = rustix::fs::statvfs(place) else {
+        let why = "the file system doesn't say how much is free";
+        return Finding::new(AREA, "space", State::Note, "unknown", why);
+    };
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let need = CHECKPOINTS * SAMPLE as u64;
+    let state = if free < need { State::Failure } else { State::Good };
+    let why = format!("at {}; a default run keeps up to {}", place.display(), bytes(need));
+    Finding::new(AREA, "space", state, format!("{} free", bytes(free)), why)
+}
+
+/// A folder in which things are tried; it goes when this value does.
+struct Trial {
+    parent: PathBuf,
+    folder: PathBuf,
+}
+
+impl Trial {
+    fn new(parent: &Path) -> io::Result<Self> {
+        let folder = parent.join(format!(".simmim-tui-doctor-{}", std::process::id()));
+        fs::create_dir(&folder)?;
+        Ok(Self { parent: parent.to_owned(), folder })
+    }
+
+    /// A file as a checkpoint is written: temporary, synced, renamed.
+    fn write(&self) -> Finding {
+        let begin = Instant::now();
+        let path = self.folder.join("sample.tmp");
+        let result = File::create(&path)
+            .and_then(|mut file| {
+                file.write_all(&vec![0x5a; SAMPLE])?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&path, self.folder.join("sample")));
+        let seconds = begin.elapsed().as_secs_f64();
+        let rate = SAMPLE as f64 / seconds;
+        match result {
+            Ok(()) => {
+                let state = if rate < SLOW { State::Warning } else { State::Good };
+                let found = format!("runs can be kept in {}", self.parent.display());
+                let why = format!(
+                    "{} written, synced and renamed in {:.0} ms: what the run waits for at each checkpoint of that size",
+                    bytes(SAMPLE as u64),
+                    1e3 * seconds
+                );
+                Finding::new(AREA, "runs", state, found, why)
+            }
+            Err(error) => {
+                let found = format!("a file in {} can't be written", self.parent.display());
+                let why = format!("{error}{}", advice(&error));
+                Finding::new(AREA, "runs", State::Failure, found, why)
+            }
+        }
+    }
+
+    fn lock(&self) -> Finding {
+        let path = self.folder.join("lock");
+        match File::create(&path).and_then(|file| file.try_lock().map_err(Into::into)) {
+            Ok(()) => {
+                let why = "a run that is written by one process is safe from a second one";
+                Finding::new(AREA, "lock", State::Good, "files can be locked", why)
+            }
+            Err(error) => {
+                let why = format!("{error}: a run needs a lock, choose a --run-dir elsewhere");
+                Finding::new(AREA, "lock", State::Failure, "files can't be locked", why)
+            }
+        }
+    }
+
+    fn socket(&self) -> Finding {
+        match socket::listen(&self.folder) {
+            Ok((listener, identity)) => {
+                drop(listener);
+                socket::remove(&self.folder, identity);
+                let found = "attach and ctl can steer runs here";
+                Finding::new(AREA, "socket", State::Good, found, "the file system has Unix sockets")
+            }
+            Err(error) => {
+                let found = "attach can only watch, ctl won't work";
+                let why =
+                    format!("no Unix socket in the run directory ({error}); steer with signals");
+                Finding::new(AREA, "socket", State::Warning, found, why)
+            }
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder); // what stays does no harm
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cache() -> Finding {
+    let Some(folder) = dirs::cache_dir().map(|folder| folder.join("simmim-tui")) else {
+        let why =
+            "neither XDG_CACHE_HOME nor HOME is set: GPU kernels are compiled anew in each run";
+        return Finding::new(AREA, "cache", State::Note, "no user cache folder", why);
+    };
+    match Trial::new(&existing(&folder)) {
+        Ok(_) => {
+            let why = "compiled and tuned GPU kernels are kept there";
+            Finding::new(AREA, "cache", State::Good, folder.display().to_string(), why)
+        }
+        Err(error) => {
+            let found = format!("{} can't be written", folder.display());
+            let why = format!("{error}: GPU kernels are compiled anew in each run");
+            Finding::new(AREA, "cache", State::Note, found, why)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_tried_out_and_left_as_it_was() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let deep = folder.path().join("not/yet/there");
+        let findings = look(&deep);
+        let states: Vec<_> = findings.iter().map(|finding| (finding.name, finding.state)).collect();
+        for name in ["space", "runs", "lock", "socket"] {
+            assert!(states.contains(&(name, State::Good)), "{findings:?}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_a_failure_with_advice() {
+        // Nobody may make folders there, root included.
+        let findings = look(Path::new("/proc/self/runs"));
+        let runs = findings.iter().find(|finding| finding.name == "runs").expect("looked at");
+        assert_eq!(runs.state, State::Failure, "{runs:?}");
+        assert!(!runs.why.is_empty());
+    }
+}

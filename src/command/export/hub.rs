@@ -1,0 +1,74 @@
+//! The encoder as a folder in the layout of the Hugging Face hub, which timm and transformers (`TimmWrapperModel`) load.
+
+use super::target::Target;
+use super::timm::{self, Recipe};
+use crate::config::Config;
+use crate::error::Error;
+use crate::weights::locate::Weights;
+use serde_json::{Value, json};
+
+/// Writes `--format hf`.
+///
+/// # Errors
+/// The folder can't be written.
+pub fn write(weights: &Weights, target: &Target) -> Result<(), Error> {
+    let recipe = Recipe::new(&weights.config);
+    let output = |source| Error::Output { path: target.path().to_owned(), source };
+    let files = [
+        ("config.json", text(&config(&weights.config, &recipe))),
+        ("model.safetensors", timm::bytes(weights, &recipe).map_err(output)?),
+        ("preprocessor_config.json", text(&preprocessor(&weights.config))),
+    ];
+    target.write_folder(&files.map(|(name, bytes)| (name.to_owned(), bytes)))
+}
+
+fn text(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+/// What timm writes for its own models: `model_args` build the model, `pretrained_cfg` tells how images are prepared.
+fn config(config: &Config, recipe: &Recipe) -> Value {
+    let (model, data) = (&config.model, &config.data);
+    json!({
+        "architecture": recipe.architecture,
+        "num_classes": 0,
+        "num_features": model.embed_dim,
+        "global_pool": "avg",
+        "model_args": recipe.object(),
+        "pretrained_cfg": {
+            "tag": "simmim",
+            "custom_load": false,
+            "input_size": [3, model.image_size, model.image_size],
+            "fixed_input_size": true,
+            // As our validation: the short side scaled to the size, the middle cut out.
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": data.mean,
+            "std": data.std,
+            "num_classes": 0,
+            "pool_size": null,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    })
+}
+
+/// The same preparation for readers without timm.
+fn preprocessor(config: &Config) -> Value {
+    let (side, data) = (config.model.image_size, &config.data);
+    json!({
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": true,
+        "do_resize": true,
+        "size": {"shortest_edge": side},
+        "resample": 3,
+        "do_center_crop": true,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": data.mean,
+        "image_std": data.std,
+    })
+}

@@ -1,0 +1,92 @@
+//! The `finetune` command: a classifier on a pre-trained encoder, as a run like any other.
+
+use super::prepare::{self, Beginning};
+use crate::cli::TrainArgs;
+use crate::config::file::{self, Layer};
+use crate::config::{Config, FinetuneConfig};
+use crate::error::Error;
+use crate::train::trainer::Job;
+use crate::weights::locate::Weights;
+use std::path::{Path, PathBuf};
+
+/// The built-in configuration below all others.
+const RECIPE: &str = "finetune";
+/// Over it for fresh weights: there is nothing yet in the lower layers that is worth sparing.
+const FROM_SCRATCH: &str = "finetune.layer_decay = 1.0";
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct FinetuneArgs {
+    /// A run (its best checkpoint) or a checkpoint; model and data are taken from there, the data unless --data is given
+    #[arg(value_name = "RUN|CKPT", required_unless_present_any = ["from_scratch", "resume"])]
+    pub from: Option<PathBuf>,
+    /// Start from fresh weights of the same shape instead, with the same learning rate for all layers: the baseline that
+    /// shows what pre-training is worth
+    #[arg(long)]
+    pub from_scratch: bool,
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+/// As [`prepare::prepare`], for a classifier.
+///
+/// # Errors
+/// Configuration, device, data, run folder or checkpoint.
+pub fn prepare(args: &FinetuneArgs) -> Result<Job, Error> {
+    let job = prepare::prepare_from(&args.train, || begin(args))?;
+    if job.config.finetune.is_none() {
+        let run = args.train.resume.as_deref().unwrap_or(Path::new("RUN")).display();
+        return Err(Error::Usage(format!(
+            "{run} is a run of pre-training: a classifier on it is a run of its own: simmim-tui finetune {run}"
+        )));
+    }
+    Ok(job)
+}
+
+fn begin(args: &FinetuneArgs) -> Result<Beginning, Error> {
+    let weights = args.from.as_deref().map(Weights::open).transpose()?;
+    let mut config = config(args, weights.as_ref())?;
+    let finetune = config.finetune.get_or_insert_with(FinetuneConfig::default);
+    let encoder = weights.filter(|_| !args.from_scratch);
+    finetune.from = encoder.as_ref().map(|weights| weights.path.clone());
+    let usual = if args.from_scratch { "scratch" } else { RECIPE };
+    let named = args.train.config.config.as_ref().map(|_| args.train.config.name());
+    Ok(Beginning { config, encoder, name: named.unwrap_or_else(|| usual.to_owned()) })
+}
+
+/// The recipe, then what belongs to the checkpoint, then what the user says.
+fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Error> {
+    let given = &args.train.config;
+    let sets = given.overrides();
+    let own = given.config.as_deref().map(Layer::file).transpose()?;
+    let mut layers = vec![Layer::file(Path::new(RECIPE))?];
+    if args.from_scratch {
+        layers.push(Layer::text(FROM_SCRATCH, "--from-scratch")?);
+    }
+    if let Some(Weights { config, .. }) = weights {
+        // The mask has no effect here, but it has to fit the model.
+        let mut layer =
+            Layer::sections(config, &["model", "mask", "loss", "data"], "the checkpoint");
+        layer.remove("model", "drop_path");
+        let data = ["path", "val_path", "format"];
+        let says = |key: &str| {
+            let set = format!("data.{key}=");
+            sets.iter().any(|text| text.replace(' ', "").starts_with(&set))
+                || own.as_ref().is_some_and(|own| own.has("data", key))
+        };
+        if says("path") || says("format") {
+            // They belong to the images of pre-training.
+            for key in data {
+                layer.remove("data", key);
+            }
+        }
+        layers.push(layer);
+    }
+    layers.extend(own);
+    let mut config = file::stack(layers, &sets)?;
+    // A name of built-in images is no path.
+    let named = given.data.as_ref().map(|data| config.data.with_images(data));
+    if let Some(built_in) = named.filter(|data| data.path.is_none()) {
+        config.data = built_in;
+    }
+    Ok(config)
+}

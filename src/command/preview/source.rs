@@ -1,0 +1,92 @@
+//! What there is to show: the pictures of a run, a sheet, or any image.
+
+use super::PreviewError;
+use crate::config::file;
+use crate::picture::sheet::GAP;
+use crate::run_dir;
+use image::{ImageReader, Rgb, RgbImage, imageops};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A picture and the line above it.
+pub struct Picture {
+    pub caption: String,
+    pub image: RgbImage,
+}
+
+/// Opens a run directory, a preview or an image.
+pub fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
+    let io = |source| PreviewError::Read { path: path.to_owned(), source };
+    let file = if fs::metadata(path).map_err(io)?.is_dir() {
+        of_run(path, step)?
+    } else {
+        path.to_owned()
+    };
+    let io = |source| PreviewError::Read { path: file.clone(), source };
+    let reader = ImageReader::open(&file).and_then(ImageReader::with_guessed_format).map_err(io)?;
+    let decoded = reader.decode();
+    let image = decoded.map_err(|error| not_a_picture(&file, &error))?.into_rgb8();
+    let caption =
+        if step_of(&file).is_some() { sheet_caption(&file) } else { file.display().to_string() };
+    Ok(Picture { caption, image })
+}
+
+/// The line above a sheet.
+pub fn sheet_caption(path: &Path) -> String {
+    format!("{}  (original, masked, reconstructed, raw)", path.display())
+}
+
+fn not_a_picture(path: &Path, error: &image::ImageError) -> PreviewError {
+    let why = error.to_string();
+    let why = why.lines().next().unwrap_or_default().to_owned();
+    PreviewError::NotAPicture { path: path.to_owned(), why }
+}
+
+/// The sheet nearest to `step`, or the newest one.
+fn of_run(run: &Path, step: Option<u64>) -> Result<PathBuf, PreviewError> {
+    let folder = run.join("previews");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(PreviewError::NotARun { path: run.to_owned() });
+        }
+        Err(source) => return Err(PreviewError::Read { path: folder, source }),
+    };
+    let files = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let sheets = files.filter_map(|path| Some((step_of(&path)?, path)));
+    let found = match step {
+        None => sheets.max(),
+        Some(step) => sheets.min_by_key(|(at, _)| (at.abs_diff(step), *at)),
+    };
+    found.map(|(_, path)| path).ok_or_else(|| {
+        let path = run.to_owned();
+        let config = file::load(Some(&run_dir::config_path(run)), &[]);
+        if config.is_ok_and(|config| config.finetune.is_some()) {
+            PreviewError::Classifier { path }
+        } else {
+            PreviewError::NoPreviews { path }
+        }
+    })
+}
+
+/// The step in `step-NNNNNNNN.png`.
+fn step_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
+}
+
+/// One image of all pictures, one above the other on white.
+pub fn stacked(pictures: &[Picture]) -> RgbImage {
+    if let [only] = pictures {
+        return only.image.clone();
+    }
+    let width = pictures.iter().map(|picture| picture.image.width()).max().unwrap_or(1);
+    let height: u32 = pictures.iter().map(|picture| picture.image.height() + GAP).sum();
+    let mut all = RgbImage::from_pixel(width, height.saturating_sub(GAP).max(1), Rgb([255; 3]));
+    let mut top = 0;
+    for picture in pictures {
+        imageops::replace(&mut all, &picture.image, 0, top);
+        top += i64::from(picture.image.height() + GAP);
+    }
+    all
+}

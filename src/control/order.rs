@@ -1,0 +1,231 @@
+//! One order from the command line, and its effect.
+
+use super::client::{Client, Closed, ConnectError, PATIENCE};
+use super::protocol::FromServer;
+use crate::event::state::{RunState, span};
+use crate::event::{Command, Event, Reason, Stamped};
+use crate::run_dir::digest::{LastWord, plain};
+use crate::run_dir::log_reader::Found;
+use crate::run_dir::{LogReader, Vital, digest, vital};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Between looks at the log when the connection is gone.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// An order that was carried out, or accepted when nobody waited for more.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Done {
+    pub command: Command,
+    /// Who gave it, as in the log.
+    pub by: String,
+    /// The step at which it was carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// The newest checkpoint, relative to the run directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// How the run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+}
+
+/// Why an order was not carried out, as far as is known.
+#[derive(Debug, Error)]
+pub enum CtlError {
+    #[error("{path}: no process trains this run: {how}")]
+    NoProcess { path: PathBuf, how: String },
+    #[error("{path}: it runs as {owner}: give the order there")]
+    Elsewhere { path: PathBuf, owner: String },
+    #[error("{path}: {why}")]
+    Unreachable { path: PathBuf, why: String },
+    #[error("{path}: {} refused: {reason}", .command.name())]
+    Refused { path: PathBuf, command: Command, reason: String },
+    #[error("{path}: {} not carried out within {limit}; the trainer will still do it", .command.name())]
+    Timeout { path: PathBuf, command: Command, limit: String },
+    #[error("{path}: the run ended before it could {}: {how}", .command.name())]
+    Ended { path: PathBuf, command: Command, how: String },
+}
+
+/// Gives an order to the process that trains a run and waits for its effect, at most for `limit`; without a limit only
+/// until it is accepted.
+///
+/// # Errors
+/// See [`CtlError`].
+pub fn order(root: &Path, command: Command, limit: Option<Duration>) -> Result<Done, CtlError> {
+    let unreachable = |source| explain(root, &source);
+    let (mut client, hello) = Client::connect(root, "ctl").map_err(unreachable)?;
+    client.send(command).map_err(|Closed| unreachable(ConnectError::NoSocket))?;
+    let mut watch = Watch {
+        root,
+        command,
+        client: Some(client),
+        log: LogReader::new(&root.join("events.jsonl"), hello.log_end),
+        // After the greeting, so that nothing falls between the two.
+        state: digest(root).run,
+        last_word: LastWord::None,
+        saved: None,
+    };
+    let by = watch.acceptance()?;
+    match limit {
+        Some(limit) => watch.effect(by, limit),
+        None => Ok(Done { command, by, step: None, checkpoint: None, reason: None }),
+    }
+}
+
+/// Why there is no connection, from what else is known of the run.
+fn explain(root: &Path, source: &ConnectError) -> CtlError {
+    let path = root.to_owned();
+    match vital(root) {
+        Vital::Gone => CtlError::NoProcess { how: digest(root).obituary(), path },
+        Vital::Elsewhere(owner) => CtlError::Elsewhere { path, owner: owner.describe() },
+        Vital::Here(owner) if matches!(source, ConnectError::NoSocket) => {
+            CtlError::Unreachable { path, why: format!("{} takes no orders", owner.describe()) }
+        }
+        Vital::Here(_) => CtlError::Unreachable { path, why: source.to_string() },
+    }
+}
+
+/// What happens to a run after an order.
+struct Watch<'a> {
+    root: &'a Path,
+    command: Command,
+    /// `None` after it broke; the log tells the rest.
+    client: Option<Client>,
+    log: LogReader,
+    state: RunState,
+    last_word: LastWord,
+    /// The step of a checkpoint that was written since.
+    saved: Option<u64>,
+}
+
+impl Watch<'_> {
+    /// Waits until the order is accepted; says in whose name.
+    fn acceptance(&mut self) -> Result<String, CtlError> {
+        let end = Instant::now() + PATIENCE;
+        while let Some(client) = &mut self.client {
+            let left = end.saturating_duration_since(Instant::now());
+            match client.next(left) {
+                Ok(Some(FromServer::Accepted { by, .. })) => return Ok(by),
+                Ok(Some(FromServer::Refused { reason })) => {
+                    let (path, command) = (self.root.to_owned(), self.command);
+                    return Err(CtlError::Refused { path, command, reason });
+                }
+                Ok(Some(FromServer::Event { end, stamped })) => {
+                    self.log.skip_to(end);
+                    self.note(&stamped);
+                }
+                Ok(Some(FromServer::Hello(_))) => {}
+                Ok(None) => return Err(explain(self.root, &ConnectError::Silent)),
+                Err(Closed) => break,
+            }
+        }
+        Err(explain(self.root, &ConnectError::NoSocket))
+    }
+
+    fn effect(&mut self, by: String, limit: Duration) -> Result<Done, CtlError> {
+        let end = Instant::now() + limit;
+        let mut gone = false; // before the newest look at the log
+        loop {
+            match self.look() {
+                Found::Event(stamped) => {
+                    self.note(&stamped);
+                    if self.is_done(&stamped.event, &by) {
+                        return Ok(self.done(by));
+                    }
+                    if matches!(stamped.event, Event::Finished(_)) {
+                        return Err(self.ended());
+                    }
+                }
+                Found::More => {}
+                Found::End => {
+                    let failed = matches!(self.last_word, LastWord::Failed(_));
+                    if self.client.is_none() && (gone || failed) {
+                        return Err(self.ended());
+                    }
+                    gone = self.client.is_none() && vital(self.root) == Vital::Gone;
+                    std::thread::sleep(if self.client.is_none() { LOOK } else { Duration::ZERO });
+                }
+            }
+            if Instant::now() >= end {
+                let (path, command) = (self.root.to_owned(), self.command);
+                return Err(CtlError::Timeout { path, command, limit: span(limit.as_secs_f64()) });
+            }
+        }
+    }
+
+    /// The next event from the connection or, without one, from the log.
+    fn look(&mut self) -> Found {
+        let Some(client) = &mut self.client else { return self.log.look() };
+        match client.next(LOOK) {
+            Ok(Some(FromServer::Event { end, stamped })) => {
+                self.log.skip_to(end);
+                Found::Event(stamped)
+            }
+            Ok(Some(_)) => Found::More,
+            Ok(None) => Found::End,
+            Err(Closed) => {
+                self.client = None;
+                Found::More
+            }
+        }
+    }
+
+    fn note(&mut self, stamped: &Stamped) {
+        self.state.apply(stamped);
+        self.last_word = LastWord::of(&stamped.event);
+        if let Event::CheckpointSaved { step, .. } = stamped.event {
+            self.saved = Some(step);
+        }
+    }
+
+    /// A stop is done when the run has ended, everything else when the trainer says so.
+    fn is_done(&self, event: &Event, by: &str) -> bool {
+        match event {
+            Event::Obeyed(order) => {
+                order.by == by && order.command == self.command && order.command != Command::Stop
+            }
+            Event::Finished(_) => self.command == Command::Stop,
+            _ => false,
+        }
+    }
+
+    fn done(&self, by: String) -> Done {
+        let saves = matches!(self.command, Command::Checkpoint | Command::Stop);
+        // A state that was saved before is not saved again: then it is the one of this step.
+        let written = self.saved.filter(|_| self.command == Command::Checkpoint);
+        Done {
+            command: self.command,
+            by,
+            step: Some(written.unwrap_or_else(|| self.state.step())),
+            checkpoint: self.state.checkpoint.clone().filter(|_| saves),
+            reason: self.state.finished.as_ref().map(|finished| finished.reason),
+        }
+    }
+
+    fn ended(&self) -> CtlError {
+        let (path, command) = (self.root.to_owned(), self.command);
+        CtlError::Ended { path, command, how: digest(self.root).obituary() }
+    }
+}
+
+impl Done {
+    /// One line for people.
+    pub fn text(&self) -> String {
+        let Some(step) = self.step else { return format!("{} accepted", self.command.name()) };
+        match self.command {
+            Command::Pause => format!("paused at step {step}"),
+            Command::Resume => format!("resumed at step {step}"),
+            Command::Checkpoint => {
+                let path = self.checkpoint.as_deref().map(plain).unwrap_or_default();
+                format!("checkpoint {path} at step {step}")
+            }
+            Command::Stop if self.reason == Some(Reason::Completed) => {
+                format!("finished at step {step}")
+            }
+            Command::Stop => format!("stopped and saved at step {step}"),
+        }
+    }
+}

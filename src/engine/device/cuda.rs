@@ -1,0 +1,163 @@
+//! The CUDA side: a probe that can't panic, and the learner on a GPU.
+//!
+//! The driver and NVRTC are loaded at run time, so the same binary starts on machines without them.
+
+use super::{Engine, Learner, LearnerConfig};
+use crate::engine::Guard;
+use burn::DispatchDevice;
+use burn::tensor::DType;
+use burn_cuda::CudaDevice;
+use cubecl_runtime::config::cache::CacheConfig;
+use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+use cudarc::driver::CudaContext;
+use std::panic;
+use std::path::Path;
+use std::sync::Once;
+
+/// The CUDA backend with gradients. Burn's dispatch backend is compiled once inside Burn, where a
+/// generic `Cuda` would compile all of its kernels again in this crate at each change.
+type Gpu = burn::Dispatch;
+
+pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
+    keep_kernels();
+    dispatched(DispatchDevice::Cuda(CudaDevice::new(index)), config)
+}
+
+/// Tuned and compiled kernels stay in the user's cache folder: only the first run on a machine waits for them. A
+/// `cubecl.toml` or `burn.toml` that names other places is followed. To be called before the device is used.
+fn keep_kernels() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let folder = dirs::cache_dir().map(|folder| folder.join("simmim-tui"));
+        // Without a current folder CubeCL would panic in search of its file.
+        if let (Some(folder), Ok(_)) = (folder, std::env::current_dir()) {
+            let found = CubeClRuntimeConfig::from_current_dir().override_from_env();
+            CubeClRuntimeConfig::set(with_cache(found, &folder));
+        }
+    });
+}
+
+fn with_cache(mut config: CubeClRuntimeConfig, folder: &Path) -> CubeClRuntimeConfig {
+    let place = || CacheConfig::File(folder.to_owned());
+    if matches!(config.autotune.cache, CacheConfig::Target) {
+        config.autotune.cache = place(); // the default, which means the build folder of a crate
+    }
+    config.compilation.cache.get_or_insert_with(place);
+    config
+}
+
+fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engine> {
+    if config.guard == Guard::Host {
+        config.guard = Guard::Device; // no step waits for the host
+    }
+    Box::new(Learner::<Gpu>::new(config, DispatchDevice::autodiff(device)))
+}
+
+pub(super) fn matmul_flops_per_s(index: usize, kind: DType, side: usize) -> f64 {
+    keep_kernels();
+    super::fastest_matmul::<Gpu>(&DispatchDevice::Cuda(CudaDevice::new(index)), kind, side)
+}
+
+/// Major and minor compute capability, if the driver tells.
+pub(super) fn capability(index: usize) -> Option<(i32, i32)> {
+    let asked = quiet(|| CudaContext::new(index).and_then(|context| context.compute_capability()));
+    asked.ok()?.ok()
+}
+
+/// Checks driver, device and NVRTC.
+///
+/// # Errors
+/// What is missing, in one line.
+pub(super) fn probe(index: usize) -> Result<(), String> {
+    let count = quiet(|| CudaContext::device_count().map_err(|error| error.to_string()))
+        .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
+        .map_err(|error| format!("the NVIDIA driver doesn't answer ({})", first_line(&error)))?;
+    if count == 0 {
+        return Err("no NVIDIA GPU found".to_owned());
+    }
+    if index >= count as usize {
+        return Err(format!("there are {count} GPUs, numbered from 0"));
+    }
+    name(index)?;
+    let compiled = quiet(|| cudarc::nvrtc::compile_ptx("extern \"C\" __global__ void k() {}"));
+    match compiled {
+        Err(()) => return Err("NVRTC is missing (libnvrtc.so of the CUDA toolkit)".to_owned()),
+        Ok(Err(error)) => {
+            return Err(format!("NVRTC doesn't work ({})", first_line(&format!("{error:?}"))));
+        }
+        Ok(Ok(_)) => {}
+    }
+    headers()
+}
+
+/// The kernels include CUDA's headers; `CubeCL` looks for them in the same places.
+fn headers() -> Result<(), String> {
+    let root = match std::env::var("CUDA_PATH") {
+        Ok(path) => path,
+        Err(_) => ["/usr/local/cuda", "/opt/cuda", "/usr"]
+            .into_iter()
+            .find(|root| Path::new(root).join("include/cuda_fp16.h").exists())
+            .unwrap_or("/usr/local/cuda")
+            .to_owned(),
+    };
+    if Path::new(&root).join("include/cuda_fp16.h").exists() {
+        return Ok(());
+    }
+    Err(format!("CUDA headers not found in {root}/include; set CUDA_PATH"))
+}
+
+/// The name that the driver gives the device.
+pub(super) fn name(index: usize) -> Result<String, String> {
+    quiet(|| CudaContext::new(index).and_then(|context| context.name()))
+        .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
+        .map_err(|error| {
+            format!("GPU {index} can't be opened ({})", first_line(&error.to_string()))
+        })
+}
+
+/// Runs `probe` and turns the panic of a missing library into an error, without its message on the screen.
+fn quiet<T>(probe: impl FnOnce() -> T + panic::UnwindSafe) -> Result<T, ()> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = panic::catch_unwind(probe);
+    panic::set_hook(hook);
+    result.map_err(|_| ())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Precision;
+    use crate::engine::parity::{self, Tolerances};
+
+    /// All of the GPU's path but the kernels: the same learner on Burn's dispatch backend, on its CPU device.
+    #[test]
+    fn the_dispatch_backend_agrees_with_pytorch() {
+        let file =
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/simmim_small.safetensors"));
+        let cpu = || DispatchDevice::Flex(burn_flex::FlexDevice);
+        let tolerances = Tolerances::of(Precision::Fp32);
+        let groups = parity::check_with(file, tolerances, |config| dispatched(cpu(), config));
+        for group in groups.expect("the reference file is sound") {
+            assert!(group.passes(), "{group:?}");
+        }
+    }
+
+    #[test]
+    fn kernels_are_kept_for_the_user_unless_a_file_says_otherwise() {
+        let folder = Path::new("/cache/simmim-tui");
+        let usual = with_cache(CubeClRuntimeConfig::default(), folder);
+        assert_eq!(usual.autotune.cache.root(), folder);
+        assert_eq!(usual.compilation.cache.expect("kept").root(), folder);
+        let mut own = CubeClRuntimeConfig::default();
+        own.autotune.cache = CacheConfig::File("/elsewhere".into());
+        own.compilation.cache = Some(CacheConfig::File("/elsewhere".into()));
+        let own = with_cache(own, folder);
+        assert_eq!(own.autotune.cache.root(), Path::new("/elsewhere"));
+        assert_eq!(own.compilation.cache.expect("kept").root(), Path::new("/elsewhere"));
+    }
+}

@@ -1,0 +1,152 @@
+//! The same for a classifier: logits, label smoothing, layer-wise learning rates. The metadata has `classes`.
+
+use super::{Group, Make, ParityError, Scale, absolute, compare, drop_key_bias, relative};
+use crate::config::{LossConfig, OptimizerConfig, Position, Precision};
+use crate::engine::layer_decay::LayerDecay;
+use crate::engine::learner::LearnerConfig;
+use crate::engine::{Engine, EngineState, Guard, MicroBatch, Target};
+use crate::model::ModelShape;
+use crate::model::patch::{Normalization, Pixels};
+use crate::model::state::NamedTensors;
+use crate::model::tensors::TensorFile;
+use serde::Deserialize;
+
+/// What `tests/python/classifier_reference.py` writes.
+#[derive(Debug, Deserialize)]
+struct FileConfig {
+    image_size: usize,
+    patch_size: usize,
+    embed_dim: usize,
+    depth: usize,
+    heads: usize,
+    mlp_ratio: f64,
+    classes: usize,
+    batch: usize,
+    label_smoothing: f64,
+    layer_decay: f64,
+    lr: f64,
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    clip_grad_norm: f64,
+    steps: u64,
+}
+
+/// Runs every comparison of a classifier's file.
+///
+/// # Errors
+/// As [`super::check`].
+pub fn check(file: &TensorFile, config: &str, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+    let config: FileConfig =
+        serde_json::from_str(config).map_err(|error| ParityError::Config(error.to_string()))?;
+    let sizes = [config.patch_size, config.heads, config.classes, config.batch];
+    let side = config.image_size.checked_div(config.patch_size).unwrap_or(0);
+    let images = file.get("images")?;
+    let expected = [config.batch, 3, config.image_size, config.image_size];
+    if sizes.contains(&0) || side == 0 || images.shape != expected {
+        return Err(ParityError::Config(format!("doesn't fit images {:?}", images.shape)));
+    }
+    let labels: Vec<u32> = file.get("labels")?.data.iter().map(|&label| label as u32).collect();
+    if labels.len() != config.batch || labels.iter().any(|&l| l as usize >= config.classes) {
+        return Err(ParityError::Config(format!("doesn't fit labels {labels:?}")));
+    }
+    let shape = ModelShape {
+        grid: [side, side],
+        patch: config.patch_size,
+        dim: config.embed_dim,
+        depth: config.depth,
+        heads: config.heads,
+        hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
+        position: Position::Learned,
+        layer_scale: 0.0,
+        classes: Some(config.classes),
+    };
+    let weights = file.with_prefix("param.");
+    let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
+    if found as u64 != shape.parameters() {
+        let wanted = shape.parameters();
+        let text = format!("describes a model of {wanted} weights, the file has {found}");
+        return Err(ParityError::Config(text));
+    }
+    let case = Case { file, config, shape, weights };
+    let batch =
+        MicroBatch { pixels: Pixels::Normalized(&images.data), target: Target::Classes(&labels) };
+    let mut groups = case.forward(batch, make)?;
+    groups.extend(case.training(batch, make)?);
+    Ok(groups)
+}
+
+struct Case<'a> {
+    file: &'a TensorFile,
+    config: FileConfig,
+    shape: ModelShape,
+    weights: NamedTensors,
+}
+
+impl Case<'_> {
+    fn engine(&self, make: &Make<'_>) -> Result<Box<dyn Engine>, ParityError> {
+        let FileConfig { betas, eps, weight_decay, .. } = self.config;
+        let mut engine = make(LearnerConfig {
+            shape: self.shape.clone(),
+            loss: LossConfig::default(),
+            label_smoothing: self.config.label_smoothing,
+            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            optimizer: OptimizerConfig { betas, eps, weight_decay },
+            layer_decay: LayerDecay { factor: self.config.layer_decay, depth: self.config.depth },
+            grad_clip: self.config.clip_grad_norm,
+            accumulation: 1,
+            drop_path: 0.0,
+            seed: 0,
+            guard: Guard::Host,
+            precision: Precision::Fp32,
+            activation_checkpointing: false,
+        });
+        engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
+        Ok(engine)
+    }
+
+    fn forward(&self, batch: MicroBatch<'_>, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+        let mut engine = self.engine(make)?;
+        let result = engine.evaluate(batch);
+        let features = engine.features(batch.pixels, self.config.batch, None);
+        engine.accumulate(batch, 0);
+        let gradients = self.file.with_prefix("grad.");
+        Ok(vec![
+            absolute("logits", &result.prediction, &self.file.get("logits")?.data, 1e-4),
+            absolute("features", &features, &self.file.get("features")?.data, 1e-4),
+            absolute("loss", &[result.loss], &self.file.get("loss")?.data, 1e-5),
+            compare("gradients", &engine.gradients(), &gradients, 1e-4, Scale::Largest),
+        ])
+    }
+
+    fn training(&self, batch: MicroBatch<'_>, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+        let mut engine = self.engine(make)?;
+        let mut groups = Vec::new();
+        for step in 0..self.config.steps {
+            engine.accumulate(batch, step);
+            engine.step(self.config.lr);
+            if step == 0 {
+                groups.push(self.weights("after1", engine.state().weights));
+            }
+        }
+        groups.push(self.weights("after", engine.state().weights));
+        let figures = engine.read_figures();
+        let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
+        let norms: Vec<f32> = figures.iter().map(|figure| figure.grad_norm).collect();
+        let expected = |name| Ok::<_, ParityError>(&self.file.get(name)?.data);
+        groups.push(relative("step_losses", &losses, expected("step_losses")?, 1e-4));
+        groups.push(relative("step_grad_norms", &norms, expected("step_grad_norms")?, 1e-4));
+        Ok(groups)
+    }
+
+    /// The tolerance is a small part of what the lowest layer moves in a step.
+    fn weights(&self, name: &'static str, mut found: NamedTensors) -> Group {
+        let mut expected = self.file.with_prefix(&format!("{name}."));
+        for tensors in [&mut found, &mut expected] {
+            for (name, tensor) in tensors {
+                drop_key_bias(name, tensor);
+            }
+        }
+        compare(name, &found, &expected, 2e-5, Scale::Absolute)
+    }
+}

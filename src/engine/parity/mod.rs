@@ -1,0 +1,438 @@
+//! Comparison with values that PyTorch computed: `simmim-tui parity FILE`.
+//!
+//! The file is safetensors with the model's parameters, one batch, and what PyTorch made of it; the metadata
+//! key `config` gives shapes and hyper-parameters. The tolerances are those that correct fp32 code meets, or correct TF32
+//! code where a GPU's 32-bit products may be of that kind.
+
+pub(crate) mod classifier;
+
+use super::device::{self, Device, precision::Effective};
+use super::layer_decay::LayerDecay;
+use super::learner::LearnerConfig;
+use super::schedule::Schedule;
+use super::{Engine, EngineState, Guard, MicroBatch, Target};
+use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, Precision, ScheduleKind};
+use crate::model::ModelShape;
+use crate::model::mask::HostMask;
+use crate::model::patch::{Normalization, Pixels, pixel_offsets};
+use crate::model::state::{HostTensor, NamedTensors, StateError};
+use crate::model::tensors::{self, TensorFile, TensorFileError};
+use serde::Deserialize;
+use std::path::Path;
+use thiserror::Error;
+
+/// Why a parity file can't be used; a difference in values is not an error but a [`Group`] out of tolerance.
+#[derive(Debug, Error)]
+pub enum ParityError {
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    #[error("parity file: metadata key `config`: {0}")]
+    Config(String),
+    #[error("parity file: {0}")]
+    Weights(#[from] StateError),
+}
+
+/// The largest error of one group of values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub name: &'static str,
+    /// Absolute, or relative to the largest entry of the tensor it occurs in.
+    pub error: f64,
+    pub tolerance: f64,
+    /// Tensor with the largest error.
+    pub at: String,
+}
+
+impl Group {
+    pub fn passes(&self) -> bool {
+        // Not `error > tolerance`, which lets NaN pass.
+        self.error <= self.tolerance
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct FileConfig {
+    image_size: Size,
+    patch_size: usize,
+    embed_dim: usize,
+    depth: usize,
+    heads: usize,
+    mlp_ratio: f64,
+    batch: usize,
+    #[serde(default)]
+    layer_scale: Option<f64>,
+    #[serde(default)]
+    position: Option<Position>,
+    optimizer: FileOptimizer,
+    schedule: FileSchedule,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Square(usize),
+    Rectangle([usize; 2]),
+}
+
+#[derive(Debug, Deserialize)]
+struct FileOptimizer {
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    clip_grad_norm: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct FileSchedule {
+    base_lr: f64,
+    warmup_lr: f64,
+    min_lr: f64,
+    warmup_steps: u64,
+    total_steps: u64,
+}
+
+/// Runs every comparison that the file has values for, on `device`.
+///
+/// # Errors
+/// The file is unreadable, incomplete, or its weights don't fit the described model.
+pub fn check(path: &Path, device: &Device) -> Result<Vec<Group>, ParityError> {
+    let precision = Effective::of(Precision::Fp32, device).precision;
+    check_with(path, Tolerances::of(precision), |config| device::engine(device, config))
+}
+
+/// The largest errors that pass, by what is compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerances {
+    predictions: f64,
+    losses: f64,
+    gradients: f64,
+    step_losses: f64,
+    step_norms: f64,
+    weights: f64,
+}
+
+impl Tolerances {
+    /// For fp32: some hundred times what this program's operations make. For less: three to five times what they make with
+    /// products of 16-bit floats, which have the precision of TF32 (L1's gradient is a sign, so gradients jump).
+    pub fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp32 => Self {
+                predictions: 1e-4,
+                losses: 1e-5,
+                gradients: 1e-4,
+                step_losses: 1e-4,
+                step_norms: 1e-4,
+                weights: 1e-3,
+            },
+            Precision::Tf32 | Precision::Bf16 => Self {
+                predictions: 5e-3,
+                losses: 3e-5,
+                gradients: 8e-3,
+                step_losses: 3e-4,
+                step_norms: 5e-2,
+                weights: 1e-2,
+            },
+        }
+    }
+}
+
+/// [`check`] on engines of the caller's making.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(
+    path: &Path,
+    tolerances: Tolerances,
+    make: impl Fn(LearnerConfig) -> Box<dyn Engine>,
+) -> Result<Vec<Group>, ParityError> {
+    let file = tensors::read(path)?;
+    let text = file.metadata.get("config").map_or("", String::as_str);
+    let bad = |error: serde_json::Error| ParityError::Config(error.to_string());
+    let value: serde_json::Value = serde_json::from_str(text).map_err(bad)?;
+    if value.get("classes").is_some() {
+        return classifier::check(&file, text, &make);
+    }
+    let config: FileConfig = serde_json::from_str(text).map_err(bad)?;
+    let case = Case::new(file, config, tolerances)?;
+    let mut groups = case.forward(&make)?;
+    groups.extend(case.gradients(&make)?);
+    groups.extend(case.training(&make)?);
+    Ok(groups)
+}
+
+type Make<'a> = dyn Fn(LearnerConfig) -> Box<dyn Engine> + 'a;
+
+struct Case {
+    file: TensorFile,
+    config: FileConfig,
+    shape: ModelShape,
+    mask: HostMask,
+    weights: NamedTensors,
+    tolerances: Tolerances,
+}
+
+impl Case {
+    fn new(
+        file: TensorFile,
+        config: FileConfig,
+        tolerances: Tolerances,
+    ) -> Result<Self, ParityError> {
+        let [height, width] = match config.image_size {
+            Size::Square(side) => [side, side],
+            Size::Rectangle(size) => size,
+        };
+        let FileConfig { patch_size, embed_dim, heads, depth, mlp_ratio, batch, .. } = config;
+        if !(1..=8192).contains(&embed_dim)
+            || !(1..=1024).contains(&depth)
+            || !(0.01..=64.0).contains(&mlp_ratio)
+            || !(1..=4096).contains(&height)
+            || !(1..=4096).contains(&width)
+            || batch == 0
+        {
+            return Err(ParityError::Config("sizes are zero or beyond all models".to_owned()));
+        }
+        let divides = |part: usize, whole: usize| part > 0 && whole.is_multiple_of(part);
+        if !divides(patch_size, height) || !divides(patch_size, width) || !divides(heads, embed_dim)
+        {
+            return Err(ParityError::Config(format!(
+                "{height}x{width} pixels, patch {patch_size}, width {embed_dim}, {heads} heads don't fit together"
+            )));
+        }
+        let weights = file.with_prefix("param.");
+        let scaled = weights.contains_key("encoder.blocks.0.ls1.gamma");
+        let learned = weights.contains_key("encoder.pos_embed");
+        let position =
+            config.position.unwrap_or(if learned { Position::Learned } else { Position::Relative });
+        let shape = ModelShape {
+            grid: [height / config.patch_size, width / config.patch_size],
+            patch: config.patch_size,
+            dim: config.embed_dim,
+            depth: config.depth,
+            heads: config.heads,
+            hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
+            position,
+            layer_scale: config.layer_scale.unwrap_or(if scaled { 1.0 } else { 0.0 }),
+            classes: None,
+        };
+        // Also keeps absurd sizes from being allocated: the weights are there, so they fit into memory.
+        let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
+        if found as u64 != shape.parameters() {
+            return Err(ParityError::Config(format!(
+                "describes a model of {} weights, the file has {found}",
+                shape.parameters()
+            )));
+        }
+        let mask = file.get("mask")?;
+        let hidden: Vec<bool> = mask.data.iter().map(|&value| value != 0.0).collect();
+        if hidden.len() != config.batch * shape.patches() {
+            return Err(ParityError::Config(format!(
+                "batch {} with {} patches doesn't fit mask {:?}",
+                config.batch,
+                shape.patches(),
+                mask.shape
+            )));
+        }
+        let images = file.get("images")?;
+        if images.shape != [config.batch, 3, height, width] {
+            return Err(ParityError::Config(format!(
+                "batch {} of {height}x{width} pixels doesn't fit images {:?}",
+                config.batch, images.shape
+            )));
+        }
+        let mask = HostMask { hidden, batch: config.batch };
+        Ok(Self { file, config, shape, mask, weights, tolerances })
+    }
+
+    fn engine(&self, make: &Make<'_>, kind: LossKind) -> Result<Box<dyn Engine>, ParityError> {
+        let optimizer = &self.config.optimizer;
+        let mut engine = make(LearnerConfig {
+            shape: self.shape.clone(),
+            loss: LossConfig { kind, ..LossConfig::default() },
+            label_smoothing: 0.0,
+            layer_decay: LayerDecay::off(self.shape.depth),
+            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            optimizer: OptimizerConfig {
+                betas: optimizer.betas,
+                eps: optimizer.eps,
+                weight_decay: optimizer.weight_decay,
+            },
+            grad_clip: optimizer.clip_grad_norm,
+            accumulation: 1,
+            drop_path: 0.0,
+            seed: 0,
+            guard: Guard::Host,
+            precision: Precision::Fp32,
+            activation_checkpointing: false,
+        });
+        engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
+        Ok(engine)
+    }
+
+    fn batch<'a>(&'a self, images: &'a HostTensor) -> MicroBatch<'a> {
+        let target = Target::Hidden(&self.mask);
+        MicroBatch { pixels: Pixels::Normalized(&images.data), target }
+    }
+
+    fn forward(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+        let images = self.file.get("images")?;
+        let Tolerances { predictions, losses, .. } = self.tolerances;
+        let mut groups = vec![self.target(images)?];
+        for (kind, name) in [(LossKind::L1, "loss_l1"), (LossKind::Mse, "loss_mse")] {
+            let engine = self.engine(make, kind)?;
+            let result = engine.evaluate(self.batch(images));
+            if kind == LossKind::L1 {
+                let expected = &self.file.get("pred")?.data;
+                groups.push(absolute("pred", &result.prediction, expected, predictions));
+                let features =
+                    engine.features(Pixels::Normalized(&images.data), self.mask.batch, None);
+                let expected = &self.file.get("features")?.data;
+                groups.push(absolute("features", &features, expected, predictions));
+            }
+            groups.push(absolute(name, &[result.loss], &self.file.get(name)?.data, losses));
+        }
+        Ok(groups)
+    }
+
+    /// The hidden patches of the images, in row-major order of the mask: patches are cut on the host here, and the
+    /// losses below tell whether the device cuts them alike.
+    fn target(&self, images: &HostTensor) -> Result<Group, ParityError> {
+        let pixels = self.shape.grid[0] * self.shape.grid[1] * self.shape.patch.pow(2);
+        let n = self.shape.patches();
+        let mut found = Vec::new();
+        for row in self.mask.rows() {
+            let (image, patch) = (row as usize / n, row as usize % n);
+            found.extend(pixel_offsets(&self.shape, patch).map(|offset| {
+                // From an interleaved offset to planes.
+                images.data[(image * 3 + offset % 3) * pixels + offset / 3]
+            }));
+        }
+        Ok(absolute("target", &found, &self.file.get("target")?.data, 1e-6))
+    }
+
+    fn gradients(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+        let mut engine = self.engine(make, LossKind::L1)?;
+        engine.accumulate(self.batch(self.file.get("images")?), 0);
+        let expected = self.file.with_prefix("grad.");
+        let tolerance = self.tolerances.gradients;
+        Ok(vec![compare("gradients", &engine.gradients(), &expected, tolerance, Scale::Largest)])
+    }
+
+    fn training(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+        let FileSchedule { base_lr, warmup_lr, min_lr, warmup_steps, total_steps } =
+            self.config.schedule;
+        let schedule = Schedule {
+            kind: ScheduleKind::Cosine,
+            base_lr,
+            warmup_lr,
+            min_lr,
+            warmup_steps,
+            total_steps,
+            milestones: Vec::new(),
+            gamma: 1.0,
+        };
+        let mut engine = self.engine(make, LossKind::L1)?;
+        let images = self.file.get("images")?;
+        let steps = self.file.get("step_lrs")?.data.len() as u64;
+        let rates: Vec<f32> = (0..steps).map(|step| schedule.lr(step) as f32).collect();
+        for step in 0..steps {
+            engine.accumulate(self.batch(images), step);
+            engine.step(schedule.lr(step));
+        }
+        let figures = engine.read_figures();
+        let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
+        let norms: Vec<f32> = figures.iter().map(|figure| figure.grad_norm).collect();
+        let expected = self.file.with_prefix("after10.");
+        let Tolerances { step_losses, step_norms, weights, .. } = self.tolerances;
+        let (mut found, mut expected) = (engine.state().weights, expected);
+        for tensors in [&mut found, &mut expected] {
+            for (name, tensor) in tensors {
+                drop_key_bias(name, tensor);
+            }
+        }
+        Ok(vec![
+            relative("step_lrs", &rates, &self.file.get("step_lrs")?.data, 1e-6),
+            relative("step_losses", &losses, &self.file.get("step_losses")?.data, step_losses),
+            relative(
+                "step_grad_norms",
+                &norms,
+                &self.file.get("step_grad_norms")?.data,
+                step_norms,
+            ),
+            compare("after10", &found, &expected, weights, Scale::Absolute),
+        ])
+    }
+}
+
+/// The key third of a qkv bias has a true gradient of zero, since softmax ignores a constant: Adam turns its
+/// rounding noise into steps, so there is nothing to compare.
+fn drop_key_bias(name: &str, tensor: &mut HostTensor) {
+    if name.ends_with("attn.qkv.bias") {
+        let third = tensor.data.len() / 3;
+        tensor.data[third..2 * third].fill(0.0);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Scale {
+    Absolute,
+    /// Relative to the largest entry of the expected tensor.
+    Largest,
+}
+
+fn compare(
+    name: &'static str,
+    found: &NamedTensors,
+    expected: &NamedTensors,
+    tolerance: f64,
+    scale: Scale,
+) -> Group {
+    let mut group = Group { name, error: 0.0, tolerance, at: String::new() };
+    if expected.is_empty() {
+        group.error = f64::INFINITY;
+        "nothing to compare with".clone_into(&mut group.at);
+    }
+    for (key, expected) in expected {
+        let error = match found.get(key) {
+            Some(found) if found.shape == expected.shape => {
+                let largest = expected.data.iter().fold(0.0_f64, |m, &x| m.max(f64::from(x).abs()));
+                // A gradient of exactly zero, like that of the key bias, is noise on both sides.
+                let unit = if scale == Scale::Largest { largest.max(1e-6) } else { 1.0 };
+                largest_error(&found.data, &expected.data) / unit
+            }
+            _ => f64::INFINITY,
+        };
+        // NaN beats everything and is beaten by nothing.
+        if !group.error.is_nan() && (error.is_nan() || error > group.error) {
+            group.error = error;
+            group.at.clone_from(key);
+        }
+    }
+    group
+}
+
+fn absolute(name: &'static str, found: &[f32], expected: &[f32], tolerance: f64) -> Group {
+    let error = largest_error(found, expected);
+    Group { name, error, tolerance, at: name.to_owned() }
+}
+
+fn relative(name: &'static str, found: &[f32], expected: &[f32], tolerance: f64) -> Group {
+    let ratio = |(&f, &e): (&f32, &f32)| f64::from((f - e).abs()) / f64::from(e.abs()).max(1e-12);
+    let error = if found.len() == expected.len() {
+        worst(found.iter().zip(expected).map(ratio))
+    } else {
+        f64::INFINITY
+    };
+    Group { name, error, tolerance, at: name.to_owned() }
+}
+
+fn largest_error(found: &[f32], expected: &[f32]) -> f64 {
+    if found.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    worst(found.iter().zip(expected).map(|(f, e)| f64::from((f - e).abs())))
+}
+
+/// The maximum, where NaN beats everything.
+fn worst(errors: impl Iterator<Item = f64>) -> f64 {
+    errors.fold(0.0, |worst, error| if worst.is_nan() || error <= worst { worst } else { error })
+}

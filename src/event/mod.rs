@@ -1,0 +1,523 @@
+//! What crosses the line between trainer and front ends, in both directions: plain data, no tensors.
+//!
+//! Every event is also one line of `events.jsonl`, so the names below are a file format. A figure that is not a number
+//! or infinite is `null` there.
+
+pub mod number;
+pub mod state;
+
+use serde::{Deserialize, Serialize};
+
+/// An event with its wall-clock time, as it stands in `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Seconds since 1970-01-01 UTC.
+    pub time: f64,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Stamped {
+    /// An event of this moment.
+    pub fn now(event: Event) -> Self {
+        Self { time: now(), event }
+    }
+}
+
+/// Someone who hears every event. It runs on the thread that tells: it must neither block nor fail.
+pub trait Listener: Send {
+    /// `log_end` is the offset in `events.jsonl` behind all that is logged so far.
+    fn hear(&mut self, stamped: &Stamped, log_end: u64);
+}
+
+/// News from the trainer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Training begins or goes on. Steps after `step` in earlier lines were lost and are done again.
+    Started(Started),
+    Phase {
+        phase: Phase,
+    },
+    /// One log period.
+    Step(StepReport),
+    /// A pass over the validation images, in pre-training with their fixed masks.
+    Validated(Validation),
+    /// What the weights are worth for telling classes apart.
+    Evaluated(Evaluated),
+    /// Pictures of validation images were written.
+    Preview(PreviewFile),
+    CheckpointSaved {
+        step: u64,
+        /// Relative to the run directory.
+        path: String,
+        bytes: u64,
+        /// Whether it has the lowest validation loss so far, or as a classifier the highest accuracy.
+        best: bool,
+    },
+    /// An order was carried out; for a stop, taken on.
+    Obeyed(Order),
+    /// Something needs attention, or does no longer.
+    Alarm(Alarm),
+    /// A line for the log.
+    Log {
+        level: Level,
+        message: String,
+    },
+    /// The last event of a run that ended in order.
+    Finished(Finished),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// Optimizer steps done before.
+    pub step: u64,
+    pub total_steps: u64,
+    pub steps_per_epoch: u64,
+    pub epochs: u64,
+    pub warmup_steps: u64,
+    /// Trained and fixed weights.
+    pub parameters: u64,
+    pub device: String,
+    /// Of matrix products: fp32, tf32 or bf16. Empty in older logs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub precision: String,
+    pub data: String,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub task: Task,
+    pub resumed: bool,
+    pub version: String,
+}
+
+impl Started {
+    /// The beginning of some small run, for tests.
+    #[cfg(test)]
+    pub fn sample(step: u64) -> Self {
+        Self {
+            step,
+            total_steps: 9,
+            steps_per_epoch: 3,
+            epochs: 3,
+            warmup_steps: 0,
+            parameters: 1,
+            device: String::new(),
+            precision: String::new(),
+            data: String::new(),
+            task: Task::default(),
+            resumed: step > 0,
+            version: String::new(),
+        }
+    }
+
+    /// The device and its precision.
+    pub fn computes_on(&self) -> String {
+        if self.precision.is_empty() {
+            return self.device.clone();
+        }
+        format!("{}, {}", self.device, self.precision)
+    }
+}
+
+/// What a run trains its model for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The pixels of hidden patches.
+    #[default]
+    Pretraining,
+    /// The class of each image.
+    Classification,
+}
+
+/// Pre-training goes without saying.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_usual(task: &Task) -> bool {
+    *task == Task::Pretraining
+}
+
+/// What the trainer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Starting,
+    /// The first step on this device: kernels are compiled and tuned.
+    Compiling,
+    Running,
+    Paused,
+    Evaluating,
+    Saving,
+    Stopping,
+}
+
+/// Figures of the steps since the last report; `step` is the newest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Epochs done, with the share of the current one.
+    pub epoch: f64,
+    /// Mean loss over the period, without the steps that were left out.
+    #[serde(deserialize_with = "number::or_nan")]
+    pub loss: f32,
+    /// Loss of each step of the period, oldest first; ends with `step`.
+    #[serde(deserialize_with = "number::all_or_nan")]
+    pub losses: Vec<f32>,
+    /// Learning rate of the newest step.
+    pub lr: f64,
+    /// Largest gradient norm of the period, before clipping.
+    #[serde(deserialize_with = "number::or_nan")]
+    pub grad_norm: f32,
+    /// Training images per second over the period; pauses, validation and saving don't count.
+    pub images_per_s: f64,
+    /// Share of the period's time in which the trainer waited for the loader, 0 to 1.
+    pub data_wait: f64,
+    /// Where the time of this session went.
+    pub spent: TimeSplit,
+    /// Seconds to the end, with validations and checkpoints to come.
+    pub eta_s: f64,
+    /// Seconds of training so far without pauses, over all resumes.
+    pub elapsed_s: f64,
+}
+
+/// Seconds by activity, since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimeSplit {
+    pub data_wait: f64,
+    pub compute: f64,
+    pub validation: f64,
+    pub saving: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    pub step: u64,
+    pub epoch: f64,
+    #[serde(deserialize_with = "number::or_nan")]
+    pub val_loss: f64,
+    /// Decibels over hidden pixels in 0..1, mean over images; absent where nothing is reconstructed.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::some_or_nan"
+    )]
+    pub psnr: Option<f64>,
+    /// Structural similarity of image and reconstruction, mean over images; absent likewise.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::some_or_nan"
+    )]
+    pub ssim: Option<f64>,
+    /// Share of images whose class is told right, 0 to 1; absent where the model tells none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::some_or_nan"
+    )]
+    pub accuracy: Option<f64>,
+    pub images: u64,
+    /// Whether the loss is the lowest so far, or as a classifier the accuracy the highest.
+    pub best: bool,
+    pub seconds: f64,
+}
+
+/// Accuracies on labelled images. Front ends show any names, in this order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub step: u64,
+    pub epoch: f64,
+    pub metrics: Vec<Metric>,
+    /// What the same methods reach without this training, such as on raw pixels: the same at every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<Metric>,
+    pub seconds: f64,
+}
+
+/// One figure of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// For people, for example "k-NN 20": the name of its curve.
+    pub name: String,
+    /// Share of images, 0 to 1.
+    #[serde(deserialize_with = "number::or_nan")]
+    pub value: f64,
+    /// Standard error of `value`, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<f64>,
+}
+
+impl Metric {
+    /// For people: `k-NN 20 81.3 ± 0.9 %`; `plus_minus` is the sign between the two numbers.
+    pub fn text(&self, plus_minus: &str) -> String {
+        let percent = self.value * 100.0;
+        match self.stderr {
+            Some(error) => {
+                format!("{} {percent:.1} {plus_minus} {:.1} %", self.name, error * 100.0)
+            }
+            None => format!("{} {percent:.1} %", self.name),
+        }
+    }
+}
+
+impl Validation {
+    /// What there is to say of reconstructions, for people: `psnr 18.52 dB` and `ssim 0.431`, or nothing.
+    pub fn quality(&self) -> Vec<String> {
+        let psnr = self.psnr.map(|psnr| format!("psnr {psnr:.2} dB"));
+        psnr.into_iter().chain(self.ssim.map(|ssim| format!("ssim {ssim:.3}"))).collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreviewFile {
+    pub step: u64,
+    /// PNG relative to the run directory: a row per image, columns original, masked, reconstructed (visible patches
+    /// pasted in), raw output.
+    pub path: String,
+    /// Side of a picture, pixels.
+    pub image: u32,
+    /// Whole factor by which the PNG is enlarged.
+    pub scale: u32,
+    /// Decibels, per image.
+    #[serde(deserialize_with = "number::all_or_nan")]
+    pub psnr: Vec<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    pub step: u64,
+    pub reason: Reason,
+    /// Lowest validation loss of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_val_loss: Option<f64>,
+    /// Highest accuracy of the run; absent where the model tells no classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_accuracy: Option<f64>,
+    pub elapsed_s: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    Completed,
+    /// Stopped by a command or a signal; saved.
+    Stopped,
+}
+
+/// A condition that needs attention. It is told when it begins and when it is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alarm {
+    pub kind: AlarmKind,
+    /// Whether it holds; `false` ends the one of this kind.
+    pub active: bool,
+    pub step: u64,
+    /// What was seen, against which limit, and what is done about it.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmKind {
+    /// Loss or gradient norm of a step is NaN or infinite.
+    NotFinite,
+    /// The loss is far above what it was.
+    LossSpike,
+    /// The gradient norm is far above what it was.
+    GradientJump,
+    /// No step has ended for long.
+    Stalled,
+    /// Steps wait for images.
+    SlowLoader,
+    /// Little room is left for checkpoints.
+    DiskLow,
+    /// A write failed for lack of space.
+    DiskFull,
+    GpuHot,
+}
+
+impl AlarmKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFinite => "not a number",
+            Self::LossSpike => "loss spike",
+            Self::GradientJump => "gradient jump",
+            Self::Stalled => "stalled",
+            Self::SlowLoader => "slow loader",
+            Self::DiskLow => "disk nearly full",
+            Self::DiskFull => "disk full",
+            Self::GpuHot => "GPU too hot",
+        }
+    }
+}
+
+/// An order and who gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub command: Command,
+    /// "the screen", "SIGUSR2", "hangup", "process 4711": for the log.
+    pub by: String,
+}
+
+impl Order {
+    pub fn new(command: Command, by: impl Into<String>) -> Self {
+        Self { command, by: by.into() }
+    }
+}
+
+/// Orders to the trainer: absolute, so that repeating one changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    Pause,
+    Resume,
+    Checkpoint,
+    /// Save and end.
+    Stop,
+}
+
+impl Command {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Checkpoint => "checkpoint",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_comes_back_from_its_line() {
+        let events = [
+            Event::Phase { phase: Phase::Compiling },
+            Event::Step(StepReport {
+                step: 7,
+                epoch: 1.4,
+                loss: 0.1,
+                losses: vec![0.3, 0.1],
+                lr: 1e-3,
+                grad_norm: 2.5,
+                images_per_s: 70.25,
+                data_wait: 0.01,
+                spent: TimeSplit { data_wait: 0.5, compute: 9.0, validation: 1.0, saving: 0.1 },
+                eta_s: 10.0,
+                elapsed_s: 20.0,
+            }),
+            Event::Obeyed(Order::new(Command::Checkpoint, "SIGUSR2")),
+            Event::Evaluated(Evaluated {
+                step: 7,
+                epoch: 1.4,
+                metrics: vec![
+                    Metric { name: "k-NN 20".to_owned(), value: 0.81, stderr: Some(0.01) },
+                    Metric { name: "top-1".to_owned(), value: 0.5, stderr: None },
+                ],
+                baselines: vec![Metric {
+                    name: "k-NN 20, raw pixels".to_owned(),
+                    value: 0.8,
+                    stderr: None,
+                }],
+                seconds: 1.5,
+            }),
+            Event::Alarm(Alarm {
+                kind: AlarmKind::LossSpike,
+                active: true,
+                step: 7,
+                message: "loss 9.0".to_owned(),
+            }),
+            Event::Log { level: Level::Warning, message: "a \"quoted\" line".to_owned() },
+            Event::Finished(Finished {
+                step: 9,
+                reason: Reason::Completed,
+                best_val_loss: None,
+                best_accuracy: None,
+                elapsed_s: 1.5,
+            }),
+        ];
+        for event in events {
+            let stamped = Stamped { time: 1_795_441_968.594_311, event };
+            let line = serde_json::to_string(&stamped).expect("plain data");
+            let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(value["time"].as_f64(), Some(stamped.time), "{line}");
+            let back: Stamped = serde_json::from_str(&line).expect(&line);
+            assert_eq!(back, stamped);
+        }
+    }
+
+    #[test]
+    fn an_evaluation_needs_names_and_values_only() {
+        let line = r#"{"time":1,"event":"evaluated","step":2,"epoch":1,"metrics":[{"name":"top-1","value":null}],
+            "seconds":1}"#;
+        let stamped: Stamped = serde_json::from_str(line).expect("an event");
+        let Event::Evaluated(evaluated) = &stamped.event else { panic!("{stamped:?}") };
+        assert!(evaluated.metrics[0].value.is_nan() && evaluated.baselines.is_empty());
+        let again = serde_json::to_value(&stamped).expect("plain data");
+        let metrics = serde_json::json!([{"name": "top-1", "value": null}]);
+        assert_eq!((&again["metrics"], again.get("baselines")), (&metrics, None));
+        let metric = Metric { name: "k-NN 5".to_owned(), value: 0.8126, stderr: Some(0.0041) };
+        assert_eq!(metric.text("±"), "k-NN 5 81.3 ± 0.4 %");
+    }
+
+    #[test]
+    fn a_validation_has_the_quality_of_reconstructions_or_none() {
+        let line = |quality: &str| {
+            format!(
+                r#"{{"time":1.0,"event":"validated","step":2,"epoch":1.0,"val_loss":0.5,{quality}"images":3,"best":true,"seconds":1.0}}"#
+            )
+        };
+        for (quality, texts) in [
+            (r#""psnr":18.25,"ssim":0.5,"#, &["psnr 18.25 dB", "ssim 0.500"][..]),
+            (r#""psnr":null,"ssim":null,"#, &["psnr NaN dB", "ssim NaN"][..]),
+            ("", &[][..]),
+        ] {
+            let line = line(quality);
+            let stamped: Stamped = serde_json::from_str(&line).expect("an event");
+            let Event::Validated(validation) = &stamped.event else { panic!("{stamped:?}") };
+            assert_eq!(validation.quality(), texts);
+            assert_eq!(serde_json::to_string(&stamped).expect("plain data"), line);
+        }
+    }
+
+    #[test]
+    fn only_classification_says_what_it_is() {
+        let line = r#"{"time":1.0,"event":"started","step":0,"total_steps":9,"steps_per_epoch":3,"epochs":3,"warmup_steps":0,"parameters":1,"device":"cpu","data":"x","resumed":false,"version":"0"}"#;
+        let mut stamped: Stamped = serde_json::from_str(line).expect("an event of old");
+        assert_eq!(serde_json::to_string(&stamped).expect("plain data"), line);
+        if let Event::Started(started) = &mut stamped.event {
+            assert_eq!(started.task, Task::Pretraining);
+            started.task = Task::Classification;
+        }
+        let line = serde_json::to_string(&stamped).expect("plain data");
+        assert!(line.contains(r#""task":"classification""#), "{line}");
+        assert_eq!(serde_json::from_str::<Stamped>(&line).expect("an event"), stamped);
+    }
+
+    #[test]
+    fn figures_that_are_no_numbers_come_back_as_such() {
+        let line = r#"{"time":1,"event":"step","step":2,"epoch":1,"loss":null,"losses":[1,null],"lr":1,
+            "grad_norm":null,"images_per_s":1,"data_wait":0,"spent":{"data_wait":0,"compute":0,"validation":0,
+            "saving":0},"eta_s":1,"elapsed_s":1}"#;
+        let stamped: Stamped = serde_json::from_str(line).expect("an event");
+        let Event::Step(report) = &stamped.event else { panic!("{stamped:?}") };
+        assert!(report.loss.is_nan() && report.grad_norm.is_nan());
+        assert!(report.losses[0].is_finite() && report.losses[1].is_nan());
+        let again = serde_json::to_value(&stamped).expect("plain data");
+        assert_eq!(again["losses"], serde_json::json!([1.0, null]));
+    }
+}

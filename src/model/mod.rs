@@ -1,0 +1,239 @@
+//! `SimMimVit`: a Vision Transformer pre-trained by masked image modelling (Xie et al. 2021, arXiv 2111.09886).
+//!
+//! ```text
+//! images [B,3,H,W] ─ patchify ─▶ patches [B·N,P] ─ Linear ─▶ tokens [B·N,D] ─ mask token ─▶ + position
+//!        ─ depth × Block ─▶ LayerNorm ─ rows of masked patches ─▶ Linear ─▶ predicted pixels [B·M,P]
+//! ```
+//! B images, N = patches per image, M = masked patches per image, P = 3·p·p in the order (channel, row, column).
+//! With [`ModelShape::classes`] the same encoder is a classifier, without a mask token:
+//!
+//! ```text
+//!        ─ depth × Block ─▶ LayerNorm ─ mean over an image's tokens ─▶ Linear ─▶ logits [B,C]
+//! ```
+//! Tokens stay collapsed to [B·N, D] wherever a linear layer works on them: Burn's batched linear would
+//! materialise one weight gradient per image.
+
+pub mod block;
+pub mod init;
+pub mod layers;
+pub mod loss;
+pub mod mask;
+pub mod patch;
+pub mod position;
+pub mod state;
+pub mod tensors;
+pub mod vit;
+
+use crate::config::{Config, ModelConfig, Position, Precision};
+use crate::ops::{FastOps, TokenMask, stock};
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Int, Tensor};
+use layers::Linear;
+use vit::{DropPath, Encoder};
+
+/// Sizes that the tensor code needs, derived from a [`ModelConfig`] or given for any rectangle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelShape {
+    /// Patches down and across.
+    pub grid: [usize; 2],
+    pub patch: usize,
+    pub dim: usize,
+    pub depth: usize,
+    pub heads: usize,
+    /// Hidden width of the MLP.
+    pub hidden: usize,
+    pub position: Position,
+    pub layer_scale: f64,
+    /// C, outputs of a classifier's head; `None` for one that predicts the pixels of hidden patches.
+    pub classes: Option<usize>,
+}
+
+impl ModelShape {
+    /// The model that a run of this configuration trains.
+    pub fn of(config: &Config) -> Self {
+        let classes = config.finetune.as_ref().map(|finetune| finetune.classes.len());
+        Self { classes, ..Self::new(&config.model) }
+    }
+
+    /// The model of pre-training.
+    pub fn new(config: &ModelConfig) -> Self {
+        let side = config.image_size / config.patch_size;
+        Self {
+            grid: [side, side],
+            patch: config.patch_size,
+            dim: config.embed_dim,
+            depth: config.depth,
+            heads: config.heads,
+            hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
+            position: config.position,
+            layer_scale: config.layer_scale,
+            classes: None,
+        }
+    }
+
+    /// N, patches per image.
+    pub fn patches(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    /// P, numbers per patch.
+    pub fn patch_len(&self) -> usize {
+        3 * self.patch * self.patch
+    }
+
+    /// Numbers that the head gives for each of its inputs.
+    pub fn outputs(&self) -> usize {
+        self.classes.unwrap_or_else(|| self.patch_len())
+    }
+
+    /// Number of weights, fixed positions included.
+    pub fn parameters(&self) -> u64 {
+        let linear = |input: usize, output: usize| input * output + output;
+        let (dim, hidden) = (self.dim, self.hidden);
+        let scales = if self.layer_scale > 0.0 { 2 * dim } else { 0 };
+        let block = 4 * dim
+            + linear(dim, 3 * dim)
+            + linear(dim, dim)
+            + linear(dim, hidden)
+            + linear(hidden, dim)
+            + scales;
+        let position = match self.position {
+            Position::Learned | Position::Sincos => self.patches() * dim,
+            Position::Relative => (2 * self.grid[0] - 1) * (2 * self.grid[1] - 1) * self.heads,
+        };
+        let rest = linear(self.patch_len(), dim) // patch projection
+            + position
+            + 2 * dim // final norm
+            + if self.classes.is_none() { dim } else { 0 } // mask token
+            + linear(dim, self.outputs()); // head
+        (self.depth * block + rest) as u64
+    }
+}
+
+/// Type of the operands of matrix products. TF32 is none: a GPU takes 32-bit floats and rounds them by itself.
+pub fn products(precision: Precision) -> DType {
+    match precision {
+        Precision::Fp32 | Precision::Tf32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    }
+}
+
+/// The mask of one batch on the device.
+#[derive(Debug, Clone)]
+pub struct BatchMask<B: Backend> {
+    /// 1 where the patch is hidden, else 0. [B·N, 1]
+    pub hidden: Tensor<B, 2>,
+    /// Rows of the hidden patches in [B·N], ascending. [B·M]
+    pub rows: Tensor<B, 1, Int>,
+}
+
+/// What the model is to give.
+#[derive(Debug, Clone)]
+pub enum Aim<B: Backend> {
+    /// The pixels of hidden patches.
+    Hidden(BatchMask<B>),
+    /// The class of each image.
+    Class,
+}
+
+/// Encoder, mask token and a linear head; there is no class token.
+#[derive(Module, Debug)]
+pub struct SimMimVit<B: Backend> {
+    pub encoder: Encoder<B>,
+    /// Stands in for every hidden patch before the encoder; a classifier has none. [1, 1, D]
+    pub mask_token: Option<Param<Tensor<B, 3>>>,
+    pub head: Linear<B>,
+}
+
+impl<B: Backend> SimMimVit<B> {
+    /// A model of the right shapes with all weights zero; [`state::load`] fills it.
+    pub fn zeros(shape: &ModelShape, device: &B::Device) -> Self {
+        Self {
+            encoder: Encoder::zeros(shape, device),
+            mask_token: shape.classes.is_none().then(|| layers::zeros([1, 1, shape.dim], device)),
+            head: Linear::zeros(shape.dim, shape.outputs(), device),
+        }
+    }
+
+    /// `products` is the type of the operands of matrix products.
+    ///
+    /// # Shapes
+    /// - patches: [B·N, P]
+    /// - output: as [`Self::predict`]
+    pub fn forward(
+        &self,
+        patches: Tensor<B, 2>,
+        aim: &Aim<B>,
+        drop_path: &DropPath<B>,
+        products: DType,
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let rows = self.encoder.encode(patches, self.token_mask(aim), drop_path, products); // [B·N, D]
+        self.predict(rows, aim, products)
+    }
+
+    /// What hides patches from the encoder.
+    pub fn token_mask(&self, aim: &Aim<B>) -> Option<TokenMask<B>> {
+        let Aim::Hidden(mask) = aim else { return None };
+        let token = self.mask_token.as_ref().expect("only models with a mask token get masks");
+        Some((token.val(), mask.hidden.clone()))
+    }
+
+    /// Final norm and head: of the hidden patches, in row-major order of the mask; or of the mean over the tokens.
+    ///
+    /// The latter is timm's `VisionTransformer(class_token=False, global_pool='avg', fc_norm=False)`. The official `SimMIM`
+    /// pools first and then normalises; here the pre-trained norm goes on to see what it saw.
+    ///
+    /// # Shapes
+    /// - rows: [B·N, D]
+    /// - output: [B·M, P], or logits [B, C]
+    pub fn predict(&self, rows: Tensor<B, 2>, aim: &Aim<B>, products: DType) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let (norm, head) = (&self.encoder.norm, self.head.weights());
+        match aim {
+            Aim::Hidden(mask) => {
+                B::predict(rows, mask.rows.clone(), norm.weights(), head, products)
+            }
+            Aim::Class => stock::linear(self.pool(norm.forward(rows)), head, products),
+        }
+    }
+
+    /// Mean over the tokens of each image. [B·N, D] -> [B, D]
+    fn pool(&self, tokens: Tensor<B, 2>) -> Tensor<B, 2> {
+        let [rows, dim] = tokens.dims();
+        let n = self.encoder.patches();
+        tokens.reshape([rows / n, n, dim]).mean_dim(1).reshape([rows / n, dim])
+    }
+
+    /// Mean over the tokens, without a mask: after all blocks and the final norm, or after the first `layer` blocks
+    /// (at least 1, at most all) without it.
+    ///
+    /// # Shapes
+    /// - patches: [B·N, P]
+    /// - output: [B, D]
+    pub fn features(
+        &self,
+        patches: Tensor<B, 2>,
+        layer: Option<usize>,
+        products: DType,
+    ) -> Tensor<B, 2>
+    where
+        B: FastOps,
+    {
+        let tokens = match layer {
+            None => {
+                let tokens = self.encoder.encode(patches, None, &DropPath::off(), products);
+                self.encoder.norm.forward(tokens)
+            }
+            Some(blocks) => {
+                self.encoder.encode_first(blocks.max(1), patches, None, &DropPath::off(), products)
+            }
+        };
+        self.pool(tokens)
+    }
+}

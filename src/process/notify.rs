@@ -1,0 +1,136 @@
+//! Runs a command of the user's at alarms and at the end of the run.
+
+use super::launcher;
+use crate::event::state::percent;
+use crate::event::{Event, Level, Listener, Reason, Stamped};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A command may take this long.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The end of the run waits for it so long.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+/// News that wait while a command runs; more are dropped, the log has them.
+const QUEUE: usize = 32;
+
+/// One call of the command.
+struct News {
+    /// `alarm`, `over`, `finished`, `stopped` or `failed`.
+    event: &'static str,
+    /// Kind of the alarm as in `events.jsonl`; else empty.
+    alarm: String,
+    step: u64,
+    message: String,
+}
+
+/// A listener that hands what matters to `sh -c COMMAND`, one at a time, on a thread of its own.
+pub struct Notifier {
+    news: Option<Sender<News>>,
+    /// The newest step that was told.
+    step: u64,
+    /// Disconnected when all is served.
+    served: Receiver<()>,
+}
+
+impl Notifier {
+    pub fn new(command: String, run: PathBuf) -> Self {
+        let (news, queue) = bounded(QUEUE);
+        let (serving, served) = bounded::<()>(0);
+        // The command may well change its directory.
+        let run = std::path::absolute(&run).unwrap_or(run);
+        let thread = thread::Builder::new().name("notify".to_owned());
+        let _ = thread.spawn(move || {
+            let _serving = serving;
+            serve(&command, &run, &queue);
+        }); // without a thread the queue is gone at once, and nothing waits for it
+        Self { news: Some(news), step: 0, served }
+    }
+}
+
+impl Listener for Notifier {
+    fn hear(&mut self, stamped: &Stamped, _log_end: u64) {
+        match &stamped.event {
+            Event::Started(started) => self.step = started.step,
+            Event::Step(report) => self.step = report.step,
+            _ => {}
+        }
+        if let (Some(news), Some(queue)) = (news(&stamped.event, self.step), &self.news) {
+            let _ = queue.try_send(news); // the log has it
+        }
+    }
+}
+
+impl Drop for Notifier {
+    /// The last news are those of the end: they are waited for, a while.
+    fn drop(&mut self) {
+        drop(self.news.take());
+        let _ = self.served.recv_timeout(LAST_PATIENCE); // what runs longer goes on alone
+    }
+}
+
+fn news(event: &Event, step: u64) -> Option<News> {
+    let plain = |event, step, message: String| News { event, alarm: String::new(), step, message };
+    Some(match event {
+        Event::Alarm(alarm) => {
+            let kind = serde_json::to_value(alarm.kind).unwrap_or_default();
+            News {
+                event: if alarm.active { "alarm" } else { "over" },
+                alarm: kind.as_str().unwrap_or_default().to_owned(),
+                step: alarm.step,
+                message: format!("{}: {}", alarm.kind.name(), alarm.message),
+            }
+        }
+        Event::Finished(finished) => {
+            let loss = finished
+                .best_val_loss
+                .map_or(String::new(), |loss| format!(", best val_loss {loss:.4}"));
+            let event = match finished.reason {
+                Reason::Completed => "finished",
+                Reason::Stopped => "stopped",
+            };
+            let top1 = finished.best_accuracy.map(percent);
+            let top1 = top1.map_or(String::new(), |top1| format!(", best top-1 {top1}"));
+            plain(event, finished.step, format!("{event} at step {}{loss}{top1}", finished.step))
+        }
+        Event::Log { level: Level::Error, message } => plain("failed", step, message.clone()),
+        _ => return None,
+    })
+}
+
+fn serve(command: &str, run: &Path, queue: &Receiver<News>) {
+    for news in queue {
+        let child = start(command, run, &news);
+        let Ok(mut child) = child else { continue };
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = child.kill(); // mostly it has ended
+        let _ = child.wait();
+    }
+}
+
+/// What the command prints goes to `notify.log`.
+fn start(command: &str, run: &Path, news: &News) -> std::io::Result<Child> {
+    let log = File::options().create(true).append(true).open(run.join("notify.log"));
+    let output = || match &log {
+        Ok(log) => log.try_clone().map_or(Stdio::null(), Stdio::from),
+        Err(_) => Stdio::null(), // a full disk must not silence the alarm about it
+    };
+    Command::new("sh")
+        .args(["-c", command])
+        .env("SIMMIM_EVENT", news.event)
+        .env("SIMMIM_ALARM", &news.alarm)
+        .env("SIMMIM_STEP", news.step.to_string())
+        .env("SIMMIM_MESSAGE", &news.message)
+        .env("SIMMIM_RUN", run)
+        .env_remove(launcher::VARIABLE)
+        .stdin(Stdio::null())
+        .stdout(output())
+        .stderr(output())
+        .spawn()
+}

@@ -1,0 +1,5 @@
+//! Text for people: numbers with units, bars, charts and tables.
+
+pub(crate) mod bar;
+pub mod chart;
+pub(crate) mod csv;

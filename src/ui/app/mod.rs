@@ -1,0 +1,307 @@
+//! The state of the screen and how messages change it: no channel, no clock, no terminal.
+
+mod banner;
+mod fold;
+mod keys;
+mod viewer;
+
+pub use banner::Banner;
+
+use super::clock::Clock;
+use super::host::Host;
+use super::keys::Panel;
+use super::log_pane::LogPane;
+use super::metrics::Metrics;
+use super::overlay::{Overlay, extent_with};
+use super::series::{Series, column_of};
+use super::theme::Detected;
+use super::view::chart::{ChartView, Extent};
+use super::view::loss::Mark;
+use crate::control::Link;
+use crate::event::state::RunState;
+use crate::event::{Alarm, Command, Phase, PreviewFile, Stamped};
+use crate::picture::sheet::Sheet;
+use crossterm::event::KeyEvent;
+use std::collections::BTreeSet;
+use viewer::Seat;
+
+/// Seconds that a notice stays.
+const NOTICE_S: f64 = 6.0;
+
+/// What reaches the screen.
+#[derive(Debug, Clone)]
+pub enum Msg {
+    Key(KeyEvent),
+    Event(Box<Stamped>),
+    /// The sheet asked for by [`Effect::LoadSheet`].
+    SheetLoaded {
+        step: u64,
+        sheet: Option<Sheet>,
+    },
+    Host(Host),
+    /// The trainer of this process ended; the text of its error if it failed.
+    Ended(Option<String>),
+    /// What became of the process that a viewer watches.
+    Link(Link),
+    /// The time, seconds since 1970-01-01 UTC.
+    Tick(f64),
+    /// Bytes written to the terminal so far.
+    Written(u64),
+}
+
+/// What the screen wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Send(Command),
+    /// Read the sheet of this preview.
+    LoadSheet(PreviewFile),
+    /// Show the selected picture on the whole screen until a key.
+    FullPicture,
+    /// Leave the screen; training goes on.
+    Detach,
+    /// The run has ended: leave.
+    Leave,
+}
+
+/// What is on the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Screen {
+    Dashboard,
+    Help {
+        scroll: u16,
+    },
+    Quit(QuitChoice),
+    /// The run failed: its error and folder, until a key.
+    Failed,
+    /// The run ended in order: the dashboard stays until a key.
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuitChoice {
+    Detach,
+    Stop,
+    Cancel,
+}
+
+impl QuitChoice {
+    pub const ALL: [Self; 3] = [Self::Detach, Self::Stop, Self::Cancel];
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Detach => "detach",
+            Self::Stop => "stop and save",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// Everything that the views read.
+pub struct App {
+    /// Run folder, for titles and messages.
+    pub run: String,
+    pub state: RunState,
+    pub train: Series,
+    pub val: Series,
+    pub grad_norm: Series,
+    pub rate: Series,
+    /// What evaluations measured.
+    pub metrics: Metrics,
+    pub marks: Vec<Mark>,
+    /// Earlier runs behind the loss.
+    pub overlays: Vec<Overlay>,
+    pub log: LogPane,
+    pub chart: ChartView,
+    /// Learning rate by step: the function that trains.
+    pub lr: Box<dyn Fn(u64) -> f64 + Send>,
+    pub previews: Vec<PreviewFile>,
+    /// The sheet on the screen and its step.
+    pub sheet: Option<(u64, Sheet)>,
+    /// Step of the sheet that was asked for.
+    loading: Option<u64>,
+    /// Steps of sheets that could not be read.
+    missing: BTreeSet<u64>,
+    pub selected: usize,
+    pub raw: bool,
+    pub focus: Panel,
+    hidden: Vec<Panel>,
+    pub enlarged: Option<Panel>,
+    pub screen: Screen,
+    /// Events that came while the view is frozen.
+    frozen: Option<Vec<Stamped>>,
+    pub host: Host,
+    pub notice: Option<(String, f64)>,
+    /// What ended the trainer of this process early.
+    pub error: Option<String>,
+    /// The newest error that the run's log tells of.
+    failure: Option<String>,
+    /// Alarms that hold and were acknowledged.
+    seen_alarms: Vec<Alarm>,
+    pub colors: Detected,
+    pub ascii: bool,
+    pub now: f64,
+    clock: Clock,
+    pub written: u64,
+    seat: Seat,
+    /// The trainer of this process has ended.
+    over: bool,
+    /// Columns of the loss chart in the last frame, for cursor moves of one column.
+    pub chart_columns: u16,
+}
+
+impl App {
+    /// The screen of the trainer's own process; see [`Self::viewer`] for others.
+    pub fn new(
+        run: String,
+        lr: Box<dyn Fn(u64) -> f64 + Send>,
+        colors: Detected,
+        ascii: bool,
+    ) -> Self {
+        Self {
+            run,
+            state: RunState::default(),
+            train: Series::new(),
+            val: Series::new(),
+            grad_norm: Series::new(),
+            rate: Series::new(),
+            metrics: Metrics::default(),
+            marks: Vec::new(),
+            overlays: Vec::new(),
+            log: LogPane::default(),
+            chart: ChartView::default(),
+            lr,
+            previews: Vec::new(),
+            sheet: None,
+            loading: None,
+            missing: BTreeSet::new(),
+            selected: 0,
+            raw: false,
+            focus: Panel::Loss,
+            hidden: Vec::new(),
+            enlarged: None,
+            screen: Screen::Dashboard,
+            frozen: None,
+            host: Host::default(),
+            notice: None,
+            error: None,
+            failure: None,
+            seen_alarms: Vec::new(),
+            colors,
+            ascii,
+            now: 0.0,
+            clock: Clock::default(),
+            written: 0,
+            seat: Seat::Trainer,
+            over: false,
+            chart_columns: 60,
+        }
+    }
+
+    /// Takes in one message.
+    pub fn update(&mut self, message: Msg) -> Option<Effect> {
+        match message {
+            Msg::Key(key) => self.key(&key),
+            Msg::Event(event) => match &mut self.frozen {
+                Some(waiting) => {
+                    waiting.push(*event);
+                    None
+                }
+                None => self.event(&event),
+            },
+            Msg::SheetLoaded { step, sheet } => self.take_sheet(step, sheet),
+            Msg::Host(host) => {
+                self.host = host;
+                None
+            }
+            Msg::Ended(error) if self.is_viewer() => {
+                self.failure = error.or(self.failure.take());
+                self.relink(Link::Over)
+            }
+            Msg::Ended(error) => self.end(error),
+            Msg::Link(link) => self.relink(link),
+            Msg::Tick(now) => {
+                self.now = now;
+                if self.notice.as_ref().is_some_and(|(_, until)| *until < now) {
+                    self.notice = None;
+                }
+                None
+            }
+            Msg::Written(bytes) => {
+                self.written = bytes;
+                None
+            }
+        }
+    }
+
+    /// Shows the sheet that was asked for last. In place of one that can't be read the next nearest is asked for.
+    fn take_sheet(&mut self, step: u64, sheet: Option<Sheet>) -> Option<Effect> {
+        let asked = self.loading == Some(step);
+        if asked {
+            self.loading = None;
+        }
+        match sheet {
+            Some(sheet) if asked => self.sheet = Some((step, sheet)),
+            Some(_) => {}
+            None => {
+                self.missing.insert(step);
+                return self.load_nearest();
+            }
+        }
+        None
+    }
+
+    fn end(&mut self, error: Option<String>) -> Option<Effect> {
+        let effect = self.thaw();
+        self.clock.stop(self.now);
+        self.over = true;
+        self.log.editing = false; // keys leave now
+        self.screen = if error.is_some() { Screen::Failed } else { Screen::Ended };
+        self.error = error;
+        effect
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    pub fn shows(&self, panel: Panel) -> bool {
+        let empty = panel == Panel::Accuracy && self.metrics.is_empty();
+        !empty && !self.hidden.contains(&panel)
+    }
+
+    /// Whether training is paused.
+    pub fn paused(&self) -> bool {
+        self.state.phase == Some(Phase::Paused)
+    }
+
+    /// The earlier runs to draw.
+    pub fn overlays_shown(&self) -> &[Overlay] {
+        if self.chart.alone { &[] } else { &self.overlays }
+    }
+
+    /// What the chart covers, with the earlier runs that it shows.
+    pub fn extent(&self) -> Extent {
+        extent_with(&[&self.train, &self.val], self.overlays_shown(), self.chart.axis)
+    }
+
+    /// Seconds of training, pauses left out, going on between reports as long as the run is known to live.
+    pub fn elapsed_s(&self) -> f64 {
+        self.clock.read(if self.is_live() { self.now } else { self.state.time })
+    }
+
+    /// What the mark under the chart's cursor tells: the weightiest and newest, and how many more there are.
+    pub fn told_by_mark(&self) -> Option<String> {
+        let range = self.chart.window(self.extent());
+        let columns = usize::from(self.chart_columns);
+        let column = |x| column_of(x, range, columns);
+        let here = column(self.chart.cursor()?)?;
+        let marks = || self.marks.iter().filter(|m| column(m.x(self.chart.axis)) == Some(here));
+        let text = marks().max_by_key(|mark| mark.kind)?.text.clone();
+        let more = marks().count() - 1;
+        Some(if more > 0 { format!("{text}  +{more} more") } else { text })
+    }
+
+    fn notify(&mut self, text: String) {
+        self.notice = Some((text, self.now + NOTICE_S));
+    }
+}

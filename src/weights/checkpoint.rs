@@ -1,0 +1,494 @@
+//! Checkpoints: one safetensors file that holds all that an exact resume needs.
+//!
+//! Tensors: `model.NAME` (timm's names and layouts), `adam.first.NAME`, `adam.second.NAME`, and in the middle
+//! of an accumulation `accumulated.NAME`. The metadata key `checkpoint` is a JSON object ([`Meta`]), the key
+//! `checksum` the XXH3-128 of the whole file with the digits of the checksum itself replaced by zeros, so
+//! that a flipped bit anywhere is found.
+
+use super::best::{Best, Grade};
+use crate::engine::EngineState;
+use crate::event::number;
+use crate::model::state::NamedTensors;
+use crate::model::tensors;
+use crate::run_dir::{advice, sync_dir, write_atomic};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use thiserror::Error;
+
+/// Version of the format; higher ones are refused.
+const VERSION: u32 = 1;
+/// Numbers are written as they lie in memory, and the format is little-endian.
+const _: () = assert!(cfg!(target_endian = "little"));
+const BLANK: &str = "00000000000000000000000000000000";
+const EXTENSION: &str = "safetensors";
+
+/// Why a checkpoint can't be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    #[error("cannot write checkpoint {path}: {source}{}; earlier checkpoints are unharmed", advice(.source))]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read checkpoint {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("checkpoint {path} is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error(
+        "checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release"
+    )]
+    Version { path: PathBuf, found: u32 },
+}
+
+/// Everything but tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    pub version: u32,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Micro-batches of the unfinished step that are in `accumulated.*`.
+    pub accumulated: u64,
+    /// Micro-batches taken from the data since the start of the run; order, crops, masks and drop path are
+    /// functions of this number and the seed.
+    pub micro: u64,
+    /// Size of the training set: another one means another order.
+    pub train_images: u64,
+    /// Optimizer updates, for Adam's bias correction.
+    pub updates: u64,
+    /// Losses of the accumulated micro-batches.
+    #[serde(deserialize_with = "number::all_or_nan")]
+    pub losses: Vec<f32>,
+    /// Lowest loss of the validations so far.
+    pub best_val_loss: Option<f64>,
+    /// Loss of the validation at this very step, if there was one.
+    pub val_loss: Option<f64>,
+    /// The accuracy found with it, of a classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_accuracy: Option<f64>,
+    /// The best validation of a classifier so far; any other model's is that of the lowest loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Grade>,
+    /// Step of the newest evaluation on labelled images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluated: Option<u64>,
+    /// Seconds of training so far, without pauses.
+    pub elapsed_s: f64,
+    /// The resolved configuration as TOML.
+    pub config: String,
+}
+
+/// A checkpoint in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    pub meta: Meta,
+    pub engine: EngineState,
+}
+
+impl Meta {
+    pub const CURRENT: u32 = VERSION;
+
+    /// That of a run before its first step, without a configuration.
+    pub fn start() -> Self {
+        Self {
+            version: VERSION,
+            step: 0,
+            accumulated: 0,
+            micro: 0,
+            train_images: 0,
+            updates: 0,
+            losses: Vec::new(),
+            best_val_loss: None,
+            val_loss: None,
+            val_accuracy: None,
+            best: None,
+            evaluated: None,
+            elapsed_s: 0.0,
+            config: String::new(),
+        }
+    }
+
+    /// What the validation at this very step found, if there was one.
+    pub fn grade(&self) -> Option<Grade> {
+        self.val_loss.map(|loss| Grade { loss, accuracy: self.val_accuracy })
+    }
+
+    /// The best validations up to this step.
+    pub fn best(&self) -> Best {
+        let by_loss = self.best_val_loss.map(|loss| Grade { loss, accuracy: None });
+        Best { grade: self.best.or(by_loss), lowest_loss: self.best_val_loss }
+    }
+}
+
+/// File name of the checkpoint at a position.
+pub fn file_name(step: u64, accumulated: u64) -> String {
+    if accumulated == 0 {
+        format!("step-{step:08}.{EXTENSION}")
+    } else {
+        format!("step-{step:08}+{accumulated}.{EXTENSION}")
+    }
+}
+
+/// Position of a checkpoint, from its name.
+fn position(path: &Path) -> Option<(u64, u64)> {
+    if path.extension()? != EXTENSION {
+        return None;
+    }
+    let place = path.file_stem()?.to_str()?.strip_prefix("step-")?;
+    let (step, accumulated) = place.split_once('+').unwrap_or((place, "0"));
+    Some((step.parse().ok()?, accumulated.parse().ok()?))
+}
+
+/// Checkpoints of a folder, oldest first; `best.safetensors` isn't among them.
+///
+/// # Errors
+/// The folder is there but can't be read.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let read = |source| CheckpointError::Read { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(read(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(read)?.path();
+        found.extend(position(&path).map(|position| (position, path)));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Writes a checkpoint atomically; returns its path and size in bytes.
+///
+/// # Errors
+/// The file can't be written; nothing that was there is harmed.
+pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<(PathBuf, u64), CheckpointError> {
+    let path = folder.join(file_name(checkpoint.meta.step, checkpoint.meta.accumulated));
+    let size = write(&path, checkpoint)?;
+    Ok((path, size))
+}
+
+/// The same under any name; returns the size in bytes.
+///
+/// # Errors
+/// As [`save`].
+pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    let error = |source| CheckpointError::Write { path: path.to_owned(), source };
+    let bytes = encode(checkpoint).map_err(|text| error(io::Error::other(text)))?;
+    write_atomic(path, &bytes).map_err(error)?;
+    Ok(bytes.len() as u64)
+}
+
+/// Makes `best.safetensors` the same file as `path`.
+///
+/// # Errors
+/// The link (or, where the file system has none, the copy) can't be made.
+pub fn mark_best(path: &Path) -> Result<(), CheckpointError> {
+    let best = best_path(path.parent().unwrap_or(Path::new(".")));
+    let temporary = path.with_file_name(format!(".best.{EXTENSION}.tmp"));
+    let _ = fs::remove_file(&temporary); // left by a kill, or not there
+    let linked = fs::hard_link(path, &temporary)
+        .or_else(|_| {
+            fs::copy(path, &temporary)?;
+            fs::File::open(&temporary)?.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, &best))
+        .and_then(|()| sync_dir(path.parent().unwrap_or(Path::new("."))));
+    linked.map_err(|source| {
+        let _ = fs::remove_file(&temporary); // the first error is the one to tell
+        CheckpointError::Write { path: best, source }
+    })
+}
+
+/// Deletes all but the `keep` newest; `best.safetensors` stays as its own link.
+pub fn prune(folder: &Path, keep: usize) {
+    let all = list(folder).unwrap_or_default();
+    for path in &all[..all.len().saturating_sub(keep)] {
+        let _ = fs::remove_file(path); // tried again after the next checkpoint
+    }
+}
+
+/// Reads and verifies a checkpoint.
+///
+/// # Errors
+/// Unreadable, torn, altered, or of a newer format.
+pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let bytes =
+        fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    decode(bytes, path)
+}
+
+/// A checkpoint to go on from, and what was wrong with newer ones.
+#[derive(Debug)]
+pub struct Found {
+    pub path: PathBuf,
+    pub checkpoint: Checkpoint,
+    /// Errors of newer checkpoints that were passed over.
+    pub warnings: Vec<String>,
+    /// Those checkpoints.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// The newest sound checkpoint of a folder, not newer than `limit` if that is given; without one, the best.
+/// Nothing is changed.
+///
+/// # Errors
+/// There are checkpoints but none is sound: the error of the newest. Or one can't be read, or is of a newer format.
+pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, CheckpointError> {
+    let limit = limit.and_then(position);
+    let mut candidates: Vec<PathBuf> = list(folder)?;
+    candidates.retain(|path| limit.is_none() || position(path) <= limit);
+    candidates.reverse();
+    let best = best_path(folder);
+    if limit.is_none() && best.exists() {
+        candidates.push(best);
+    }
+    let mut failed: Vec<(PathBuf, CheckpointError)> = Vec::new();
+    for path in candidates {
+        match load(&path) {
+            Ok(checkpoint) => return Ok(Some(Found::past(&failed, path, checkpoint))),
+            Err(error @ CheckpointError::Damaged { .. }) => failed.push((path, error)),
+            // What may be sound must not be passed over: that would throw work away.
+            Err(error) => return Err(error),
+        }
+    }
+    match failed.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(None),
+    }
+}
+
+impl Found {
+    fn past(failed: &[(PathBuf, CheckpointError)], path: PathBuf, checkpoint: Checkpoint) -> Self {
+        Self {
+            path,
+            checkpoint,
+            warnings: failed.iter().map(|(_, error)| error.to_string()).collect(),
+            damaged: failed.iter().map(|(path, _)| path.clone()).collect(),
+        }
+    }
+}
+
+/// Takes checkpoints that are newer than this position out of the way: the run goes on from there. So is a best one
+/// that is newer or damaged; it would be overwritten by the next.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> Result<usize, CheckpointError> {
+    let newer = |path: &PathBuf| position(path) > Some((step, accumulated));
+    let newer: Vec<_> = list(folder)?.into_iter().filter(newer).collect();
+    for path in &newer {
+        set_aside(path, "abandoned");
+    }
+    let best = best_path(folder);
+    match load(&best) {
+        Ok(best_one) if best_one.meta.step > step => set_aside(&best, "abandoned"),
+        Err(CheckpointError::Damaged { .. }) => set_aside(&best, "damaged"),
+        _ => {}
+    }
+    Ok(newer.len())
+}
+
+/// Where the best checkpoint of a folder is, if it has one.
+pub fn best_path(folder: &Path) -> PathBuf {
+    folder.join(format!("best.{EXTENSION}"))
+}
+
+/// Gives a file another ending, so that it neither counts for retention nor comes up again.
+pub fn set_aside(path: &Path, ending: &str) {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{ending}"));
+    let _ = fs::rename(path, PathBuf::from(name)); // a file that stays is only passed over once more
+}
+
+fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
+    let state = &checkpoint.engine;
+    let groups =
+        [("model", &state.weights), ("adam", &state.moments), ("accumulated", &state.gradients)];
+    let named = groups.into_iter().flat_map(|(prefix, tensors)| {
+        tensors.iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
+    });
+    let views: Result<Vec<_>, safetensors::SafeTensorError> = named
+        .map(|(name, tensor)| {
+            let bytes = bytemuck::cast_slice(&tensor.data);
+            Ok((name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
+        })
+        .collect();
+    let views = views.map_err(|error| error.to_string())?;
+    let meta = serde_json::to_string(&checkpoint.meta).map_err(|error| error.to_string())?;
+    let metadata =
+        HashMap::from([("checkpoint".to_owned(), meta), ("checksum".to_owned(), BLANK.to_owned())]);
+    let mut bytes =
+        safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())?;
+    let at = checksum_at(&bytes).ok_or("the header has no checksum")?;
+    let sum = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes));
+    bytes[at..at + sum.len()].copy_from_slice(sum.as_bytes());
+    Ok(bytes)
+}
+
+fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let damaged = |reason: &str| CheckpointError::Damaged {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if bytes.is_empty() {
+        return Err(damaged("it is empty"));
+    }
+    let at =
+        checksum_at(&bytes).ok_or_else(|| damaged("it has no checksum; is it a checkpoint?"))?;
+    let found = bytes[at..at + BLANK.len()].to_vec();
+    bytes[at..at + BLANK.len()].copy_from_slice(BLANK.as_bytes());
+    let sum = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes));
+    if sum.as_bytes() != found {
+        return Err(damaged("the checksum doesn't match"));
+    }
+    let file = tensors::parse(&bytes, path).map_err(|error| damaged(&error.to_string()))?;
+    drop(bytes);
+    let text = file.metadata.get("checkpoint").ok_or_else(|| damaged("it has no description"))?;
+    let version: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| damaged(&error.to_string()))?;
+    let version = version["version"].as_u64().unwrap_or(0) as u32;
+    if version > VERSION {
+        return Err(CheckpointError::Version { path: path.to_owned(), found: version });
+    }
+    let meta: Meta = serde_json::from_str(text).map_err(|error| damaged(&error.to_string()))?;
+    let mut engine = EngineState {
+        updates: meta.updates,
+        losses: meta.losses.clone(),
+        ..EngineState::default()
+    };
+    for (name, tensor) in file.tensors {
+        let group: Option<(&mut NamedTensors, &str)> = match name.split_once('.') {
+            Some(("model", rest)) => Some((&mut engine.weights, rest)),
+            Some(("adam", rest)) => Some((&mut engine.moments, rest)),
+            Some(("accumulated", rest)) => Some((&mut engine.gradients, rest)),
+            _ => None,
+        };
+        let (group, rest) = group.ok_or_else(|| damaged(&format!("unknown tensor {name}")))?;
+        group.insert(rest.to_owned(), tensor);
+    }
+    Ok(Checkpoint { meta, engine })
+}
+
+/// Offset of the checksum's digits in the file.
+fn checksum_at(bytes: &[u8]) -> Option<usize> {
+    const KEY: &[u8] = b"\"checksum\":\"";
+    // The length of the header is checked against the file, so that rubbish isn't searched through.
+    let (header, _) = SafeTensors::read_metadata(bytes).ok()?;
+    let header = bytes.get(8..8 + header)?;
+    let at = header.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    (header.len() >= at + BLANK.len()).then_some(8 + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::state::HostTensor;
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let tensor =
+            |value: f32| HostTensor { shape: vec![2, 2], data: vec![value, -0.0, 1e-30, 7.0] };
+        let named = |name: &str, value| NamedTensors::from([(name.to_owned(), tensor(value))]);
+        Checkpoint {
+            meta: Meta {
+                version: VERSION,
+                step,
+                accumulated: 1,
+                micro: 4 * step + 1,
+                train_images: 9,
+                updates: step,
+                losses: vec![0.25],
+                best_val_loss: Some(0.5),
+                val_loss: None,
+                val_accuracy: None,
+                best: None,
+                evaluated: None,
+                elapsed_s: 12.5,
+                config: "[train]\nepochs = 3\n".to_owned(),
+            },
+            engine: EngineState {
+                weights: named("a.weight", 1.5),
+                moments: named("first.a.weight", 2.5),
+                updates: step,
+                gradients: named("a.weight", 3.5),
+                losses: vec![0.25],
+            },
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_bit_for_bit() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (path, size) = save(temp.path(), &checkpoint(3)).expect("written");
+        assert_eq!(path.file_name().expect("a name"), "step-00000003+1.safetensors");
+        assert_eq!(size, fs::metadata(&path).expect("there").len());
+        assert_eq!(load(&path).expect("sound"), checkpoint(3));
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_cut_is_found() {
+        let good = encode(&checkpoint(3)).expect("encodes");
+        let path = Path::new("x.safetensors");
+        for at in 0..good.len() {
+            for bit in [0x01, 0x80] {
+                let mut bad = good.clone();
+                bad[at] ^= bit;
+                assert!(decode(bad, path).is_err(), "byte {at}");
+            }
+            assert!(decode(good[..at].to_vec(), path).is_err(), "cut at {at}");
+        }
+        let mut longer = good.clone();
+        longer.push(0);
+        assert!(decode(longer, path).is_err(), "a byte too many");
+        decode(good, path).expect("the original is sound");
+    }
+
+    #[test]
+    fn a_later_format_is_refused_by_its_number() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let mut later = checkpoint(3);
+        later.meta.version = VERSION + 1;
+        let (path, _) = save(temp.path(), &later).expect("written");
+        let error = load(&path).expect_err("refused").to_string();
+        assert!(error.ends_with("reads up to 1: use a newer release"), "{error}");
+    }
+
+    #[test]
+    fn the_newest_sound_one_is_found_and_damage_is_set_aside() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        assert!(find(temp.path(), None).expect("no error").is_none());
+        let paths = [1, 2, 10].map(|step| save(temp.path(), &checkpoint(step)).expect("written").0);
+        fs::write(&paths[2], b"rubbish").expect("writable");
+        let found = find(temp.path(), None).expect("no error").expect("one is sound");
+        assert_eq!((found.path, found.checkpoint.meta.step), (paths[1].clone(), 2));
+        assert_eq!(found.warnings.len(), 1);
+        assert!(found.warnings[0].contains("step-00000010+1"), "{:?}", found.warnings);
+        assert_eq!(found.damaged, [paths[2].clone()]);
+        let found = find(temp.path(), Some(&paths[0])).expect("no error").expect("the first");
+        assert_eq!(found.checkpoint.meta.step, 1);
+        assert_eq!(abandon_newer(temp.path(), 1, 1).expect("readable"), 2);
+        assert_eq!(list(temp.path()).expect("readable"), paths[..1]);
+        fs::write(&paths[0], b"").expect("writable");
+        find(temp.path(), None).expect_err("all are damaged");
+    }
+
+    #[test]
+    fn retention_keeps_the_newest_and_the_best() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        for step in 1..=5 {
+            let (path, _) = save(temp.path(), &checkpoint(step)).expect("written");
+            if step == 2 {
+                mark_best(&path).expect("linked");
+            }
+            prune(temp.path(), 2);
+        }
+        let steps: Vec<_> = {
+            let paths = list(temp.path()).expect("readable");
+            paths.iter().filter_map(|path| position(path)).collect()
+        };
+        assert_eq!(steps, [(4, 1), (5, 1)]);
+        let best = load(&temp.path().join("best.safetensors")).expect("sound");
+        assert_eq!(best.meta.step, 2);
+    }
+}

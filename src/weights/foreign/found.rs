@@ -1,0 +1,345 @@
+//! The sizes of a model, read off its tensors, and what configuration they fit.
+
+use super::names::Foreign;
+use super::start::ImportError;
+use crate::config::{Config, Position};
+use crate::model::position::sincos;
+use std::fmt::Write as _;
+
+/// Rows of a relative table that stand for the class token.
+const CLASS_ROWS: usize = 3;
+/// How far stored positions may lie from the sine-cosine table and still be it.
+const SAME: f32 = 1e-5;
+
+/// What the tensors tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    pub patch: usize,
+    pub dim: usize,
+    pub depth: usize,
+    /// Hidden width of the MLP.
+    pub hidden: usize,
+    pub heads: Option<usize>,
+    /// Patches along a side of the image.
+    pub side: usize,
+    pub position: Position,
+    /// The first value of the first `LayerScale`, where there are any.
+    pub layer_scale: Option<f32>,
+    /// Rows of `pos_embed` before those of the patches.
+    pub prefix: usize,
+}
+
+impl Found {
+    /// # Errors
+    /// A part is missing that every Vision Transformer has, or has a strange shape.
+    pub fn of(foreign: &Foreign) -> Result<Self, ImportError> {
+        Self::read(foreign)
+            .map_err(|reason| ImportError::Unusable { path: foreign.path.clone(), reason })
+    }
+
+    fn read(foreign: &Foreign) -> Result<Self, String> {
+        let tensors = &foreign.tensors;
+        let shape = |name: &str| tensors.get(name).map(|tensor| tensor.shape.as_slice());
+        let projection = shape("encoder.patch_embed.proj.weight");
+        let Some(&[dim, 3, patch, width]) = projection else {
+            return Err(match projection {
+                Some(other) => {
+                    format!("patch_embed.proj.weight is {other:?}; it must be [D, 3, p, p]")
+                }
+                None => "patch_embed.proj.weight is missing".to_owned(),
+            });
+        };
+        if patch != width || patch == 0 || dim == 0 {
+            return Err(format!("patches of {patch}x{width} pixels; only squares can be read"));
+        }
+        let Some(&[hidden, _]) = shape("encoder.blocks.0.mlp.fc1.weight") else {
+            return Err("blocks.0.mlp.fc1.weight is missing: an MLP of another kind?".to_owned());
+        };
+        let number = |name: &String| {
+            name.strip_prefix("encoder.blocks.")?.split('.').next()?.parse::<usize>().ok()
+        };
+        let depth = tensors.keys().filter_map(number).max().map_or(0, |last| last + 1);
+        let table = shape("encoder.rel_pos_bias.relative_position_bias_table");
+        let (position, side, prefix, heads) = match (table, shape("encoder.pos_embed")) {
+            (Some(&[rows, heads]), None) => {
+                let side = table_side(rows).ok_or_else(|| {
+                    format!("a relative table of {rows} rows belongs to no square grid")
+                })?;
+                (Position::Relative, side, 0, Some(heads))
+            }
+            (None, Some(&[1, rows, width])) if width == dim => {
+                let (side, prefix) = grid_side(rows)
+                    .ok_or_else(|| format!("pos_embed of {rows} rows belongs to no square grid"))?;
+                (Position::Learned, side, prefix, foreign.heads)
+            }
+            (Some(_), Some(_)) => {
+                return Err(
+                    "it has both absolute and relative positions; this program takes either"
+                        .to_owned(),
+                );
+            }
+            _ => {
+                return Err("it has neither pos_embed nor one shared relative_position_bias_table"
+                    .to_owned());
+            }
+        };
+        let mut found = Self {
+            patch,
+            dim,
+            depth,
+            hidden,
+            heads,
+            side,
+            position,
+            layer_scale: tensors
+                .get("encoder.blocks.0.ls1.gamma")
+                .map(|gamma| gamma.data.first().copied().unwrap_or_default()),
+            prefix,
+        };
+        if found.is_sincos(foreign) {
+            found.position = Position::Sincos;
+        }
+        Ok(found)
+    }
+
+    /// Whether the positions are the fixed table, as in MAE and our own exports.
+    fn is_sincos(&self, foreign: &Foreign) -> bool {
+        let Some(stored) = foreign.tensors.get("encoder.pos_embed") else { return false };
+        if self.position != Position::Learned || !self.dim.is_multiple_of(4) {
+            return false;
+        }
+        let table = sincos([self.side; 2], self.dim);
+        let rows = &stored.data[self.prefix * self.dim..];
+        rows.len() == table.len() && rows.iter().zip(&table).all(|(a, b)| (a - b).abs() < SAME)
+    }
+
+    fn image(&self) -> usize {
+        self.side * self.patch
+    }
+
+    /// `key=value` for each size in which a configuration differs, such that the result is valid.
+    pub fn sets(&self, config: &Config) -> Vec<String> {
+        let mut sets: Vec<_> = self
+            .differences(config)
+            .into_iter()
+            .map(|(key, found, _)| format!("{key}={found}"))
+            .collect();
+        let model = &config.model;
+        let image =
+            if model.image_size.is_multiple_of(self.patch) && self.position != Position::Relative {
+                model.image_size
+            } else {
+                self.image()
+            };
+        if image != model.image_size && !sets.iter().any(|set| set.starts_with("model.image_size="))
+        {
+            sets.push(format!("model.image_size={image}"));
+        }
+        if self.heads.is_none()
+            && (model.embed_dim != self.dim || !self.dim.is_multiple_of(model.heads))
+        {
+            sets.push(format!("model.heads={}", self.usual_heads()));
+        }
+        let unit = config.mask.unit;
+        if !unit_fits(unit, image, self.patch) {
+            sets.push(format!("mask.unit={}", usual_unit(image, self.patch)));
+        }
+        sets
+    }
+
+    /// `key=value` for all that is in the file.
+    pub fn own(&self, foreign: &Foreign, config: &Config) -> Vec<String> {
+        let model = &config.model;
+        let configured = (self.dim == model.embed_dim).then_some(model.heads);
+        let heads = self.heads.or(configured).unwrap_or_else(|| self.usual_heads());
+        let mut sets = vec![
+            format!("model.image_size={}", self.image()),
+            format!("model.patch_size={}", self.patch),
+            format!("model.embed_dim={}", self.dim),
+            format!("model.depth={}", self.depth),
+            format!("model.heads={heads}"),
+            format!("model.mlp_ratio={:?}", self.ratio()),
+            format!("model.position={}", name(self.position)),
+            format!("model.layer_scale={:?}", self.scale()),
+        ];
+        let unit = config.mask.unit;
+        if !unit_fits(unit, self.image(), self.patch) {
+            sets.push(format!("mask.unit={}", usual_unit(self.image(), self.patch)));
+        }
+        if let Some([mean, std]) = foreign.pixels {
+            sets.extend([format!("data.mean={mean:?}"), format!("data.std={std:?}")]);
+        }
+        sets
+    }
+
+    fn ratio(&self) -> f64 {
+        self.hidden as f64 / self.dim as f64
+    }
+
+    /// A value for `model.layer_scale`. Where training would have begun doesn't matter any more; it must only not be 0.
+    fn scale(&self) -> f32 {
+        self.layer_scale.map_or(0.0, |first| if first > 0.0 && first <= 1.0 { first } else { 0.1 })
+    }
+
+    /// Heads of 64 channels, as in nearly all Vision Transformers.
+    fn usual_heads(&self) -> usize {
+        if self.dim.is_multiple_of(64) { self.dim / 64 } else { 1 }
+    }
+
+    /// Key, value in the file, configured value.
+    fn differences(&self, config: &Config) -> Vec<(&'static str, String, String)> {
+        let model = &config.model;
+        let mut all = Vec::new();
+        let mut compare = |key, found: String, configured: String| {
+            if found != configured {
+                all.push((key, found, configured));
+            }
+        };
+        compare("model.patch_size", self.patch.to_string(), model.patch_size.to_string());
+        compare("model.embed_dim", self.dim.to_string(), model.embed_dim.to_string());
+        compare("model.depth", self.depth.to_string(), model.depth.to_string());
+        if (model.embed_dim as f64 * model.mlp_ratio) as usize != self.hidden
+            && (self.dim as f64 * model.mlp_ratio) as usize != self.hidden
+        {
+            compare("model.mlp_ratio", self.ratio().to_string(), model.mlp_ratio.to_string());
+        }
+        if let Some(heads) = self.heads {
+            compare("model.heads", heads.to_string(), model.heads.to_string());
+        }
+        // A learned position may start at the fixed table.
+        if self.position != Position::Sincos || model.position == Position::Relative {
+            compare("model.position", name(self.position), name(model.position));
+        }
+        if self.position == Position::Relative {
+            compare("model.image_size", self.image().to_string(), model.image_size.to_string());
+        }
+        match self.layer_scale {
+            Some(_) if model.layer_scale == 0.0 => {
+                compare("model.layer_scale", self.scale().to_string(), "0".to_owned());
+            }
+            None if model.layer_scale > 0.0 => {
+                compare("model.layer_scale", "0".to_owned(), model.layer_scale.to_string());
+            }
+            _ => {}
+        }
+        all
+    }
+
+    /// # Errors
+    /// [`ImportError::Differs`], with the settings that fit.
+    pub fn check(&self, foreign: &Foreign, config: &Config) -> Result<(), ImportError> {
+        let differences = self.differences(config);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let told = differences.iter().map(|(key, found, configured)| match *key {
+            "model.layer_scale" if configured == "0" => {
+                "it has LayerScale (configured without)".to_owned()
+            }
+            "model.layer_scale" => "it has no LayerScale (configured with)".to_owned(),
+            key => format!("{key} is {found} (configured {configured})"),
+        });
+        let sets = self.sets(config).into_iter().map(|set| format!("--set {set}"));
+        Err(ImportError::Differs {
+            path: foreign.path.clone(),
+            differences: told.collect::<Vec<_>>().join(", "),
+            sets: sets.collect::<Vec<_>>().join(" "),
+        })
+    }
+
+    /// A configuration file for a run that starts from the weights.
+    pub fn toml(&self, foreign: &Foreign) -> String {
+        let weights: usize = foreign.tensors.values().map(|tensor| tensor.data.len()).sum();
+        let mut out = format!("# {}, {:.1} million numbers", foreign.kind, weights as f64 / 1e6);
+        for note in &foreign.notes {
+            let _ = write!(out, "; {note}");
+        }
+        let heads = self.heads.unwrap_or_else(|| self.usual_heads());
+        let guess = if self.heads.is_some() {
+            ""
+        } else {
+            "  # not in the file: 64 channels each is usual"
+        };
+        let path = std::path::absolute(&foreign.path).unwrap_or_else(|_| foreign.path.clone());
+        let _ = write!(
+            out,
+            "\n\n[model]\nimage_size = {}\npatch_size = {}\nembed_dim = {}\ndepth = {}\nheads = {heads}{guess}\n\
+             mlp_ratio = {:?}\nposition = \"{}\"\nlayer_scale = {:?}\n\n[mask]\nunit = {}\n\n[train]\ninit = {}\n",
+            self.image(),
+            self.patch,
+            self.dim,
+            self.depth,
+            self.ratio(),
+            name(self.position),
+            self.scale(),
+            usual_unit(self.image(), self.patch),
+            toml::Value::String(path.display().to_string()),
+        );
+        match foreign.pixels {
+            Some([mean, std]) => {
+                let _ = write!(out, "\n[data]\nmean = {mean:?}\nstd = {std:?}\n");
+            }
+            None => out.push_str(
+                "\n# [data]\n# mean and std of the pixels are not in the file; many timm models have 0.5 for all.\n",
+            ),
+        }
+        out
+    }
+}
+
+fn name(position: Position) -> String {
+    let name = match position {
+        Position::Learned => "learned",
+        Position::Sincos => "sincos",
+        Position::Relative => "relative",
+    };
+    name.to_owned()
+}
+
+/// Whether mask units of that side are possible, and more than one.
+fn unit_fits(unit: usize, image: usize, patch: usize) -> bool {
+    unit.is_multiple_of(patch) && image.is_multiple_of(unit) && image > unit
+}
+
+/// The unit of the paper, 32 pixels, where it fits; else one patch.
+fn usual_unit(image: usize, patch: usize) -> usize {
+    if image.is_multiple_of(32) && 32_usize.is_multiple_of(patch) && image > 64 {
+        32
+    } else {
+        patch
+    }
+}
+
+/// Side of the grid of a table of (2s − 1)² rows, with or without those of a class token.
+fn table_side(rows: usize) -> Option<usize> {
+    [Some(rows), rows.checked_sub(CLASS_ROWS)].into_iter().flatten().find_map(|rows| {
+        let width = rows.isqrt();
+        (width * width == rows && width % 2 == 1).then_some(width.div_ceil(2))
+    })
+}
+
+/// Side of the grid, and rows before it: a class token, a distillation token, up to four registers.
+fn grid_side(rows: usize) -> Option<(usize, usize)> {
+    (0..=5.min(rows.saturating_sub(1))).find_map(|prefix| {
+        let side = (rows - prefix).isqrt();
+        (side * side == rows - prefix).then_some((side, prefix))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_are_found_with_and_without_tokens_before_them() {
+        assert_eq!(grid_side(196), Some((14, 0)));
+        assert_eq!(grid_side(197), Some((14, 1)));
+        assert_eq!(grid_side(198), Some((14, 2)));
+        assert_eq!(grid_side(201), Some((14, 5)));
+        assert_eq!(grid_side(190), None);
+        assert_eq!(table_side(27 * 27), Some(14));
+        assert_eq!(table_side(27 * 27 + 3), Some(14));
+        assert_eq!(table_side(28 * 28), None);
+        assert_eq!(table_side(1), Some(1));
+    }
+}

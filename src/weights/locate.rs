@@ -1,0 +1,186 @@
+//! What RUN|CKPT on a command line stands for: a run folder, or a checkpoint file inside or outside of one.
+
+use super::checkpoint::{self, Checkpoint, CheckpointError, Found};
+use crate::config::{Config, file};
+use crate::engine::Engine;
+use crate::engine::device::{self, Device};
+use crate::engine::learner::LearnerConfig;
+use crate::error::Error;
+use crate::run_dir;
+use crate::train::trainer::TrainError;
+use std::path::{Path, PathBuf};
+
+/// Where weights lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The run folder; a checkpoint file outside of one has none.
+    pub root: Option<PathBuf>,
+    /// A certain checkpoint.
+    pub file: Option<PathBuf>,
+}
+
+/// A checkpoint that is read for its weights.
+#[derive(Debug)]
+pub struct Weights {
+    pub path: PathBuf,
+    pub checkpoint: Checkpoint,
+    /// The configuration that it was trained with.
+    pub config: Config,
+    /// Checkpoints that should have come first but are damaged, and why.
+    pub warnings: Vec<String>,
+}
+
+impl Origin {
+    /// `None` if the path is neither a run nor a checkpoint file.
+    pub fn of(path: &Path) -> Option<Self> {
+        if run_dir::holds_run(path) {
+            return Some(Self { root: Some(path.to_owned()), file: None });
+        }
+        if path.is_file() && path.extension().is_some_and(|ending| ending == "safetensors") {
+            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let folder = real.parent().filter(|folder| folder.ends_with("checkpoints"));
+            let root = folder.and_then(Path::parent).filter(|root| run_dir::holds_run(root));
+            return Some(Self { root: root.map(Path::to_owned), file: Some(path.to_owned()) });
+        }
+        None
+    }
+
+    /// The checkpoint to go on training from: the given one or the newest; a damaged one gives way to the one before.
+    /// `None` for a run without any.
+    ///
+    /// # Errors
+    /// There are checkpoints, but none is sound or readable.
+    pub fn newest(&self) -> Result<Option<Found>, CheckpointError> {
+        let Some(file) = &self.file else {
+            let folder = self.root.as_deref().map(|root| root.join("checkpoints"));
+            return folder.map_or(Ok(None), |folder| checkpoint::find(&folder, None));
+        };
+        let error = match checkpoint::load(file) {
+            Ok(checkpoint) => {
+                let path = file.clone();
+                let (warnings, damaged) = (Vec::new(), Vec::new());
+                return Ok(Some(Found { path, checkpoint, warnings, damaged }));
+            }
+            Err(error) => error,
+        };
+        let folder = file.parent().unwrap_or(Path::new("."));
+        match checkpoint::find(folder, Some(file)) {
+            Ok(Some(mut found)) if self.root.is_some() => {
+                if found.warnings.is_empty() {
+                    found.warnings.push(error.to_string());
+                }
+                Ok(Some(found))
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+impl Weights {
+    /// Says on standard error which checkpoints were passed over, and what is used instead.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            eprintln!("warning: {warning}; using {}", self.path.display());
+        }
+    }
+
+    /// Reads a checkpoint file, or of a run its best checkpoint; where that is missing or damaged, its newest sound
+    /// one. Nothing is changed, and the run may go on meanwhile.
+    ///
+    /// # Errors
+    /// Neither a run nor a checkpoint, a run without checkpoints, or none that can be read.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let Some(origin) = Origin::of(path) else {
+            return Err(Error::Usage(format!(
+                "no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)",
+                path.display()
+            )));
+        };
+        if let Some(file) = &origin.file {
+            return Self::read(file, checkpoint::load(file)?, Vec::new());
+        }
+        let folder = origin.root.unwrap_or_default().join("checkpoints");
+        let best = checkpoint::best_path(&folder);
+        let mut warnings = Vec::new();
+        if best.exists() {
+            match checkpoint::load(&best) {
+                Ok(checkpoint) => return Self::read(&best, checkpoint, warnings),
+                Err(error @ CheckpointError::Damaged { .. }) => warnings.push(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let found = checkpoint::find(&folder, None)?;
+        let Some(Found { path, checkpoint, warnings: more, .. }) = found else {
+            return Err(Error::Usage(format!(
+                "no checkpoint in {} yet: wait for the first, or ask for one with `simmim-tui ctl RUN checkpoint`",
+                folder.display()
+            )));
+        };
+        warnings.extend(more);
+        Self::read(&path, checkpoint, warnings)
+    }
+
+    /// A checkpoint that was found.
+    ///
+    /// # Errors
+    /// Its configuration is none.
+    pub fn of(found: Found) -> Result<Self, Error> {
+        Self::read(&found.path, found.checkpoint, found.warnings)
+    }
+
+    fn read(path: &Path, checkpoint: Checkpoint, warnings: Vec<String>) -> Result<Self, Error> {
+        let config = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
+        Ok(Self { path: path.to_owned(), checkpoint, config, warnings })
+    }
+
+    /// A model with these weights.
+    ///
+    /// # Errors
+    /// They don't fit the configuration beside them.
+    pub fn engine(&self, device: &Device) -> Result<Box<dyn Engine>, Error> {
+        let mut engine = device::engine(device, LearnerConfig::new(&self.config));
+        engine
+            .load(&self.checkpoint.engine)
+            .map_err(|source| TrainError::State { path: self.path.clone(), source })?;
+        Ok(engine)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineState;
+    use crate::weights::checkpoint::Meta;
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let config = file::to_toml(&Config::default());
+        let meta = Meta { step, micro: step, updates: step, config, ..Meta::start() };
+        Checkpoint { meta, engine: EngineState::default() }
+    }
+
+    #[test]
+    fn a_run_stands_for_its_best_checkpoint_or_the_newest_sound_one() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let root = temp.path().join("run");
+        let error = Weights::open(&root).expect_err("nothing there").to_string();
+        assert!(error.contains("no run at") && error.contains("RUN|CKPT"), "{error}");
+        let folder = root.join("checkpoints");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(root.join("events.jsonl"), "").expect("writable");
+        let error = Weights::open(&root).expect_err("no checkpoint").to_string();
+        assert!(error.contains("no checkpoint in"), "{error}");
+        let paths =
+            [1, 2].map(|step| checkpoint::save(&folder, &checkpoint(step)).expect("written").0);
+        let step = |path: &Path| Weights::open(path).expect("sound").checkpoint.meta.step;
+        assert_eq!(step(&root), 2, "the newest");
+        checkpoint::mark_best(&paths[0]).expect("a link");
+        assert_eq!(step(&root), 1, "the best");
+        assert_eq!(step(&paths[1]), 2, "the file that was asked for");
+        let best = checkpoint::best_path(&folder);
+        std::fs::remove_file(&best).expect("there");
+        std::fs::write(&best, "rubbish").expect("writable");
+        let weights = Weights::open(&root).expect("another is sound");
+        assert_eq!((weights.checkpoint.meta.step, weights.warnings.len()), (2, 1));
+        assert_eq!(Origin::of(&paths[0]).expect("a checkpoint").root, root.canonicalize().ok());
+    }
+}
