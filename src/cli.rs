@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[command(version, long_version = crate::version::LONG, args_conflicts_with_subcommands = true, after_help = AFTER)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<CliCommand>,
     #[command(flatten)]
     pub train: TrainArgs,
 }
@@ -23,7 +23,7 @@ const AFTER: &str = "Exit codes: 0 finished, or stopped and saved; 1 failed; 2 u
     end it, see --on-hangup.";
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Train (the default command)
     Train(TrainArgs),
     /// Train a classifier on the encoder of a pre-trained checkpoint
@@ -346,7 +346,7 @@ mod tests {
         ] {
             let cli = Cli::try_parse_from(words).expect("valid");
             let args = match cli.command {
-                Some(Command::Train(args)) => args,
+                Some(CliCommand::Train(args)) => args,
                 None => cli.train,
                 other => panic!("{other:?}"),
             };

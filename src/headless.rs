@@ -1,10 +1,10 @@
 //! The front end for logs and scripts: one line per log period, no escape codes.
 
 use crate::event::state::{RunState, bytes, percent, span};
-use crate::event::{Event, Level, Phase, Reason, Stamped, Task};
+use crate::event::{Event, Level, Phase, Reason, Stamped, TaskKind};
 use crate::terminal::unicode::plus_minus;
 use crate::train::Session;
-use crate::train::trainer::{Summary, TrainError};
+use crate::train::trainer::{RunSummary, TrainError};
 use std::io::Write;
 
 /// How lines look.
@@ -28,7 +28,7 @@ pub fn follow(
     style: Style,
     out: &mut impl Write,
     err: &mut impl Write,
-) -> Result<Summary, TrainError> {
+) -> Result<RunSummary, TrainError> {
     for event in &session.events {
         state.apply(&event);
         let _ = print(&event, &state, style, out, err);
@@ -97,8 +97,8 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
             run.computes_on(),
             run.data,
             match run.task {
-                Task::Pretraining => "model",
-                Task::Classification => "classifier",
+                TaskKind::Pretraining => "model",
+                TaskKind::Classification => "classifier",
             },
             run.parameters as f64 / 1e6,
             run.epochs,

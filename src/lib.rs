@@ -42,7 +42,7 @@ use crate::command::{attach, embed};
 use crate::command::{bench, doctor, export, features, finetune, plan, prepare, runs, shell};
 use crate::engine::{device, parity};
 use crate::weights::foreign::start as import;
-use cli::{BenchArgs, Cli, Command, ConfigArgs, CtlArgs, ParityArgs, RunsArgs};
+use cli::{BenchArgs, Cli, CliCommand, ConfigArgs, CtlArgs, ParityArgs, RunsArgs};
 use config::Precision;
 use engine::device::{Device, precision::Effective};
 use error::Error;
@@ -57,30 +57,30 @@ use std::time::Duration;
 pub fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         None => command::train::train(&cli.train, || prepare::prepare(&cli.train)),
-        Some(Command::Train(args)) => command::train::train(&args, || prepare::prepare(&args)),
-        Some(Command::Finetune(args)) => {
+        Some(CliCommand::Train(args)) => command::train::train(&args, || prepare::prepare(&args)),
+        Some(CliCommand::Finetune(args)) => {
             command::train::train(&args.train, || finetune::prepare(&args))
         }
-        Some(Command::Plan(args)) => plan(&args),
-        Some(Command::Bench(args)) => bench(&args),
+        Some(CliCommand::Plan(args)) => plan(&args),
+        Some(CliCommand::Bench(args)) => bench(&args),
         #[cfg(feature = "tui")]
-        Some(Command::Preview(args)) => Ok(preview::run(&args, &|checkpoint, images| {
+        Some(CliCommand::Preview(args)) => Ok(preview::run(&args, &|checkpoint, images| {
             reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
         })?),
         #[cfg(feature = "tui")]
-        Some(Command::Attach(args)) => attach::attach(&args),
+        Some(CliCommand::Attach(args)) => attach::attach(&args),
         #[cfg(feature = "tui")]
-        Some(Command::Embed(args)) => embed::run(&args),
-        Some(Command::Eval(args)) => command::eval::run(&args),
-        Some(Command::Features(args)) => features::run(&args),
-        Some(Command::Export(args)) => export::run(&args),
-        Some(Command::Import(args)) => import::run(&args),
-        Some(Command::Runs(args)) => list(&args),
-        Some(Command::Ctl(args)) => ctl(&args),
-        Some(Command::Doctor(args)) => doctor::run(&args),
-        Some(Command::Completions(args)) => shell::completions(&args),
-        Some(Command::Man(args)) => shell::man(&args),
-        Some(Command::Parity(args)) => parity(&args),
+        Some(CliCommand::Embed(args)) => embed::run(&args),
+        Some(CliCommand::Eval(args)) => command::eval::run(&args),
+        Some(CliCommand::Features(args)) => features::run(&args),
+        Some(CliCommand::Export(args)) => export::run(&args),
+        Some(CliCommand::Import(args)) => import::run(&args),
+        Some(CliCommand::Runs(args)) => list(&args),
+        Some(CliCommand::Ctl(args)) => ctl(&args),
+        Some(CliCommand::Doctor(args)) => doctor::run(&args),
+        Some(CliCommand::Completions(args)) => shell::completions(&args),
+        Some(CliCommand::Man(args)) => shell::man(&args),
+        Some(CliCommand::Parity(args)) => parity(&args),
     }
 }
 

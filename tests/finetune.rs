@@ -7,7 +7,7 @@ use image::{Rgb, RgbImage};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data::labelled;
 use simmim_tui::engine::device::Device;
-use simmim_tui::event::Task;
+use simmim_tui::event::TaskKind;
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::trainer::{Job, Trainer};
 use simmim_tui::weights::checkpoint;
@@ -264,5 +264,5 @@ fn the_log_of_old_runs_is_one_of_pretraining() {
     let line = text.lines().next().expect("lines");
     let event: simmim_tui::event::Stamped = serde_json::from_str(line).expect("an event");
     let simmim_tui::event::Event::Started(started) = event.event else { panic!("{line}") };
-    assert_eq!(started.task, Task::Pretraining);
+    assert_eq!(started.task, TaskKind::Pretraining);
 }

@@ -81,9 +81,9 @@ fn events_and_keys_of_later_releases_are_passed_over() {
     let mut last = None;
     loop {
         match log.look() {
-            run_dir::log_reader::Found::Event(stamped) => last = Some(stamped.event),
-            run_dir::log_reader::Found::More => {}
-            run_dir::log_reader::Found::End => break,
+            run_dir::log_reader::NextEvent::Event(stamped) => last = Some(stamped.event),
+            run_dir::log_reader::NextEvent::More => {}
+            run_dir::log_reader::NextEvent::End => break,
         }
     }
     assert_eq!(log.skipped(), 1);

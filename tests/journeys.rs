@@ -23,7 +23,7 @@ use memory::{Script, Source};
 use simmim_tui::event::{
     Command, Event, Finished, Level, Phase, Reason, Stamped, Started, StepReport,
 };
-use simmim_tui::picture::sheet::{Row, Sheet};
+use simmim_tui::picture::sheet::{Sheet, SheetRow};
 use simmim_tui::ui::Exit;
 use simmim_tui::ui::app::{App, Effect, Msg, QuitChoice, Screen};
 use simmim_tui::ui::keys::Panel;
@@ -286,7 +286,7 @@ fn with_all_pictures() -> App {
     app
 }
 
-fn row() -> Row {
+fn row() -> SheetRow {
     let (_, sheet) = midway_true().sheet.expect("recorded");
     sheet.rows[0].clone()
 }

@@ -19,7 +19,7 @@ use simmim_tui::event::Command;
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::trainer::{Job, TrainError};
 use simmim_tui::train::{self, Inbox, Session};
-use simmim_tui::ui::Outcome;
+use simmim_tui::ui::ScreenExit;
 use simmim_tui::ui::app::App;
 use simmim_tui::ui::theme::{ColorDepth, Detected};
 use simmim_tui::ui::{Exit, Feed, Polled};
@@ -72,8 +72,8 @@ fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {
 
 fn show(session: Session, app: App) -> Result<u64, TrainError> {
     let summary = match simmim_tui::ui::run(session, app, Path::new("run"), &Flags::default()) {
-        Outcome::Over(result) => result?,
-        Outcome::Left { session, why, .. } => {
+        ScreenExit::Over(result) => result?,
+        ScreenExit::Left { session, why, .. } => {
             println!("{why:?}");
             session.join()?
         }

@@ -8,7 +8,7 @@ use simmim_tui::data;
 use simmim_tui::engine::device::Device;
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::trainer::{Job, Trainer};
-use simmim_tui::weights::checkpoint::{self, Found};
+use simmim_tui::weights::checkpoint::{self, FoundCheckpoint};
 use std::path::Path;
 
 /// Pictures in training, and one more for validation: 4 micro-batches of 4.
@@ -136,7 +136,12 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
         config: large,
         device: Device::Cpu,
         run: RunDir::open(&root).expect("free"),
-        resume: Some(Found { path, checkpoint: loaded, warnings: Vec::new(), damaged: Vec::new() }),
+        resume: Some(FoundCheckpoint {
+            path,
+            checkpoint: loaded,
+            warnings: Vec::new(),
+            damaged: Vec::new(),
+        }),
         init: None,
         pretrained: None,
         notices: Vec::new(),

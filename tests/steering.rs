@@ -9,7 +9,7 @@ use simmim_tui::data;
 use simmim_tui::engine::device::Device;
 use simmim_tui::event::{Command, Event, Order, Phase, Reason, Stamped};
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::trainer::{Job, Summary, TrainError, Trainer};
+use simmim_tui::train::trainer::{Job, RunSummary, TrainError, Trainer};
 use simmim_tui::weights::checkpoint;
 use std::path::Path;
 use std::thread;
@@ -43,7 +43,7 @@ fn job(config: Config, run: RunDir) -> Job {
 struct Running {
     orders: Sender<Order>,
     events: Receiver<Stamped>,
-    ended: Receiver<Result<Summary, TrainError>>,
+    ended: Receiver<Result<RunSummary, TrainError>>,
 }
 
 /// Starts a trainer to which `first` was said before it began.
@@ -67,7 +67,7 @@ impl Running {
         self.orders.send(Order::new(command, "the test")).expect("it runs");
     }
 
-    fn end(&self) -> Summary {
+    fn end(&self) -> RunSummary {
         let result = self.ended.recv_timeout(DEADLINE).expect("the trainer doesn't hang");
         result.expect("the run ends in order")
     }

@@ -6,7 +6,7 @@ use crate::event::state::bytes;
 use crate::model::ModelShape;
 use crate::model::mask::MaskGenerator;
 use crate::text::chart;
-use crate::train::trainer::Extent;
+use crate::train::trainer::RunLength;
 use std::fmt::Write as _;
 
 const CHART: (usize, usize) = (60, 8);
@@ -16,17 +16,17 @@ const FLOAT: u64 = 4;
 /// What a run will take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    pub extent: Extent,
+    pub extent: RunLength,
     pub schedule: Schedule,
     pub parameters: u64,
     pub patches: usize,
-    pub target: Target,
+    pub target: PredictedTarget,
     pub memory: Memory,
 }
 
 /// What the model shall tell of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum PredictedTarget {
     /// The pixels of so many hidden patches.
     Hidden(usize),
     /// Its class, of so many.
@@ -45,7 +45,7 @@ pub struct Memory {
 impl Plan {
     pub fn new(config: &Config, images: usize) -> Self {
         let shape = ModelShape::of(config);
-        let extent = Extent::new(config, images);
+        let extent = RunLength::new(config, images);
         let parameters = shape.parameters();
         Self {
             schedule: Schedule::new(config, extent.steps_per_epoch),
@@ -53,10 +53,10 @@ impl Plan {
             parameters,
             patches: shape.patches(),
             target: match shape.classes {
-                None => {
-                    Target::Hidden(MaskGenerator::new(&config.mask, &shape, 0).hidden_per_image())
-                }
-                Some(classes) => Target::Class(classes),
+                None => PredictedTarget::Hidden(
+                    MaskGenerator::new(&config.mask, &shape, 0).hidden_per_image(),
+                ),
+                Some(classes) => PredictedTarget::Class(classes),
             },
             memory: Memory { state: parameters * 4 * 4, activations: activations(&shape, config) },
         }
@@ -65,8 +65,8 @@ impl Plan {
     /// Rows per image that the head gets.
     pub fn head_rows(&self) -> usize {
         match self.target {
-            Target::Hidden(hidden) => hidden,
-            Target::Class(_) => 1,
+            PredictedTarget::Hidden(hidden) => hidden,
+            PredictedTarget::Class(_) => 1,
         }
     }
 
@@ -89,13 +89,13 @@ impl Plan {
             self.parameters as f64 / 1e6
         ));
         line(match self.target {
-            Target::Hidden(hidden) => format!(
+            PredictedTarget::Hidden(hidden) => format!(
                 "mask        {hidden} of {} patches per image hidden ({:.0} %), units of {} px",
                 self.patches,
                 100.0 * hidden as f64 / self.patches as f64,
                 config.mask.unit
             ),
-            Target::Class(classes) => {
+            PredictedTarget::Class(classes) => {
                 let finetune = config.finetune.as_ref();
                 let from = finetune.and_then(|finetune| finetune.from.as_ref());
                 let from =

@@ -3,7 +3,7 @@
 use crate::cli::{ConfigArgs, TrainArgs};
 use crate::config::file::Layer;
 use crate::config::{Config, file};
-use crate::data::labelled::{self, Labelled};
+use crate::data::labelled::{self, LabelledDataset};
 use crate::data::{self, Dataset};
 use crate::engine::device;
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::trainer::Job;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::foreign::start;
-use crate::weights::locate::{Origin, Weights};
+use crate::weights::locate::{Location, Weights};
 use crate::weights::pretrained::Pretrained;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ pub fn prepare_from(
     // A run folder is locked before its checkpoints are looked at: another process may be writing them.
     let in_place = origin.as_ref().and_then(|origin| continued(origin, args.run_dir.as_deref()));
     let opened = in_place.map(RunDir::open).transpose()?;
-    let resume = origin.as_ref().map(Origin::newest).transpose()?.flatten();
+    let resume = origin.as_ref().map(Location::newest).transpose()?.flatten();
 
     let mut notices = Vec::new();
     let beginning = match (&origin, &resume) {
@@ -86,8 +86,8 @@ pub fn prepare_from(
     notices.extend(selection.notice.map(|notice| (Level::Info, notice)));
     let (data, notice) = open_data(&mut config)?;
     notices.extend(notice.map(|notice| (Level::Warning, notice)));
-    data::probe(&data.train)?;
-    data::probe(&data.val)?;
+    data::check_readable(&data.train)?;
+    data::check_readable(&data.val)?;
     let eval = eval::for_training(&config, &data)?;
     let pretrained =
         if resume.is_none() { pretrained(&config, encoder, &mut notices)? } else { None };
@@ -118,7 +118,7 @@ pub fn open_data(config: &mut Config) -> Result<(Dataset, Option<String>), Error
     let Some(finetune) = &mut config.finetune else {
         return Ok((data::open(&config.data)?, None));
     };
-    let Labelled { data, notice } = labelled::open_labelled(&config.data)?;
+    let LabelledDataset { data, notice } = labelled::open_labelled(&config.data)?;
     if finetune.classes.is_empty() {
         finetune.classes.clone_from(&data.classes);
     }
@@ -181,8 +181,8 @@ fn pretrained(
 
 /// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
 /// may say so each time.
-fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Origin>, RunDirError> {
-    if let Some(origin) = Origin::of(path) {
+fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Location>, RunDirError> {
+    if let Some(origin) = Location::of(path) {
         return Ok(Some(origin));
     }
     if run_dir.is_some_and(|run_dir| real(run_dir) == real(path)) && !path.is_file() {
@@ -192,7 +192,7 @@ fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Origin>, RunDir
 }
 
 /// The folder of the run if it goes on there, rather than in a new one.
-fn continued<'a>(origin: &'a Origin, run_dir: Option<&Path>) -> Option<&'a Path> {
+fn continued<'a>(origin: &'a Location, run_dir: Option<&Path>) -> Option<&'a Path> {
     let root = origin.root.as_deref()?;
     run_dir.is_none_or(|run_dir| real(run_dir) == real(root)).then_some(root)
 }

@@ -2,8 +2,8 @@
 
 use crate::event::state::{percent, span};
 use crate::event::{Alarm, Metric, Phase};
-use crate::run_dir::digest::{Row, plain};
-use crate::run_dir::{self, Digest, Vital, digest};
+use crate::run_dir::digest::{RunRow, plain};
+use crate::run_dir::{self, Digest, Liveness, digest};
 use crate::terminal::unicode::plus_minus;
 use serde::Serialize;
 use std::fs;
@@ -59,11 +59,11 @@ fn cells(run: &Digest) -> [String; 6] {
     ]
 }
 
-/// One run for programs: a [`Row`] and what it does at the moment.
+/// One run for programs: a [`RunRow`] and what it does at the moment.
 #[derive(Debug, Serialize)]
 pub struct Status {
     #[serde(flatten)]
-    pub row: Row,
+    pub row: RunRow,
     pub phase: Option<Phase>,
     pub epoch: Option<f64>,
     pub epochs: Option<u64>,
@@ -89,7 +89,7 @@ impl Status {
         let report = run.last_step.as_ref();
         Self {
             row: digest.row(),
-            phase: run.phase.filter(|_| digest.vital != Vital::Gone),
+            phase: run.phase.filter(|_| digest.liveness != Liveness::Gone),
             epoch: report.map(|report| report.epoch),
             epochs: run.started.as_ref().map(|started| started.epochs),
             lr: report.map(|report| report.lr),
@@ -113,9 +113,9 @@ pub fn status(digest: &Digest) -> Vec<String> {
     let status = Status::new(digest);
     let row = &status.row;
     let mut lines = vec![format!("{}  {}", plain(&row.path), plain(&row.state))];
-    lines.push(match &digest.vital {
-        Vital::Here(owner) | Vital::Elsewhere(owner) => plain(&owner.describe()),
-        Vital::Gone => plain(&digest.obituary()),
+    lines.push(match &digest.liveness {
+        Liveness::Local(owner) | Liveness::Remote(owner) => plain(&owner.describe()),
+        Liveness::Gone => plain(&digest.describe_end()),
     });
     let epoch = status.epoch.zip(status.epochs);
     let progress = [

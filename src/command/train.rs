@@ -89,12 +89,12 @@ pub fn train(args: &TrainArgs, prepare: impl FnOnce() -> Result<Job, Error>) -> 
     let (session, state) = match app {
         None => (session, state),
         Some(app) => match ui::run(session, app, &root, &flags) {
-            ui::Outcome::Over(result) => {
+            ui::ScreenExit::Over(result) => {
                 result?;
                 say(out, &format!("run {}", root.display()));
                 return Ok(());
             }
-            ui::Outcome::Left { session, why, state } => {
+            ui::ScreenExit::Left { session, why, state } => {
                 terminal.leave_screen(&why, &root);
                 (session, *state)
             }
@@ -177,7 +177,7 @@ pub fn no_screen() -> Option<&'static str> {
 /// The screen's state before the first event.
 #[cfg(feature = "tui")]
 fn app(job: &Job, look: &crate::cli::LookArgs) -> ui::app::App {
-    let extent = train::trainer::Extent::new(&job.config, job.data.train.len());
+    let extent = train::trainer::RunLength::new(&job.config, job.data.train.len());
     let schedule = crate::engine::schedule::Schedule::new(&job.config, extent.steps_per_epoch);
     let name = job.run.root().display().to_string();
     let (colors, ascii) = look.detect();

@@ -9,9 +9,9 @@ use super::client::{Client, ConnectError, PATIENCE};
 use super::protocol::FromServer;
 use crate::event::state::RunState;
 use crate::event::{Command, Stamped};
-use crate::run_dir::digest::{LastWord, death};
-use crate::run_dir::log_reader::Found;
-use crate::run_dir::{self, LogReader, Vital, vital};
+use crate::run_dir::digest::{Ending, describe_gone};
+use crate::run_dir::log_reader::NextEvent;
+use crate::run_dir::{self, Liveness, LogReader, liveness};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ pub struct Follower {
     lost: Option<Instant>,
     retry: Duration,
     state: RunState,
-    last_word: LastWord,
+    ending: Ending,
 }
 
 /// What comes next.
@@ -103,7 +103,7 @@ impl Follower {
             lost: None,
             retry: RETRY,
             state: RunState::default(),
-            last_word: LastWord::None,
+            ending: Ending::None,
         })
     }
 
@@ -155,16 +155,16 @@ impl Follower {
 
     fn read(&mut self, gone: bool) -> Step {
         match self.log.look() {
-            Found::Event(stamped) => {
+            NextEvent::Event(stamped) => {
                 self.stage = Stage::Reading { gone };
                 self.event(stamped)
             }
-            Found::More => {
+            NextEvent::More => {
                 self.stage = Stage::Reading { gone };
                 Step::On
             }
-            Found::End if gone => self.bury(),
-            Found::End => self.dial(),
+            NextEvent::End if gone => self.report_gone(),
+            NextEvent::End => self.dial(),
         }
     }
 
@@ -200,15 +200,15 @@ impl Follower {
             return self.go_live(client, until);
         }
         let found = self.log.look();
-        if found == Found::End && since.elapsed() > PATIENCE {
+        if found == NextEvent::End && since.elapsed() > PATIENCE {
             self.log.skip_to(until); // someone took the log away
             return self.go_live(client, until);
         }
         self.stage = Stage::CatchingUp { client, until, since };
         match found {
-            Found::Event(stamped) => self.event(stamped),
-            Found::More => Step::On,
-            Found::End => Step::Wait,
+            NextEvent::Event(stamped) => self.event(stamped),
+            NextEvent::More => Step::On,
+            NextEvent::End => Step::Wait,
         }
     }
 
@@ -247,7 +247,7 @@ impl Follower {
     fn lose(&mut self) -> Step {
         self.lost = Some(Instant::now());
         self.stage = Stage::Reading { gone: false };
-        if matches!(self.last_word, LastWord::Finished(_)) {
+        if matches!(self.ending, Ending::Finished(_)) {
             return self.tell(Link::Over);
         }
         self.tell(Link::Lost)
@@ -255,8 +255,8 @@ impl Follower {
 
     /// There is no connection to be had.
     fn fail(&mut self, error: &ConnectError) -> Step {
-        let vital = vital(&self.root);
-        if vital == Vital::Gone {
+        let liveness = liveness(&self.root);
+        if liveness == Liveness::Gone {
             // What it wrote before it ended may have come after the log was read.
             self.stage = Stage::Reading { gone: true };
             return Step::On;
@@ -264,38 +264,38 @@ impl Follower {
         let wait = if self.lost.is_some() { self.retry } else { LOOK };
         self.retry = LOOK.min(self.retry * 2);
         self.stage = Stage::Resting { until: Instant::now() + wait };
-        if self.last_word != LastWord::None {
+        if self.ending != Ending::None {
             return self.tell(Link::Over); // its process still shows how it ended
         }
         if self.lost.is_some_and(|since| since.elapsed() < LOST) {
             return self.tell(Link::Lost);
         }
-        let reason = match (vital, error) {
-            (Vital::Elsewhere(owner), _) => format!("it runs as {}", owner.describe()),
-            (Vital::Here(owner), ConnectError::NoSocket) => {
+        let reason = match (liveness, error) {
+            (Liveness::Remote(owner), _) => format!("it runs as {}", owner.describe()),
+            (Liveness::Local(owner), ConnectError::NoSocket) => {
                 format!("{} takes no orders", owner.describe())
             }
-            (Vital::Here(_) | Vital::Gone, error) => error.to_string(),
+            (Liveness::Local(_) | Liveness::Gone, error) => error.to_string(),
         };
         self.tell(Link::WatchOnly(reason))
     }
 
     /// The process is gone and its log read to the end.
-    fn bury(&mut self) -> Step {
-        if vital(&self.root) != Vital::Gone {
+    fn report_gone(&mut self) -> Step {
+        if liveness(&self.root) != Liveness::Gone {
             return Step::On; // meanwhile another one goes on with the run
         }
         self.stage = Stage::Resting { until: Instant::now() + LOOK };
         self.lost = None;
         self.retry = RETRY;
-        if self.last_word != LastWord::None {
+        if self.ending != Ending::None {
             return self.tell(Link::Over);
         }
         if matches!(self.link, Some(Link::Dead(_))) {
             return Step::Wait; // told already; only its age changes
         }
-        let death = death(&self.root, self.state.time, self.state.step());
-        self.tell(Link::Dead(death))
+        let describe_gone = describe_gone(&self.root, self.state.time, self.state.step());
+        self.tell(Link::Dead(describe_gone))
     }
 
     fn rest(&mut self, until: Instant) -> Step {
@@ -309,7 +309,7 @@ impl Follower {
 
     fn event(&mut self, stamped: Box<Stamped>) -> Step {
         self.state.apply(&stamped);
-        self.last_word = LastWord::of(&stamped.event);
+        self.ending = Ending::of(&stamped.event);
         Step::News(Update::Event(stamped))
     }
 

@@ -4,9 +4,9 @@ use super::client::{Client, Closed, ConnectError, PATIENCE};
 use super::protocol::FromServer;
 use crate::event::state::{RunState, span};
 use crate::event::{Command, Event, Reason, Stamped};
-use crate::run_dir::digest::{LastWord, plain};
-use crate::run_dir::log_reader::Found;
-use crate::run_dir::{LogReader, Vital, digest, vital};
+use crate::run_dir::digest::{Ending, plain};
+use crate::run_dir::log_reader::NextEvent;
+use crate::run_dir::{Liveness, LogReader, digest, liveness};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ pub fn order(root: &Path, command: Command, limit: Option<Duration>) -> Result<D
         log: LogReader::new(&root.join("events.jsonl"), hello.log_end),
         // After the greeting, so that nothing falls between the two.
         state: digest(root).run,
-        last_word: LastWord::None,
+        ending: Ending::None,
         saved: None,
     };
     let by = watch.acceptance()?;
@@ -78,13 +78,13 @@ pub fn order(root: &Path, command: Command, limit: Option<Duration>) -> Result<D
 /// Why there is no connection, from what else is known of the run.
 fn explain(root: &Path, source: &ConnectError) -> CtlError {
     let path = root.to_owned();
-    match vital(root) {
-        Vital::Gone => CtlError::NoProcess { how: digest(root).obituary(), path },
-        Vital::Elsewhere(owner) => CtlError::Elsewhere { path, owner: owner.describe() },
-        Vital::Here(owner) if matches!(source, ConnectError::NoSocket) => {
+    match liveness(root) {
+        Liveness::Gone => CtlError::NoProcess { how: digest(root).describe_end(), path },
+        Liveness::Remote(owner) => CtlError::Elsewhere { path, owner: owner.describe() },
+        Liveness::Local(owner) if matches!(source, ConnectError::NoSocket) => {
             CtlError::Unreachable { path, why: format!("{} takes no orders", owner.describe()) }
         }
-        Vital::Here(_) => CtlError::Unreachable { path, why: source.to_string() },
+        Liveness::Local(_) => CtlError::Unreachable { path, why: source.to_string() },
     }
 }
 
@@ -96,7 +96,7 @@ struct Watch<'a> {
     client: Option<Client>,
     log: LogReader,
     state: RunState,
-    last_word: LastWord,
+    ending: Ending,
     /// The step of a checkpoint that was written since.
     saved: Option<u64>,
 }
@@ -130,7 +130,7 @@ impl Watch<'_> {
         let mut gone = false; // before the newest look at the log
         loop {
             match self.look() {
-                Found::Event(stamped) => {
+                NextEvent::Event(stamped) => {
                     self.note(&stamped);
                     if self.is_done(&stamped.event, &by) {
                         return Ok(self.done(by));
@@ -139,13 +139,13 @@ impl Watch<'_> {
                         return Err(self.ended());
                     }
                 }
-                Found::More => {}
-                Found::End => {
-                    let failed = matches!(self.last_word, LastWord::Failed(_));
+                NextEvent::More => {}
+                NextEvent::End => {
+                    let failed = matches!(self.ending, Ending::Failed(_));
                     if self.client.is_none() && (gone || failed) {
                         return Err(self.ended());
                     }
-                    gone = self.client.is_none() && vital(self.root) == Vital::Gone;
+                    gone = self.client.is_none() && liveness(self.root) == Liveness::Gone;
                     std::thread::sleep(if self.client.is_none() { LOOK } else { Duration::ZERO });
                 }
             }
@@ -157,25 +157,25 @@ impl Watch<'_> {
     }
 
     /// The next event from the connection or, without one, from the log.
-    fn look(&mut self) -> Found {
+    fn look(&mut self) -> NextEvent {
         let Some(client) = &mut self.client else { return self.log.look() };
         match client.next(LOOK) {
             Ok(Some(FromServer::Event { end, stamped })) => {
                 self.log.skip_to(end);
-                Found::Event(stamped)
+                NextEvent::Event(stamped)
             }
-            Ok(Some(_)) => Found::More,
-            Ok(None) => Found::End,
+            Ok(Some(_)) => NextEvent::More,
+            Ok(None) => NextEvent::End,
             Err(Closed) => {
                 self.client = None;
-                Found::More
+                NextEvent::More
             }
         }
     }
 
     fn note(&mut self, stamped: &Stamped) {
         self.state.apply(stamped);
-        self.last_word = LastWord::of(&stamped.event);
+        self.ending = Ending::of(&stamped.event);
         if let Event::CheckpointSaved { step, .. } = stamped.event {
             self.saved = Some(step);
         }
@@ -207,7 +207,7 @@ impl Watch<'_> {
 
     fn ended(&self) -> CtlError {
         let (path, command) = (self.root.to_owned(), self.command);
-        CtlError::Ended { path, command, how: digest(self.root).obituary() }
+        CtlError::Ended { path, command, how: digest(self.root).describe_end() }
     }
 }
 

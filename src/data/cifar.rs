@@ -1,12 +1,12 @@
 //! CIFAR-10 and CIFAR-100, binary version: records of label bytes and three 32x32 planes.
 
-use super::packed::{Layout, Packed, Pixels, append_records, class_names};
+use super::packed::{Packed, PackedPixels, RecordLayout, append_records, class_names};
 use super::{DataError, Opened, Part};
 use std::path::{Path, PathBuf};
 
 /// What distinguishes the two data sets.
 #[derive(Debug)]
-pub struct Kind {
+pub struct CifarKind {
     title: &'static str,
     /// Folder that the official archive unpacks to.
     folder: &'static str,
@@ -19,7 +19,7 @@ pub struct Kind {
     looked_for: &'static str,
 }
 
-pub const CIFAR10: Kind = Kind {
+pub const CIFAR10: CifarKind = CifarKind {
     title: "CIFAR-10 images",
     folder: "cifar-10-batches-bin",
     train: &[
@@ -36,7 +36,7 @@ pub const CIFAR10: Kind = Kind {
     looked_for: "data_batch_*.bin (CIFAR-10 binary version), there or in cifar-10-batches-bin/",
 };
 
-pub const CIFAR100: Kind = Kind {
+pub const CIFAR100: CifarKind = CifarKind {
     title: "CIFAR-100 images",
     folder: "cifar-100-binary",
     train: &["train.bin"],
@@ -48,14 +48,14 @@ pub const CIFAR100: Kind = Kind {
 };
 
 /// The folder with the files, `path` itself or the official folder in it.
-pub fn locate(path: &Path, kind: &Kind) -> Option<PathBuf> {
+pub fn locate(path: &Path, kind: &CifarKind) -> Option<PathBuf> {
     [path.to_owned(), path.join(kind.folder)]
         .into_iter()
         .find(|folder| kind.train.iter().any(|file| folder.join(file).is_file()))
 }
 
 /// Whether `path` is called like a file of the data set.
-pub fn is_file_of(path: &Path, kind: &Kind) -> bool {
+pub fn is_file_of(path: &Path, kind: &CifarKind) -> bool {
     let name = path.file_name().unwrap_or_default();
     path.is_file() && (kind.train.iter().any(|file| name == *file) || name == kind.test)
 }
@@ -64,7 +64,7 @@ pub fn is_file_of(path: &Path, kind: &Kind) -> bool {
 ///
 /// # Errors
 /// No file of the data set, a wrong size, or a label that the data set doesn't have.
-pub(crate) fn open(path: &Path, kind: &'static Kind) -> Result<Opened, DataError> {
+pub(crate) fn open(path: &Path, kind: &'static CifarKind) -> Result<Opened, DataError> {
     let opened = |train, val| Opened { train, val, kind: kind.title, decodes: false };
     if path.is_file() {
         return Ok(opened(load(&[path.to_owned()], kind)?, None));
@@ -77,8 +77,9 @@ pub(crate) fn open(path: &Path, kind: &'static Kind) -> Result<Opened, DataError
     Ok(opened(load(&train, kind)?, test))
 }
 
-fn load(paths: &[PathBuf], kind: &Kind) -> Result<Part, DataError> {
-    let layout = Layout { width: 32, height: 32, before: kind.labels, pixels: Pixels::Planes };
+fn load(paths: &[PathBuf], kind: &CifarKind) -> Result<Part, DataError> {
+    let layout =
+        RecordLayout { width: 32, height: 32, before: kind.labels, pixels: PackedPixels::Planes };
     let (mut bytes, mut files, mut images) = (Vec::new(), Vec::new(), 0);
     for path in paths {
         files.push((path.clone(), images));

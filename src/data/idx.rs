@@ -1,6 +1,6 @@
 //! IDX files (MNIST, Fashion-MNIST, …), plain or gzip: a header of big-endian numbers, then bytes.
 
-use super::packed::{Layout, Packed, Pixels};
+use super::packed::{Packed, PackedPixels, RecordLayout};
 use super::{DataError, Opened, Part};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
@@ -82,8 +82,8 @@ fn part(
     labels: impl FnOnce(u32) -> Result<Vec<u32>, DataError>,
 ) -> Result<Part, DataError> {
     let (count, height, width, pixels) = match *sizes.as_slice() {
-        [count, height, width] => (count, height, width, Pixels::Grey),
-        [count, height, width, 3] => (count, height, width, Pixels::Interleaved),
+        [count, height, width] => (count, height, width, PackedPixels::Grey),
+        [count, height, width, 3] => (count, height, width, PackedPixels::Interleaved),
         _ => {
             let problem = format!(
                 "the dimensions are {sizes:?}, not [images, rows, columns] or [images, rows, columns, 3]"
@@ -91,7 +91,7 @@ fn part(
             return Err(DataError::Content { path: path.to_owned(), problem });
         }
     };
-    let layout = Layout { width, height, before: 0, pixels };
+    let layout = RecordLayout { width, height, before: 0, pixels };
     let labels = labels(count)?;
     // The highest label tells how many classes there are; IDX has no names.
     let classes = labels.iter().max().map_or(0, |highest| highest + 1);

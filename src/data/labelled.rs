@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Images that all have a label, and what was left out.
-pub struct Labelled {
+pub struct LabelledDataset {
     pub data: Dataset,
     /// That images without label are left out, if there are any.
     pub notice: Option<String>,
@@ -17,7 +17,7 @@ pub struct Labelled {
 ///
 /// # Errors
 /// As [`open`], and there are no labels, or all training images have the same.
-pub fn open_labelled(config: &DataConfig) -> Result<Labelled, DataError> {
+pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> {
     let Dataset { train, val, classes, description } = open(&with_labels(config)?)?;
     let (kept_train, kept_val) = (labelled_of(&train, &classes), labelled_of(&val, &classes));
     for (part, kept) in [(&train, &kept_train), (&val, &kept_val)] {
@@ -42,7 +42,7 @@ pub fn open_labelled(config: &DataConfig) -> Result<Labelled, DataError> {
         )
     });
     let data = Dataset { train: kept_train, val: kept_val, classes, description };
-    Ok(Labelled { data, notice })
+    Ok(LabelledDataset { data, notice })
 }
 
 /// STL-10 trains on its unlabelled images where it has them; a classifier needs the others.
@@ -103,7 +103,7 @@ mod tests {
         for name in ["val/a/1.png", "val/b/1.png"] {
             picture(&dir.path().join(name));
         }
-        let Labelled { data, notice } = open_labelled(&config(dir.path())).unwrap();
+        let LabelledDataset { data, notice } = open_labelled(&config(dir.path())).unwrap();
         let labels = |source: &Source| -> Vec<Option<u32>> {
             (0..source.len()).map(|index| source.label(index)).collect()
         };
@@ -137,14 +137,14 @@ mod tests {
         fs::write(dir.path().join("test_X.bin"), bytes(2)).unwrap();
         assert!(error(dir.path()).contains("no labels"), "the test set has none yet");
         fs::write(dir.path().join("test_y.bin"), [2, 1]).unwrap();
-        let Labelled { data, notice } = open_labelled(&config(dir.path())).unwrap();
+        let LabelledDataset { data, notice } = open_labelled(&config(dir.path())).unwrap();
         assert_eq!((data.train.len(), data.val.len(), notice), (3, 2, None));
         assert_eq!(data.train.label(1), Some(1));
     }
 
     #[test]
     fn the_photos_inside_have_classes() {
-        let Labelled { data, notice } = open_labelled(&DataConfig::default()).unwrap();
+        let LabelledDataset { data, notice } = open_labelled(&DataConfig::default()).unwrap();
         assert!(data.classes.len() > 2 && notice.is_none());
     }
 }

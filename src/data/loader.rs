@@ -2,7 +2,7 @@
 
 use super::augment::Augment;
 use super::order::TrainOrder;
-use super::worker::{Done, Job, Shared};
+use super::worker::{Piece, ReadyPiece, Shared};
 use super::{DataError, ImageError, Source};
 use crate::config::Config;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -68,7 +68,7 @@ impl Batch {
 /// one in every run.
 pub struct Loader {
     shared: Arc<Shared>,
-    order: Order,
+    order: Sampling,
     batch_size: usize,
     workers: usize,
     prefetch: u64,
@@ -82,14 +82,14 @@ pub struct Loader {
     reported: BTreeSet<usize>,
     over: bool,
     /// `None` once the threads are to end.
-    jobs: Option<Sender<Job>>,
-    results: Receiver<Result<Done, DataError>>,
+    jobs: Option<Sender<Piece>>,
+    results: Receiver<Result<ReadyPiece, DataError>>,
     threads: Vec<JoinHandle<()>>,
     /// Why no thread could be started.
-    stillborn: Option<DataError>,
+    start_error: Option<DataError>,
 }
 
-enum Order {
+enum Sampling {
     Train(TrainOrder),
     /// Every image once.
     Validation,
@@ -115,18 +115,18 @@ impl Loader {
         let order =
             TrainOrder::new(source.len(), config.seed, config.batch_size.max(1), epoch_batches);
         let augment = Some(config.augment);
-        Self::start(source, &config, Order::Train(order), augment, start_batch)
+        Self::start(source, &config, Sampling::Train(order), augment, start_batch)
     }
 
     /// Every image once, in order, the centre of each; the last batch may be short.
     pub fn validation(source: Source, config: LoaderConfig) -> Self {
-        Self::start(source, &config, Order::Validation, None, 0)
+        Self::start(source, &config, Sampling::Validation, None, 0)
     }
 
     fn start(
         source: Source,
         config: &LoaderConfig,
-        order: Order,
+        order: Sampling,
         augment: Option<Augment>,
         first: u64,
     ) -> Self {
@@ -134,7 +134,7 @@ impl Loader {
         let (jobs, incoming) = unbounded();
         let (outgoing, results) = unbounded();
         let mut threads = Vec::new();
-        let mut stillborn = None;
+        let mut start_error = None;
         for number in 0..config.workers.max(1) {
             let (shared, incoming, outgoing) =
                 (Arc::clone(&shared), incoming.clone(), outgoing.clone());
@@ -142,7 +142,7 @@ impl Loader {
             match thread.spawn(move || shared.work(&incoming, &outgoing)) {
                 Ok(handle) => threads.push(handle),
                 Err(error) if threads.is_empty() => {
-                    stillborn =
+                    start_error =
                         Some(DataError::Worker { message: format!("cannot start one: {error}") });
                     break;
                 }
@@ -164,9 +164,9 @@ impl Loader {
             jobs: Some(jobs),
             results,
             threads,
-            stillborn,
+            start_error,
         };
-        loader.order_until(first.saturating_add(loader.prefetch));
+        loader.request_until(first.saturating_add(loader.prefetch));
         loader
     }
 
@@ -185,7 +185,7 @@ impl Loader {
     }
 
     fn advance(&mut self) -> Result<Option<Batch>, DataError> {
-        if let Some(error) = self.stillborn.take() {
+        if let Some(error) = self.start_error.take() {
             return Err(error);
         }
         if self.shared.source.is_empty() {
@@ -194,7 +194,7 @@ impl Loader {
                 looked_for: "at least one".to_owned(),
             });
         }
-        self.order_until(self.wanted.saturating_add(1).saturating_add(self.prefetch));
+        self.request_until(self.wanted.saturating_add(1).saturating_add(self.prefetch));
         if !self.open.contains_key(&self.wanted) {
             return Ok(None);
         }
@@ -208,7 +208,7 @@ impl Loader {
     }
 
     /// Gives the threads all batches before `end` that they don't have yet.
-    fn order_until(&mut self, end: u64) {
+    fn request_until(&mut self, end: u64) {
         while self.ordered < end {
             let batch = self.ordered;
             let indices = self.indices(batch);
@@ -221,7 +221,7 @@ impl Loader {
             let part = indices.len().div_ceil(self.workers);
             for (number, chunk) in indices.chunks(part).enumerate() {
                 let offset = number * part;
-                let job = Job {
+                let job = Piece {
                     batch,
                     offset,
                     first_sample: first_sample + offset as u64,
@@ -242,8 +242,8 @@ impl Loader {
         let images = self.shared.source.len();
         match &mut self.order {
             _ if images == 0 => Vec::new(),
-            Order::Train(order) => order.batch(batch),
-            Order::Validation => {
+            Sampling::Train(order) => order.batch(batch),
+            Sampling::Validation => {
                 let first = usize::try_from(batch).unwrap_or(usize::MAX);
                 let first = first.saturating_mul(self.batch_size).min(images);
                 (first..first.saturating_add(self.batch_size).min(images)).collect()
@@ -251,7 +251,7 @@ impl Loader {
         }
     }
 
-    fn place(&mut self, done: Done) {
+    fn place(&mut self, done: ReadyPiece) {
         let Some(assembly) = self.open.get_mut(&done.batch) else { return };
         let count = done.indices.len();
         let bytes = self.shared.size * self.shared.size * 3;

@@ -167,7 +167,7 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
 ///
 /// # Errors
 /// None can be read.
-pub fn probe(source: &Source) -> Result<(), DataError> {
+pub fn check_readable(source: &Source) -> Result<(), DataError> {
     let mut last = None;
     for index in 0..source.len() {
         match worker::guarded_read(source, index) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// How the bytes of one image are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pixels {
+pub enum PackedPixels {
     /// `[3, height, width]`.
     Planes,
     /// `[3, width, height]`: each plane column by column.
@@ -22,18 +22,18 @@ pub enum Pixels {
 
 /// Where the images are in the bytes of a file.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout {
+pub struct RecordLayout {
     pub width: u32,
     pub height: u32,
     /// Bytes before the pixels of each image, such as its label.
     pub before: usize,
-    pub pixels: Pixels,
+    pub pixels: PackedPixels,
 }
 
-impl Layout {
+impl RecordLayout {
     /// Bytes of the pixels of one image.
     pub fn image_bytes(&self) -> usize {
-        let channels = if self.pixels == Pixels::Grey { 1 } else { 3 };
+        let channels = if self.pixels == PackedPixels::Grey { 1 } else { 3 };
         self.width as usize * self.height as usize * channels
     }
 
@@ -49,15 +49,15 @@ impl Layout {
         let plane = width * height;
         let mut rgb = Vec::with_capacity(plane * 3);
         match self.pixels {
-            Pixels::Interleaved => rgb.extend_from_slice(pixels),
-            Pixels::Grey => rgb.extend(pixels.iter().flat_map(|&grey| [grey; 3])),
-            Pixels::Planes | Pixels::ColumnPlanes => {
+            PackedPixels::Interleaved => rgb.extend_from_slice(pixels),
+            PackedPixels::Grey => rgb.extend(pixels.iter().flat_map(|&grey| [grey; 3])),
+            PackedPixels::Planes | PackedPixels::ColumnPlanes => {
                 let (red, rest) = pixels.split_at_checked(plane)?;
                 let (green, blue) = rest.split_at_checked(plane)?;
                 for y in 0..height {
                     for x in 0..width {
                         let at = match self.pixels {
-                            Pixels::ColumnPlanes => x * height + y,
+                            PackedPixels::ColumnPlanes => x * height + y,
                             _ => y * width + x,
                         };
                         rgb.extend([*red.get(at)?, *green.get(at)?, *blue.get(at)?]);
@@ -71,7 +71,7 @@ impl Layout {
 
 /// Raw images of one or several files.
 pub struct Packed {
-    layout: Layout,
+    layout: RecordLayout,
     /// Records, one after the other.
     bytes: Vec<u8>,
     /// Each file with the number of its first image.
@@ -82,7 +82,7 @@ pub struct Packed {
 impl Packed {
     /// `bytes` holds whole records; `labels` is empty or has one entry per record.
     pub fn new(
-        layout: Layout,
+        layout: RecordLayout,
         bytes: Vec<u8>,
         files: Vec<(PathBuf, usize)>,
         labels: Vec<u32>,
@@ -195,21 +195,21 @@ mod tests {
         let columns = [0, 0, 0, 1, 1, 1, 0, 1, 2, 0, 1, 2, 7, 7, 7, 7, 7, 7];
         let interleaved = expected.as_raw().as_slice();
         for (pixels, bytes) in [
-            (Pixels::Planes, planes.as_slice()),
-            (Pixels::ColumnPlanes, columns.as_slice()),
-            (Pixels::Interleaved, interleaved),
+            (PackedPixels::Planes, planes.as_slice()),
+            (PackedPixels::ColumnPlanes, columns.as_slice()),
+            (PackedPixels::Interleaved, interleaved),
         ] {
-            let layout = Layout { width: 2, height: 3, before: 0, pixels };
+            let layout = RecordLayout { width: 2, height: 3, before: 0, pixels };
             assert_eq!(layout.unpack(bytes).unwrap(), expected, "{pixels:?}");
         }
-        let grey = Layout { width: 2, height: 3, before: 1, pixels: Pixels::Grey };
+        let grey = RecordLayout { width: 2, height: 3, before: 1, pixels: PackedPixels::Grey };
         let image = grey.unpack(&[99, 1, 2, 3, 4, 5, 6]).unwrap();
         assert_eq!(image.get_pixel(1, 2).0, [6; 3]);
     }
 
     #[test]
     fn names_count_within_each_file() {
-        let layout = Layout { width: 1, height: 1, before: 0, pixels: Pixels::Grey };
+        let layout = RecordLayout { width: 1, height: 1, before: 0, pixels: PackedPixels::Grey };
         let files = vec![("/x/a.bin".into(), 0), ("/x/b.bin".into(), 2)];
         let packed = Packed::new(layout, vec![1, 2, 3], files, Vec::new());
         assert_eq!((packed.name(1), packed.name(2)), ("/x/a.bin#1".into(), "/x/b.bin#0".into()));

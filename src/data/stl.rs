@@ -1,10 +1,11 @@
 //! STL-10: three 96x96 planes per image, each column by column; labels, counted from 1, in own files.
 
-use super::packed::{Layout, Packed, Pixels, append_records, class_names, read_file};
+use super::packed::{Packed, PackedPixels, RecordLayout, append_records, class_names, read_file};
 use super::{DataError, Opened, Part};
 use std::path::{Path, PathBuf};
 
-const LAYOUT: Layout = Layout { width: 96, height: 96, before: 0, pixels: Pixels::ColumnPlanes };
+const LAYOUT: RecordLayout =
+    RecordLayout { width: 96, height: 96, before: 0, pixels: PackedPixels::ColumnPlanes };
 const CLASSES: u8 = 10;
 const LOOKED_FOR: &str =
     "unlabeled_X.bin or train_X.bin (STL-10 binary version), there or in stl10_binary/";

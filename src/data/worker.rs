@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A run of samples of one batch.
-pub struct Job {
+pub struct Piece {
     pub batch: u64,
     /// Place of the first sample within the batch.
     pub offset: usize,
@@ -22,8 +22,8 @@ pub struct Job {
     pub indices: Vec<usize>,
 }
 
-/// A finished [`Job`].
-pub struct Done {
+/// A finished [`Piece`].
+pub struct ReadyPiece {
     pub batch: u64,
     pub offset: usize,
     /// `[len, size, size, 3]`.
@@ -70,7 +70,7 @@ impl Shared {
     }
 
     /// The body of a thread; returns when the loader is gone.
-    pub fn work(&self, jobs: &Receiver<Job>, results: &Sender<Result<Done, DataError>>) {
+    pub fn work(&self, jobs: &Receiver<Piece>, results: &Sender<Result<ReadyPiece, DataError>>) {
         let mut scratch = Scratch::default();
         for job in jobs {
             // A panicking decoder would leave the loader waiting for this job forever.
@@ -93,8 +93,8 @@ impl Shared {
     }
 
     /// `None` if the loader stopped meanwhile.
-    fn make(&self, job: Job, scratch: &mut Scratch) -> Result<Option<Done>, DataError> {
-        let Job { batch, offset, first_sample, mut indices } = job;
+    fn make(&self, job: Piece, scratch: &mut Scratch) -> Result<Option<ReadyPiece>, DataError> {
+        let Piece { batch, offset, first_sample, mut indices } = job;
         let bytes = self.size * self.size * 3;
         let mut images = vec![0; indices.len() * bytes];
         let mut bad = Vec::new();
@@ -105,7 +105,7 @@ impl Shared {
             }
             *index = self.fill(sample, *index, scratch, out, &mut bad)?;
         }
-        Ok(Some(Done { batch, offset, images, indices, bad }))
+        Ok(Some(ReadyPiece { batch, offset, images, indices, bad }))
     }
 
     /// Writes the view of image `wanted`, or of the next one that can be read; returns which it was.

@@ -19,7 +19,7 @@ const PARTS: usize = 16;
 /// A fitted probe.
 #[derive(Debug, Clone)]
 pub struct Probe {
-    scale: Scale,
+    scale: Standardizer,
     /// Weights, then a row of biases. [dim + 1, classes]
     weights: Vec<f64>,
     classes: usize,
@@ -29,13 +29,13 @@ pub struct Probe {
 
 /// Mean and deviation of each column of the training vectors. [dim] each
 #[derive(Debug, Clone)]
-struct Scale {
+struct Standardizer {
     mean: Vec<f64>,
     /// 1 / deviation; 0 for a column that is constant.
     factor: Vec<f64>,
 }
 
-impl Scale {
+impl Standardizer {
     fn of(vectors: &Vectors) -> Self {
         let (n, dim) = (vectors.len().max(1) as f64, vectors.dim);
         let rows = || vectors.values.chunks_exact(dim.max(1));
@@ -193,7 +193,7 @@ fn path(
     strengths: &[f64],
     go_on: &mut dyn FnMut() -> bool,
 ) -> Option<Vec<Probe>> {
-    let scale = Scale::of(train);
+    let scale = Standardizer::of(train);
     let values = scale.apply(train);
     let mut weights = vec![0.0; (train.dim + 1) * classes];
     let mut probes = Vec::new();

@@ -84,7 +84,7 @@ pub struct Started {
     pub precision: String,
     pub data: String,
     #[serde(default, skip_serializing_if = "is_usual")]
-    pub task: Task,
+    pub task: TaskKind,
     pub resumed: bool,
     pub version: String,
 }
@@ -103,7 +103,7 @@ impl Started {
             device: String::new(),
             precision: String::new(),
             data: String::new(),
-            task: Task::default(),
+            task: TaskKind::default(),
             resumed: step > 0,
             version: String::new(),
         }
@@ -121,7 +121,7 @@ impl Started {
 /// What a run trains its model for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Task {
+pub enum TaskKind {
     /// The pixels of hidden patches.
     #[default]
     Pretraining,
@@ -131,8 +131,8 @@ pub enum Task {
 
 /// Pre-training goes without saying.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_usual(task: &Task) -> bool {
-    *task == Task::Pretraining
+fn is_usual(task: &TaskKind) -> bool {
+    *task == TaskKind::Pretraining
 }
 
 /// What the trainer is doing.
@@ -500,8 +500,8 @@ mod tests {
         let mut stamped: Stamped = serde_json::from_str(line).expect("an event of old");
         assert_eq!(serde_json::to_string(&stamped).expect("plain data"), line);
         if let Event::Started(started) = &mut stamped.event {
-            assert_eq!(started.task, Task::Pretraining);
-            started.task = Task::Classification;
+            assert_eq!(started.task, TaskKind::Pretraining);
+            started.task = TaskKind::Classification;
         }
         let line = serde_json::to_string(&stamped).expect("plain data");
         assert!(line.contains(r#""task":"classification""#), "{line}");

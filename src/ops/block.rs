@@ -9,7 +9,7 @@
 
 use super::attention::{self, Heads, Kept};
 use super::groups::Groups;
-use super::linear::{Linear, gram};
+use super::linear::{LinearLayer, gram};
 use super::norm::{self, Affine};
 use super::pointwise;
 use super::pool::Buffer;
@@ -48,13 +48,13 @@ pub struct Ending<'a> {
 
 /// All inputs but the rows.
 #[derive(Debug, Clone, Copy)]
-pub struct Weights<'a> {
+pub struct BlockWeights<'a> {
     pub norm1: Affine<'a>,
-    pub qkv: Linear<'a>,
-    pub proj: Linear<'a>,
+    pub qkv: LinearLayer<'a>,
+    pub proj: LinearLayer<'a>,
     pub norm2: Affine<'a>,
-    pub fc1: Linear<'a>,
-    pub fc2: Linear<'a>,
+    pub fc1: LinearLayer<'a>,
+    pub fc2: LinearLayer<'a>,
     /// [heads, N, N]
     pub bias: Option<&'a [f32]>,
     pub endings: [Ending<'a>; 2],
@@ -118,7 +118,7 @@ fn end_branch(
 }
 
 /// rows [B·N, D] -> ([B·N, D], what [`backward`] needs)
-pub fn forward(sizes: Sizes, weights: &Weights<'_>, rows: &[f32]) -> (Vec<f32>, Saved) {
+pub fn forward(sizes: Sizes, weights: &BlockWeights<'_>, rows: &[f32]) -> (Vec<f32>, Saved) {
     let mut out = vec![0.0; rows.len()];
     let mut saved = Saved::new(&sizes);
     let groups = forward_groups(sizes.groups(), rows, &mut out, &mut saved);
@@ -167,7 +167,7 @@ struct ForwardGroup<'a> {
 }
 
 impl ForwardGroup<'_> {
-    fn run(self, heads: Heads, weights: &Weights<'_>) {
+    fn run(self, heads: Heads, weights: &BlockWeights<'_>) {
         let Self { images, rows, out, qkv, log_sums, mixed, middle, hidden } = self;
         let mut normed = Buffer::dirty(rows.len());
         norm::forward(rows, weights.norm1, &mut normed);
@@ -191,9 +191,9 @@ impl ForwardGroup<'_> {
     }
 }
 
-/// Gradients of the weights, laid out as those.
+/// BlockGradients of the weights, laid out as those.
 #[derive(Debug, Default)]
-pub struct Gradients {
+pub struct BlockGradients {
     pub norm1: [Vec<f32>; 2],
     pub qkv: [Vec<f32>; 2],
     pub proj: [Vec<f32>; 2],
@@ -250,7 +250,7 @@ struct Slopes {
 }
 
 impl Slopes {
-    fn new(total: usize, saved: &Saved, weights: &Weights<'_>) -> Self {
+    fn new(total: usize, saved: &Saved, weights: &BlockWeights<'_>) -> Self {
         Self {
             hidden: Buffer::dirty(saved.hidden.len()),
             middle: Buffer::dirty(total),
@@ -279,7 +279,7 @@ fn branch_slope<'a>(
 }
 
 /// Multiplies by `LayerScale`, if there is one, and goes back through the branch's last layer.
-fn back_through(layer: Linear<'_>, scale: Option<&[f32]>, slope: &[f32], out: &mut [f32]) {
+fn back_through(layer: LinearLayer<'_>, scale: Option<&[f32]>, slope: &[f32], out: &mut [f32]) {
     match scale {
         Some(scale) => {
             let mut scaled = Buffer::dirty(slope.len());
@@ -293,11 +293,11 @@ fn back_through(layer: Linear<'_>, scale: Option<&[f32]>, slope: &[f32], out: &m
 /// gradient [B·N, D] of the output -> (gradient of the rows, gradients of the weights)
 pub fn backward(
     sizes: Sizes,
-    weights: &Weights<'_>,
+    weights: &BlockWeights<'_>,
     rows: &[f32],
     mut saved: Saved,
     gradient: &[f32],
-) -> (Vec<f32>, Gradients) {
+) -> (Vec<f32>, BlockGradients) {
     let mut out = vec![0.0; rows.len()];
     let (slopes, sums) = backward_rows(sizes, weights, rows, &mut saved, gradient, &mut out);
     (out, weight_gradients(sizes, weights, &saved, &slopes, gradient, sums))
@@ -307,7 +307,7 @@ pub fn backward(
 /// second norm's.
 fn backward_rows(
     sizes: Sizes,
-    weights: &Weights<'_>,
+    weights: &BlockWeights<'_>,
     rows: &[f32],
     saved: &mut Saved,
     gradient: &[f32],
@@ -384,7 +384,7 @@ struct BackwardGroup<'a> {
 }
 
 impl BackwardGroup<'_> {
-    fn run(self, sizes: &Sizes, weights: &Weights<'_>) -> Sums {
+    fn run(self, sizes: &Sizes, weights: &BlockWeights<'_>) -> Sums {
         let Self { images, rows, gradient, out, middle, hidden, .. } = self;
         let Self { slope_hidden, slope_middle, slope_qkv, normed, branches, .. } = self;
         let [branch1, branch2] = branches;
@@ -436,12 +436,12 @@ fn attention_back(
 
 fn weight_gradients(
     sizes: Sizes,
-    weights: &Weights<'_>,
+    weights: &BlockWeights<'_>,
     saved: &Saved,
     slopes: &Slopes,
     gradient: &[f32],
     mut sums: Sums,
-) -> Gradients {
+) -> BlockGradients {
     let (rows, dim) = (sizes.rows(), sizes.heads.dim);
     let branch1 = slopes.branches[0].as_deref().unwrap_or(&slopes.middle);
     let branch2 = slopes.branches[1].as_deref().unwrap_or(gradient);
@@ -459,7 +459,7 @@ fn weight_gradients(
         end_scale(weights.endings[0].scale, weights.proj, &mut proj, &mut proj_b),
         end_scale(weights.endings[1].scale, weights.fc2, &mut fc2, &mut fc2_b),
     ];
-    Gradients {
+    BlockGradients {
         norm1: [norm1_w, norm1_b],
         qkv: [qkv, qkv_b],
         proj: [proj, proj_b],
@@ -471,13 +471,13 @@ fn weight_gradients(
     }
 }
 
-/// Gradients of a branch's last layer from those that leave `LayerScale` out, and the gradient of the scale itself.
+/// BlockGradients of a branch's last layer from those that leave `LayerScale` out, and the gradient of the scale itself.
 ///
 /// With G = xᵀ · dy for the scaled layer γ ∘ (x · W + b): dW = G ∘ γ, db = Σ dy ∘ γ, and dγ = Σ dy ∘ (x · W + b) is
 /// the column sum of W ∘ G plus b ∘ Σ dy, so the layer's output needn't be kept.
 fn end_scale(
     scale: Option<&[f32]>,
-    layer: Linear<'_>,
+    layer: LinearLayer<'_>,
     weight: &mut [f32],
     bias: &mut [f32],
 ) -> Vec<f32> {

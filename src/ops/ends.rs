@@ -1,7 +1,7 @@
 //! The two ends of the model on slices: embedding with mask token and position, and norm with head on picked rows.
 
 use super::groups::Groups;
-use super::linear::{Linear, gram};
+use super::linear::{LinearLayer, gram};
 use super::norm::{self, Affine};
 use super::pointwise;
 use super::pool::Buffer;
@@ -13,7 +13,7 @@ const TASK: usize = 256;
 /// Inputs of the embedding beside the patches.
 #[derive(Debug, Clone, Copy)]
 pub struct Embedding<'a> {
-    pub proj: Linear<'a>,
+    pub proj: LinearLayer<'a>,
     /// Mask token [D], and not 0 where it stands in for a patch [B·N].
     pub mask: Option<(&'a [f32], &'a [f32])>,
     /// [N, D]
@@ -94,7 +94,7 @@ pub fn predict(
     rows: &[f32],
     picked: &[usize],
     affine: Affine<'_>,
-    head: Linear<'_>,
+    head: LinearLayer<'_>,
 ) -> (Vec<f32>, Buffer) {
     let (dim, length) = (affine.weight.len(), head.bias.len());
     let mut out = vec![0.0; picked.len() * length];
@@ -126,7 +126,7 @@ pub fn predict_backward(
     total: usize,
     picked: &[usize],
     affine: Affine<'_>,
-    head: Linear<'_>,
+    head: LinearLayer<'_>,
     mut chosen: Buffer,
     gradient: &[f32],
 ) -> PredictionGradients {

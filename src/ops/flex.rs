@@ -2,9 +2,9 @@
 //! type are left to the plain operations.
 
 use super::attention::Heads;
-use super::block::{self, Ending, Gradients, Saved, Sizes, Weights};
+use super::block::{self, BlockGradients, BlockWeights, Ending, Saved, Sizes};
 use super::ends::{self, Embedding};
-use super::linear::Linear;
+use super::linear::LinearLayer;
 use super::norm::Affine;
 use super::pool::Buffer;
 use super::{
@@ -121,8 +121,8 @@ fn block_inputs<B: Backend>(
     (inputs, meta)
 }
 
-fn linear<'a>(weight: &'a FlexTensor, bias: &'a FlexTensor) -> Linear<'a> {
-    Linear { weight: slice(weight), bias: slice(bias) }
+fn linear<'a>(weight: &'a FlexTensor, bias: &'a FlexTensor) -> LinearLayer<'a> {
+    LinearLayer { weight: slice(weight), bias: slice(bias) }
 }
 
 fn affine<'a>(weight: &'a FlexTensor, bias: &'a FlexTensor) -> Affine<'a> {
@@ -132,7 +132,7 @@ fn affine<'a>(weight: &'a FlexTensor, bias: &'a FlexTensor) -> Affine<'a> {
 fn block_weights<'a>(
     inputs: &'a [FlexTensor; BLOCK_INPUTS],
     meta: &'a BlockMeta,
-) -> (Sizes, Weights<'a>) {
+) -> (Sizes, BlockWeights<'a>) {
     let [rows, norm1_w, norm1_b, qkv_w, qkv_b, proj_w, proj_b, rest @ ..] = inputs;
     let [norm2_w, norm2_b, fc1_w, fc1_b, fc2_w, fc2_b, bias, scales @ ..] = rest;
     let (dim, hidden) = (slice(norm1_w).len(), slice(fc1_b).len());
@@ -140,7 +140,7 @@ fn block_weights<'a>(
         scale: meta.with_scale[i].then(|| slice(&scales[i])),
         factors: meta.factors[i].as_ref().map(slice),
     };
-    let weights = Weights {
+    let weights = BlockWeights {
         norm1: affine(norm1_w, norm1_b),
         qkv: linear(qkv_w, qkv_b),
         proj: linear(proj_w, proj_b),
@@ -186,7 +186,7 @@ impl Backward<Flex, BLOCK_INPUTS> for BlockStep {
         let (sizes, weights) = block_weights(&inputs, &meta);
         let (rows, found) =
             block::backward(sizes, &weights, slice(&inputs[0]), saved, slice(&upstream));
-        let Gradients { norm1, qkv, proj, norm2, fc1, fc2, bias, scales } = found;
+        let BlockGradients { norm1, qkv, proj, norm2, fc1, fc2, bias, scales } = found;
         let [norm1_w, norm1_b] = norm1;
         let [norm2_w, norm2_b] = norm2;
         let ([qkv_w, qkv_b], [proj_w, proj_b], [scale1, scale2]) = (qkv, proj, scales);

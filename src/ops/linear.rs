@@ -1,16 +1,16 @@
-//! Linear layers: products with a weight matrix, and the weight's gradient.
+//! LinearLayer layers: products with a weight matrix, and the weight's gradient.
 
 use super::kernel::{Matrix, MatrixMut, multiply};
 use rayon::prelude::*;
 
 /// Weight [in, out] and bias [out] of `y = x · W + b`.
 #[derive(Debug, Clone, Copy)]
-pub struct Linear<'a> {
+pub struct LinearLayer<'a> {
     pub weight: &'a [f32],
     pub bias: &'a [f32],
 }
 
-impl Linear<'_> {
+impl LinearLayer<'_> {
     /// [in, out]
     fn matrix(&self) -> Matrix<'_> {
         let columns = self.bias.len();

@@ -1,7 +1,7 @@
 //! Pictures of what the model sees and fills in.
 
 use super::quality;
-use super::sheet::Row;
+use super::sheet::SheetRow;
 use crate::model::ModelShape;
 use crate::model::loss::PATCH_VARIANCE_EPS;
 use crate::model::patch::{Normalization, pixel_offsets};
@@ -111,11 +111,11 @@ impl Painter {
     }
 
     /// A row of the preview sheet.
-    pub fn row(&self, triple: &Triple, raw: &[u8]) -> Row {
+    pub fn row(&self, triple: &Triple, raw: &[u8]) -> SheetRow {
         let [height, width] = self.size().map(|side| side as u32);
         let picture =
             |bytes: &[u8]| RgbImage::from_raw(width, height, bytes.to_vec()).unwrap_or_default();
-        Row {
+        SheetRow {
             original: picture(&triple.original),
             masked: picture(&triple.masked),
             reconstructed: picture(&triple.reconstructed),

@@ -13,12 +13,12 @@ const PAPER: Rgb<u8> = Rgb([255; 3]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sheet {
     /// One per image.
-    pub rows: Vec<Row>,
+    pub rows: Vec<SheetRow>,
 }
 
 /// What became of one image; square pictures of equal size.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct SheetRow {
     pub original: RgbImage,
     pub masked: RgbImage,
     /// The model's output in hidden patches, the original in visible ones.
@@ -27,7 +27,7 @@ pub struct Row {
     pub raw: RgbImage,
 }
 
-impl Row {
+impl SheetRow {
     fn pictures(&self) -> [&RgbImage; COLUMNS as usize] {
         [&self.original, &self.masked, &self.reconstructed, &self.raw]
     }
@@ -45,7 +45,7 @@ fn size(side: u32, scale: u32, rows: usize) -> Option<(u32, u32)> {
 /// The PNG's content: a row per image on white, enlarged by the whole factor `scale`.
 ///
 /// All pictures have the size of the first. Without rows it is one white pixel.
-pub fn compose(rows: &[Row], scale: u32) -> RgbImage {
+pub fn compose(rows: &[SheetRow], scale: u32) -> RgbImage {
     let side = rows.first().map_or(0, |row| row.original.width());
     let Some((width, height)) = size(side, 1, rows.len()) else {
         return RgbImage::from_pixel(1, 1, PAPER);
@@ -77,7 +77,7 @@ pub fn split(image: &RgbImage, side: u32, scale: u32, rows: usize) -> Option<She
             *image.get_pixel((left + x) * scale, (top + y) * scale)
         })
     };
-    let rows = (0..rows as u32).map(|row| Row {
+    let rows = (0..rows as u32).map(|row| SheetRow {
         original: picture(0, row),
         masked: picture(1, row),
         reconstructed: picture(2, row),
@@ -127,8 +127,8 @@ mod tests {
         })
     }
 
-    fn rows(side: u32, count: u32) -> Vec<Row> {
-        let row = |i: u32| Row {
+    fn rows(side: u32, count: u32) -> Vec<SheetRow> {
+        let row = |i: u32| SheetRow {
             original: picture(side, 4 * i),
             masked: picture(side, 4 * i + 1),
             reconstructed: picture(side, 4 * i + 2),

@@ -1,6 +1,6 @@
 //! What a run folder says about its run, read in a moment however long its log is.
 
-use super::owner::{self, Owner, Vital, vital};
+use super::owner::{self, Liveness, Owner, liveness};
 use crate::event::state::{RunState, span};
 use crate::event::{Event, Level, Phase, Reason, Stamped, now};
 use serde::Serialize;
@@ -18,7 +18,7 @@ const HEAD: u64 = 64 << 10;
 
 /// How the newest event leaves a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum LastWord {
+pub enum Ending {
     /// As if it went on.
     #[default]
     None,
@@ -27,7 +27,7 @@ pub enum LastWord {
     Failed(String),
 }
 
-impl LastWord {
+impl Ending {
     pub fn of(event: &Event) -> Self {
         match event {
             Event::Finished(finished) => Self::Finished(finished.reason),
@@ -44,8 +44,8 @@ pub struct Digest {
     /// Its phase and figures. Of a log past `RARE` bytes, what lies before is known in part: the best validation loss
     /// may then be older than any that was looked at.
     pub run: RunState,
-    pub last_word: LastWord,
-    pub vital: Vital,
+    pub ending: Ending,
+    pub liveness: Liveness,
     /// Who wrote it last.
     pub owner: Option<Owner>,
     /// Seconds since the newest event; never negative, and `None` without any event.
@@ -54,7 +54,7 @@ pub struct Digest {
 
 /// One run for programs.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub struct RunRow {
     pub path: String,
     pub state: String,
     pub step: u64,
@@ -83,12 +83,12 @@ pub struct OwnerRow {
 /// Reads a run folder; what can't be read there is left out.
 pub fn digest(root: &Path) -> Digest {
     // First the process, then its log: what it wrote before it ended is then in the log.
-    let vital = vital(root);
+    let liveness = liveness(root);
     let mut digest = Digest {
         root: root.to_owned(),
         run: RunState::default(),
-        last_word: LastWord::None,
-        vital,
+        ending: Ending::None,
+        liveness,
         owner: Owner::read(root),
         age_s: None,
     };
@@ -127,28 +127,28 @@ impl Digest {
         let Ok(stamped) = serde_json::from_slice::<Stamped>(line) else { return };
         if counts(&stamped.event) {
             self.run.apply(&stamped);
-            self.last_word = LastWord::of(&stamped.event);
+            self.ending = Ending::of(&stamped.event);
         }
     }
 
     /// One word for what the run is doing, with its host if that is another one, or for how it ended.
     pub fn state(&self) -> String {
-        let word = match (&self.last_word, &self.vital) {
-            (LastWord::Finished(Reason::Completed), _) => "finished",
-            (LastWord::Finished(Reason::Stopped), _) => "stopped",
-            (LastWord::Failed(_), _) => "failed",
-            (LastWord::None, Vital::Gone) => "dead",
-            (LastWord::None, Vital::Here(_) | Vital::Elsewhere(_)) => self.phase(),
+        let word = match (&self.ending, &self.liveness) {
+            (Ending::Finished(Reason::Completed), _) => "finished",
+            (Ending::Finished(Reason::Stopped), _) => "stopped",
+            (Ending::Failed(_), _) => "failed",
+            (Ending::None, Liveness::Gone) => "dead",
+            (Ending::None, Liveness::Local(_) | Liveness::Remote(_)) => self.phase(),
         };
-        match &self.vital {
-            Vital::Elsewhere(owner) if self.is_going_on() => format!("{word}@{}", owner.host),
+        match &self.liveness {
+            Liveness::Remote(owner) if self.is_going_on() => format!("{word}@{}", owner.host),
             _ => word.to_owned(),
         }
     }
 
     /// Whether a process trains it and has not said that it is done.
     pub fn is_going_on(&self) -> bool {
-        self.vital != Vital::Gone && self.last_word == LastWord::None
+        self.liveness != Liveness::Gone && self.ending == Ending::None
     }
 
     fn phase(&self) -> &'static str {
@@ -164,26 +164,26 @@ impl Digest {
     }
 
     /// How a run without a process came to its end: "it ended 3h05m ago (stopped at step 120)".
-    pub fn obituary(&self) -> String {
+    pub fn describe_end(&self) -> String {
         let ago = self.age_s.map_or("some time".to_owned(), span);
         let step = self.run.step();
-        match &self.last_word {
-            LastWord::Finished(Reason::Completed) => {
+        match &self.ending {
+            Ending::Finished(Reason::Completed) => {
                 format!("it ended {ago} ago (finished at step {step})")
             }
-            LastWord::Finished(Reason::Stopped) => {
+            Ending::Finished(Reason::Stopped) => {
                 format!("it ended {ago} ago (stopped at step {step})")
             }
-            LastWord::Failed(why) => format!("it failed {ago} ago at step {step}: {}", plain(why)),
-            LastWord::None => death(&self.root, self.run.time, step),
+            Ending::Failed(why) => format!("it failed {ago} ago at step {step}: {}", plain(why)),
+            Ending::None => describe_gone(&self.root, self.run.time, step),
         }
     }
 
-    pub fn row(&self) -> Row {
+    pub fn row(&self) -> RunRow {
         let finite = |value: f64| value.is_finite().then_some(value);
         let report = self.run.last_step.as_ref();
-        let alive = self.vital != Vital::Gone;
-        Row {
+        let alive = self.liveness != Liveness::Gone;
+        RunRow {
             path: self.root.display().to_string(),
             state: self.state(),
             step: self.run.step(),
@@ -192,9 +192,9 @@ impl Digest {
             val_loss: self.best_val_loss().and_then(finite),
             accuracy: self.best_accuracy(),
             age_s: self.age_s,
-            error: match &self.last_word {
-                LastWord::Failed(why) => Some(why.clone()),
-                LastWord::None | LastWord::Finished(_) => None,
+            error: match &self.ending {
+                Ending::Failed(why) => Some(why.clone()),
+                Ending::None | Ending::Finished(_) => None,
             },
             owner: self.owner.as_ref().map(|owner| OwnerRow {
                 pid: owner.pid,
@@ -219,7 +219,7 @@ impl Digest {
 
 /// What there is to say of a run whose process is gone without a last word, the newest event being of `time`, in
 /// seconds since 1970: "process 4711 ended without a word; last sign of life 3h05m ago (step 120)".
-pub fn death(root: &Path, time: f64, step: u64) -> String {
+pub fn describe_gone(root: &Path, time: f64, step: u64) -> String {
     let beat = owner::last_beat(root).and_then(|beat| beat.duration_since(UNIX_EPOCH).ok());
     let last = beat.map_or(0.0, |beat| beat.as_secs_f64()).max(time);
     let ago = span((now() - last).max(0.0));
@@ -266,7 +266,7 @@ fn is_step(line: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::event::{
-        Alarm, AlarmKind, Finished, Started, StepReport, Task, TimeSplit, Validation,
+        Alarm, AlarmKind, Finished, Started, StepReport, TaskKind, TimeSplit, Validation,
     };
     use crate::run_dir::{EventLog, RunDir};
     use std::io::Write as _;
@@ -298,7 +298,7 @@ mod tests {
             device: "cpu".to_owned(),
             precision: "fp32".to_owned(),
             data: String::new(),
-            task: Task::default(),
+            task: TaskKind::default(),
             resumed: step > 0,
             version: String::new(),
         })
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(gone(vec![finished(9, Reason::Completed)]).state(), "finished");
         let stopped = gone(vec![step(7), finished(8, Reason::Stopped)]);
         assert_eq!(stopped.state(), "stopped");
-        assert_eq!(stopped.obituary(), "it ended 0s ago (stopped at step 8)");
+        assert_eq!(stopped.describe_end(), "it ended 0s ago (stopped at step 8)");
         assert_eq!(gone(vec![step(7), error.clone()]).state(), "failed");
         // A resume forgets how it ended.
         assert_eq!(gone(vec![error, started(7)]).state(), "dead");
@@ -416,7 +416,7 @@ mod tests {
         std::fs::write(&root, future).expect("writable");
         let digest = digest(temp.path());
         assert_eq!(digest.age_s, Some(0.0));
-        assert!(digest.obituary().contains("last sign of life 0s ago (step 0)"));
+        assert!(digest.describe_end().contains("last sign of life 0s ago (step 0)"));
         assert_eq!(plain("a\x1b[31m\nb"), "a [31m b");
     }
 }

@@ -37,7 +37,7 @@ pub struct LogReader {
 
 /// What a look at the log gives.
 #[derive(Debug, PartialEq)]
-pub enum Found {
+pub enum NextEvent {
     Event(Box<Stamped>),
     /// Nothing yet; there is more to read.
     More,
@@ -84,27 +84,27 @@ impl LogReader {
     }
 
     /// Reads at most one chunk and parses at most one line.
-    pub fn look(&mut self) -> Found {
+    pub fn look(&mut self) -> NextEvent {
         let rest = &self.lines[self.done..];
         if let Some(length) = rest.iter().position(|&byte| byte == b'\n') {
             let parsed = serde_json::from_slice(&rest[..length]);
             self.done += length + 1;
             self.offset += length as u64 + 1;
-            return parsed.map_or_else(|_| self.skip(), Found::Event);
+            return parsed.map_or_else(|_| self.skip(), NextEvent::Event);
         }
         self.forget();
         self.read().unwrap_or_else(|_| self.end()) // there may be more luck the next time
     }
 
-    fn skip(&mut self) -> Found {
+    fn skip(&mut self) -> NextEvent {
         self.skipped += 1;
-        Found::More
+        NextEvent::More
     }
 
-    fn end(&mut self) -> Found {
+    fn end(&mut self) -> NextEvent {
         self.file = None;
         self.chunk = CHUNK;
-        Found::End
+        NextEvent::End
     }
 
     fn forget(&mut self) {
@@ -113,11 +113,11 @@ impl LogReader {
     }
 
     /// Fills `lines` with the whole lines of the next chunk.
-    fn read(&mut self) -> io::Result<Found> {
+    fn read(&mut self) -> io::Result<NextEvent> {
         if self.file.is_none() {
             self.file = Some(self.open()?);
         }
-        let Some(file) = &self.file else { return Ok(Found::End) };
+        let Some(file) = &self.file else { return Ok(NextEvent::End) };
         self.lines.resize(self.chunk, 0);
         let read = file.read_at(&mut self.lines, self.offset);
         self.lines.truncate(*read.as_ref().unwrap_or(&0));
@@ -128,7 +128,7 @@ impl LogReader {
         if let Some(last) = self.lines.iter().rposition(|&byte| byte == b'\n') {
             self.lines.truncate(last + 1);
             self.chunk = CHUNK;
-            return Ok(Found::More);
+            return Ok(NextEvent::More);
         }
         self.forget();
         if !full {
@@ -136,11 +136,11 @@ impl LogReader {
         }
         self.overlong = self.chunk >= LONGEST_LINE;
         self.chunk = if self.overlong { CHUNK } else { self.chunk * 2 };
-        Ok(Found::More)
+        Ok(NextEvent::More)
     }
 
     /// Looks for the end of a line that is too long.
-    fn leave_line(&mut self, full: bool) -> Found {
+    fn leave_line(&mut self, full: bool) -> NextEvent {
         let end = self.lines.iter().position(|&byte| byte == b'\n');
         let passed = end.map_or(self.lines.len(), |end| end + 1);
         self.forget();
@@ -148,7 +148,7 @@ impl LogReader {
         self.overlong = end.is_none();
         match end {
             Some(_) => self.skip(),
-            None if full => Found::More,
+            None if full => NextEvent::More,
             None => self.end(),
         }
     }
@@ -189,12 +189,12 @@ mod tests {
         let mut messages = Vec::new();
         for _ in 0..100_000 {
             match reader.look() {
-                Found::Event(stamped) => match stamped.event {
+                NextEvent::Event(stamped) => match stamped.event {
                     Event::Log { message, .. } => messages.push(message),
                     other => panic!("{other:?}"),
                 },
-                Found::More => {}
-                Found::End => return messages,
+                NextEvent::More => {}
+                NextEvent::End => return messages,
             }
         }
         panic!("the end is never reached");
@@ -301,12 +301,12 @@ mod tests {
             ends.push(writer.end());
         }
         let mut reader = LogReader::new(&path, 0);
-        assert_eq!(reader.look(), Found::More);
+        assert_eq!(reader.look(), NextEvent::More);
         for target in [3, 4, 1500] {
             reader.skip_to(ends[target]);
             let found =
-                std::iter::repeat_with(|| reader.look()).find(|found| *found != Found::More);
-            let Some(Found::Event(stamped)) = found else { panic!("an event") };
+                std::iter::repeat_with(|| reader.look()).find(|found| *found != NextEvent::More);
+            let Some(NextEvent::Event(stamped)) = found else { panic!("an event") };
             assert_eq!(stamped.event, log(&(target + 1).to_string()));
         }
         reader.skip_to(ends[2]);

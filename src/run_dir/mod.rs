@@ -24,7 +24,7 @@ use thiserror::Error;
 pub use digest::{Digest, digest};
 pub use event_log::EventLog;
 pub use log_reader::LogReader;
-pub use owner::{Heartbeat, Owner, Vital, vital};
+pub use owner::{Heartbeat, Liveness, Owner, liveness};
 
 /// Name of the event log in a run folder.
 pub const EVENTS: &str = "events.jsonl";

@@ -36,11 +36,11 @@ pub struct Owner {
 
 /// What is known of the process behind a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Vital {
+pub enum Liveness {
     /// It lives on this system.
-    Here(Owner),
+    Local(Owner),
     /// It lives, by its heartbeat, on another host or in another container.
-    Elsewhere(Owner),
+    Remote(Owner),
     /// There is none.
     Gone,
 }
@@ -132,11 +132,11 @@ impl Owner {
     }
 
     /// What is known of it, as seen from `place`, given the age of its heartbeat.
-    fn vital(self, place: &Self, silent_for: Duration) -> Vital {
+    fn liveness(self, place: &Self, silent_for: Duration) -> Liveness {
         match self.is_of(place) {
-            Some(true) if self.runs() => Vital::Here(self),
-            Some(false) if silent_for < SILENCE => Vital::Elsewhere(self),
-            _ => Vital::Gone,
+            Some(true) if self.runs() => Liveness::Local(self),
+            Some(false) if silent_for < SILENCE => Liveness::Remote(self),
+            _ => Liveness::Gone,
         }
     }
 }
@@ -145,11 +145,11 @@ impl Owner {
 ///
 /// On this system the process itself is asked for, so jumps of the clock don't matter; on another one its heartbeat
 /// decides.
-pub fn vital(root: &Path) -> Vital {
-    let Some(owner) = Owner::read(root) else { return Vital::Gone };
-    let Some(beat) = last_beat(root) else { return Vital::Gone };
+pub fn liveness(root: &Path) -> Liveness {
+    let Some(owner) = Owner::read(root) else { return Liveness::Gone };
+    let Some(beat) = last_beat(root) else { return Liveness::Gone };
     // A beat from the future comes from a clock that is ahead: it is fresh.
-    owner.vital(Owner::here(), beat.elapsed().unwrap_or_default())
+    owner.liveness(Owner::here(), beat.elapsed().unwrap_or_default())
 }
 
 /// When the process behind a run showed its last sign of life.
@@ -218,7 +218,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let run = RunDir::create(temp.path()).expect("a new run");
         assert_eq!(Owner::read(temp.path()), Some(Owner::me()));
-        assert_eq!(vital(temp.path()), Vital::Here(Owner::me()));
+        assert_eq!(liveness(temp.path()), Liveness::Local(Owner::me()));
         drop(run);
         // The file stays, and this process lives on.
         assert_eq!(Owner::read(temp.path()), Some(Owner::me()));
@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn another_process_with_the_same_number_is_not_it() {
         let before = Owner { started: Owner::me().started + 1, ..Owner::me() };
-        assert_eq!(vital(left_by(&before, Duration::ZERO).path()), Vital::Gone);
+        assert_eq!(liveness(left_by(&before, Duration::ZERO).path()), Liveness::Gone);
         let last_boot = Owner { boot: "another".to_owned(), ..Owner::me() };
-        assert_eq!(vital(left_by(&last_boot, Duration::ZERO).path()), Vital::Gone);
+        assert_eq!(liveness(left_by(&last_boot, Duration::ZERO).path()), Liveness::Gone);
     }
 
     #[test]
@@ -250,12 +250,12 @@ mod tests {
         let boxed = Owner { pid_space: "pid:[1]".to_owned(), ..Owner::me() };
         for owner in [far, boxed] {
             let fresh = left_by(&owner, Duration::from_mins(1));
-            assert_eq!(vital(fresh.path()), Vital::Elsewhere(owner.clone()));
+            assert_eq!(liveness(fresh.path()), Liveness::Remote(owner.clone()));
             let silent = left_by(&owner, Duration::from_mins(3));
-            assert_eq!(vital(silent.path()), Vital::Gone);
+            assert_eq!(liveness(silent.path()), Liveness::Gone);
             let lock = File::options().write(true).open(path(silent.path())).expect("there");
             lock.set_modified(SystemTime::now() + Duration::from_hours(1)).expect("settable");
-            assert_eq!(vital(silent.path()), Vital::Elsewhere(owner.clone()), "a clock ahead");
+            assert_eq!(liveness(silent.path()), Liveness::Remote(owner.clone()), "a clock ahead");
         }
     }
 
@@ -279,21 +279,24 @@ mod tests {
     #[test]
     fn strange_lock_files_are_no_owner() {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        assert_eq!(vital(temp.path()), Vital::Gone);
+        assert_eq!(liveness(temp.path()), Liveness::Gone);
         for text in ["", "\n", "garbage", "{\"pid\":-1}", "{}", "99999999999999"] {
             fs::write(path(temp.path()), text).expect("writable");
             assert_eq!(Owner::read(temp.path()), None, "{text:?}");
-            assert_eq!(vital(temp.path()), Vital::Gone, "{text:?}");
+            assert_eq!(liveness(temp.path()), Liveness::Gone, "{text:?}");
         }
         for text in ["0\n", "4294967295\n", "{\"pid\":0}\n"] {
             fs::write(path(temp.path()), text).expect("writable");
-            assert_eq!(vital(temp.path()), Vital::Gone, "{text:?}");
+            assert_eq!(liveness(temp.path()), Liveness::Gone, "{text:?}");
         }
         fs::write(path(temp.path()), format!("{}\n", std::process::id())).expect("writable");
-        assert!(matches!(vital(temp.path()), Vital::Here(_)), "the lock of an earlier release");
+        assert!(
+            matches!(liveness(temp.path()), Liveness::Local(_)),
+            "the lock of an earlier release"
+        );
         fs::remove_file(path(temp.path())).expect("removable");
         fs::create_dir(path(temp.path())).expect("a folder");
-        assert_eq!(vital(temp.path()), Vital::Gone);
+        assert_eq!(liveness(temp.path()), Liveness::Gone);
     }
 
     #[test]

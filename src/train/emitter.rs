@@ -46,17 +46,17 @@ impl Emitter {
     /// It can't be logged, and was not told.
     pub fn emit(&self, stamped: &Stamped) -> Result<(), RunDirError> {
         let mut log = lock(&self.log);
-        self.pay(&mut log)?;
+        self.log_owed(&mut log)?;
         log.append(stamped)?;
         self.end.store(log.end(), Ordering::Relaxed);
         // Still under the lock of the log, so that events are told in its order.
-        self.announce(stamped);
+        self.send_to_listeners(stamped);
         Ok(())
     }
 
     /// Tells an event at once, without waiting for the disk, and logs it as soon as that is possible.
-    pub fn tell(&self, stamped: Stamped) {
-        self.announce(&stamped);
+    pub fn send_unlogged(&self, stamped: Stamped) {
+        self.send_to_listeners(&stamped);
         let mut owed = lock(&self.owed);
         if owed.len() < MOST_OWED {
             owed.push(stamped);
@@ -64,13 +64,13 @@ impl Emitter {
     }
 
     /// Logs what was only told, unless the log is busy or can't be written.
-    pub fn settle(&self) {
+    pub fn flush(&self) {
         if let Ok(mut log) = self.log.try_lock() {
-            let _ = self.pay(&mut log); // tried again with the next event
+            let _ = self.log_owed(&mut log); // tried again with the next event
         }
     }
 
-    fn pay(&self, log: &mut EventLog) -> Result<(), RunDirError> {
+    fn log_owed(&self, log: &mut EventLog) -> Result<(), RunDirError> {
         let mut owed = lock(&self.owed);
         while let Some(late) = owed.first() {
             log.append(late)?;
@@ -80,7 +80,7 @@ impl Emitter {
         Ok(())
     }
 
-    fn announce(&self, stamped: &Stamped) {
+    fn send_to_listeners(&self, stamped: &Stamped) {
         let end = self.end.load(Ordering::Relaxed);
         for listener in lock(&self.listeners).iter_mut() {
             listener.hear(stamped, end);
@@ -111,7 +111,7 @@ mod tests {
         let file = EventLog::open(&path).expect("writable");
         let emitter = Emitter::new(file, vec![Box::new(sender)]);
         emitter.emit(&Stamped::now(log("one"))).expect("written");
-        emitter.tell(Stamped::now(log("two")));
+        emitter.send_unlogged(Stamped::now(log("two")));
         assert_eq!(event_log::read(&path).expect("readable").len(), 1);
         emitter.emit(&Stamped::now(log("three"))).expect("written");
         let heard: Vec<Stamped> = heard.try_iter().collect();

@@ -26,7 +26,7 @@ pub struct Evaluator {
 }
 
 /// What an evaluation found.
-struct Outcome {
+struct EvalResult {
     metrics: Vec<Metric>,
     skipped: Vec<ImageError>,
 }
@@ -80,14 +80,14 @@ impl Evaluator {
         &self,
         engine: &dyn Engine,
         go_on: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Outcome>, DataError> {
+    ) -> Result<Option<EvalResult>, DataError> {
         let vectors = self.data.vectors(|source, _| {
             extract(engine, source, self.loader, self.layer, |_| flow(go_on)) // device syncs
         })?;
         let Some(mut vectors) = vectors else { return Ok(None) };
         let skipped =
             vectors.iter_mut().flat_map(|part| std::mem::take(&mut part.skipped)).collect();
-        Ok(self.judge(vectors, "", go_on).map(|metrics| Outcome { metrics, skipped }))
+        Ok(self.judge(vectors, "", go_on).map(|metrics| EvalResult { metrics, skipped }))
     }
 }
 
@@ -136,7 +136,7 @@ impl Trainer {
         self.meter.lap(Activity::Other);
         let outcome = evaluator.run(self.engine.as_ref(), &mut go_on)?;
         let seconds = self.meter.lap(Activity::Evaluation).as_secs_f64();
-        let Some(Outcome { metrics, skipped }) = outcome else { return Ok(()) };
+        let Some(EvalResult { metrics, skipped }) = outcome else { return Ok(()) };
         self.note_unreadable(&skipped)?;
         self.evaluated = Some(step);
         let (epoch, baselines) = (self.epoch(), evaluator.baselines.clone());

@@ -26,9 +26,9 @@ const LEAST_JUMP: f64 = 4.0;
 #[derive(Debug)]
 pub struct Health {
     config: AlarmConfig,
-    losses: Window,
+    losses: RecentValues,
     /// Logarithms of the gradient norms.
-    norms: Window,
+    norms: RecentValues,
     /// Alarms that hold, with the good steps since they were last confirmed.
     held: BTreeMap<AlarmKind, u32>,
     slow_periods: u32,
@@ -40,8 +40,8 @@ impl Health {
     pub fn new(config: AlarmConfig) -> Self {
         Self {
             config,
-            losses: Window::default(),
-            norms: Window::default(),
+            losses: RecentValues::default(),
+            norms: RecentValues::default(),
             held: BTreeMap::new(),
             slow_periods: 0,
             waited: 0.0,
@@ -121,9 +121,9 @@ impl Health {
 
 /// The last values of a figure.
 #[derive(Debug, Default)]
-struct Window(VecDeque<f64>);
+struct RecentValues(VecDeque<f64>);
 
-impl Window {
+impl RecentValues {
     fn push(&mut self, value: f64) {
         if self.0.len() == WINDOW {
             self.0.pop_front();

@@ -21,7 +21,7 @@ use emitter::Emitter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use trainer::{Job, Summary, TrainError, Trainer};
+use trainer::{Job, RunSummary, TrainError, Trainer};
 
 /// A running trainer, owned by exactly one front end.
 pub struct Session {
@@ -30,7 +30,7 @@ pub struct Session {
     pub orders: Sender<Order>,
     /// Gets the exit code when the trainer has ended; disconnected if it panicked.
     pub ended: Receiver<u8>,
-    thread: JoinHandle<Result<Summary, TrainError>>,
+    thread: JoinHandle<Result<RunSummary, TrainError>>,
 }
 
 impl Session {
@@ -38,7 +38,7 @@ impl Session {
     ///
     /// # Errors
     /// What ended the run early; a panic of the trainer counts as such.
-    pub fn join(self) -> Result<Summary, TrainError> {
+    pub fn join(self) -> Result<RunSummary, TrainError> {
         drop(self.events);
         let lost = |_| Err(TrainError::Panic("the thread is gone".to_owned()));
         self.thread.join().unwrap_or_else(lost)
@@ -90,7 +90,7 @@ fn train(
     job: Job,
     orders: Receiver<Order>,
     mut listeners: Vec<Box<dyn Listener>>,
-) -> Result<Summary, TrainError> {
+) -> Result<RunSummary, TrainError> {
     let failure = |error: &TrainError| {
         Stamped::now(Event::Log { level: Level::Error, message: error.to_string() })
     };
@@ -115,8 +115,8 @@ fn train(
     });
     if let Err(error) = &result {
         // Told first: the log may be what failed.
-        emitter.tell(failure(error));
-        emitter.settle();
+        emitter.send_unlogged(failure(error));
+        emitter.flush();
     }
     result
 }

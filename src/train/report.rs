@@ -1,14 +1,14 @@
 //! What the trainer leaves behind: reports, validations, previews, checkpoints, events.
 
 use super::meter::{Activity, Todo};
-use super::task::Previews;
+use super::task::PreviewImages;
 use super::trainer::{TrainError, Trainer};
 use crate::config::{OnNan, file};
 use crate::data::ImageError;
 use crate::event::{
     Command, Evaluated, Event, Level, Phase, PreviewFile, Stamped, StepReport, Validation,
 };
-use crate::picture::sheet::{self, Row};
+use crate::picture::sheet::{self, SheetRow};
 use crate::run_dir::{RunDirError, write_atomic};
 use crate::weights::checkpoint::{self, Checkpoint, Meta};
 use std::io::Cursor;
@@ -129,16 +129,16 @@ impl Trainer {
         Ok(best)
     }
 
-    fn write_preview(&mut self, step: u64, previews: Previews) -> Result<(), TrainError> {
-        let Previews { pictures, scale: (image, scale) } = previews;
-        let (psnr, rows): (Vec<f64>, Vec<Row>) =
+    fn write_preview(&mut self, step: u64, previews: PreviewImages) -> Result<(), TrainError> {
+        let PreviewImages { pictures, scale: (image, scale) } = previews;
+        let (psnr, rows): (Vec<f64>, Vec<SheetRow>) =
             pictures.into_iter().map(|preview| (preview.psnr, preview.row)).unzip();
         let path = self.run.previews().join(format!("step-{step:08}.png"));
         let mut bytes = Cursor::new(Vec::new());
         let encoded = sheet::compose(&rows, scale).write_to(&mut bytes, image::ImageFormat::Png);
         let failed = |source| RunDirError::Io { what: "write", path: path.clone(), source };
         encoded.map_err(|error| failed(std::io::Error::other(error)))?;
-        self.patiently(|_| Ok(write_atomic(&path, bytes.get_ref()).map_err(failed)?))?;
+        self.retry_while_disk_full(|_| Ok(write_atomic(&path, bytes.get_ref()).map_err(failed)?))?;
         let path = self.relative(&path);
         self.emit(Event::Preview(PreviewFile { step, path, image, scale, psnr }))
     }
@@ -193,7 +193,7 @@ impl Trainer {
             engine,
         };
         let best = grade.is_some_and(|grade| self.is_best(grade));
-        let (path, bytes) = self.patiently(|this| {
+        let (path, bytes) = self.retry_while_disk_full(|this| {
             let (path, bytes) = checkpoint::save(&this.run.checkpoints(), &checkpoint)?;
             if best {
                 checkpoint::mark_best(&path)?;
@@ -230,7 +230,7 @@ impl Trainer {
     /// Into the log, and to whoever listens.
     pub(super) fn emit(&mut self, event: Event) -> Result<(), TrainError> {
         let stamped = Stamped::now(event);
-        self.patiently(|this| Ok(this.emitter.emit(&stamped)?))
+        self.retry_while_disk_full(|this| Ok(this.emitter.emit(&stamped)?))
     }
 
     fn relative(&self, path: &Path) -> String {

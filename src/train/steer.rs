@@ -97,7 +97,7 @@ impl Trainer {
 
     /// Does something that writes. When the disk is full it waits until there is space, says so, and tries again;
     /// the run loses nothing but time. Stop ends the wait.
-    pub(super) fn patiently<T>(
+    pub(super) fn retry_while_disk_full<T>(
         &mut self,
         mut work: impl FnMut(&mut Self) -> Result<T, TrainError>,
     ) -> Result<T, TrainError> {
@@ -132,12 +132,12 @@ impl Trainer {
                 self.alarm(AlarmKind::DiskFull, true, message),
                 Event::Phase { phase: Phase::Paused },
             ] {
-                self.emitter.tell(Stamped::now(event));
+                self.emitter.send_unlogged(Stamped::now(event));
             }
             self.pulse.enter(Phase::Paused);
         }
         // What is too little for a checkpoint may do for some lines.
-        self.emitter.settle();
+        self.emitter.flush();
         let end = Instant::now() + wait;
         loop {
             match self.orders.recv_deadline(end) {

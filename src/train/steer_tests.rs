@@ -1,6 +1,6 @@
 //! Steps that are no numbers, on a run whose engine is given NaN instead of some images.
 
-use super::trainer::{Job, Summary, TrainError, Trainer};
+use super::trainer::{Job, RunSummary, TrainError, Trainer};
 use crate::config::{Config, FinetuneConfig, OnNan, file};
 use crate::data;
 use crate::engine::device::{Cpu, Device};
@@ -114,7 +114,7 @@ fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run 
 }
 
 impl Run {
-    fn end(self) -> (Result<Summary, TrainError>, Vec<Event>) {
+    fn end(self) -> (Result<RunSummary, TrainError>, Vec<Event>) {
         let result = self.trainer.run();
         (result, self.events.try_iter().map(|stamped| stamped.event).collect())
     }

@@ -5,7 +5,7 @@ use super::evaluate::Evaluator;
 use super::health::Health;
 use super::meter::{Activity, Meter};
 use super::task::{self, Task};
-use super::watchdog::{Charge, Pulse, Sentinel};
+use super::watchdog::{Pulse, Watchdog, WatchedRun};
 use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, Dataset};
@@ -20,7 +20,7 @@ use crate::event::{Event, Finished, Level, Listener, Order, Phase, Reason, Start
 use crate::model::state::{NamedTensors, StateError};
 use crate::run_dir::{EventLog, RunDir, RunDirError};
 use crate::weights::best::{Best, Grade};
-use crate::weights::checkpoint::{self, CheckpointError, Found, Meta};
+use crate::weights::checkpoint::{self, CheckpointError, FoundCheckpoint, Meta};
 use crate::weights::pretrained::Pretrained;
 use crossbeam_channel::Receiver;
 use std::collections::{BTreeSet, VecDeque};
@@ -91,7 +91,7 @@ pub struct Job {
     /// What to evaluate on while training, if that is wanted.
     pub eval: Option<Labelled>,
     /// Where to go on; `None` starts from fresh weights.
-    pub resume: Option<Found>,
+    pub resume: Option<FoundCheckpoint>,
     /// Weights to start from without that; all that the model has.
     pub init: Option<NamedTensors>,
     /// What the encoder starts from instead, in a run that doesn't go on from somewhere.
@@ -102,12 +102,12 @@ pub struct Job {
 
 /// Steps of a run over `images` training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
+pub struct RunLength {
     pub steps_per_epoch: u64,
     pub total_steps: u64,
 }
 
-impl Extent {
+impl RunLength {
     /// Whole steps only, at least one per epoch: a small set is repeated within the epoch, see the loader.
     pub fn new(config: &Config, images: usize) -> Self {
         let steps_per_epoch = (images / config.images_per_step()).max(1) as u64;
@@ -127,7 +127,7 @@ pub struct Trainer {
     /// Trained and fixed weights.
     parameters: u64,
     pub(super) schedule: Schedule,
-    pub(super) extent: Extent,
+    pub(super) extent: RunLength,
     pub(super) emitter: Arc<Emitter>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) orders: Receiver<Order>,
@@ -179,7 +179,7 @@ pub(super) fn open_log(job: &Job) -> Result<EventLog, RunDirError> {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Summary {
+pub struct RunSummary {
     pub finished: Finished,
     pub run: PathBuf,
     pub total_steps: u64,
@@ -210,7 +210,7 @@ impl Trainer {
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
         let Job { config, device, data, eval, run, resume, init, pretrained, mut notices } = job;
-        let extent = Extent::new(&config, data.train.len());
+        let extent = RunLength::new(&config, data.train.len());
         let learner = LearnerConfig::new(&config);
         let parameters = learner.shape.parameters();
         let mut engine = device::engine(&device, learner);
@@ -225,7 +225,7 @@ impl Trainer {
             let path = config.train.init.clone().unwrap_or_default();
             engine.load(&state).map_err(|source| TrainError::State { path, source })?;
         }
-        if let Some(Found { path, checkpoint, warnings, .. }) = &resume {
+        if let Some(FoundCheckpoint { path, checkpoint, warnings, .. }) = &resume {
             let Meta { step, elapsed_s, .. } = checkpoint.meta;
             engine
                 .load(&checkpoint.engine)
@@ -309,7 +309,7 @@ impl Trainer {
     }
 
     /// Makes the checkpoint that the run goes on from its newest one, and takes what contradicts it out of the way.
-    fn settle(&mut self, found: &Found) -> Result<(), TrainError> {
+    fn settle(&mut self, found: &FoundCheckpoint) -> Result<(), TrainError> {
         let folder = self.run.checkpoints();
         // First a sound file in place, then the rest: a kill in between must not leave the run without one.
         if self.saved.is_none() {
@@ -370,8 +370,8 @@ impl Trainer {
     ///
     /// # Errors
     /// See [`TrainError`]; checkpoints that were written stay good.
-    pub fn run(mut self) -> Result<Summary, TrainError> {
-        let sentinel = Sentinel::start(self.charge());
+    pub fn run(mut self) -> Result<RunSummary, TrainError> {
+        let sentinel = Watchdog::start(self.charge());
         if let Err(error) = &sentinel {
             let message = format!("nobody looks after stalls, disk and heat: no thread ({error})");
             self.emit(Event::Log { level: Level::Warning, message })?;
@@ -385,8 +385,8 @@ impl Trainer {
         result
     }
 
-    fn charge(&self) -> Charge {
-        Charge {
+    fn charge(&self) -> WatchedRun {
+        WatchedRun {
             emitter: Arc::clone(&self.emitter),
             pulse: Arc::clone(&self.pulse),
             root: self.run.root().to_owned(),
@@ -402,7 +402,7 @@ impl Trainer {
         }
     }
 
-    fn train(&mut self) -> Result<Summary, TrainError> {
+    fn train(&mut self) -> Result<RunSummary, TrainError> {
         self.patient = true;
         self.meter.lap(Activity::Other);
         let step = self.step();
@@ -509,7 +509,7 @@ impl Trainer {
             || every(self.config.checkpoint.every_steps as u64)
     }
 
-    fn finish(&mut self) -> Result<Summary, TrainError> {
+    fn finish(&mut self) -> Result<RunSummary, TrainError> {
         self.phase(Phase::Stopping)?;
         self.save()?;
         self.answer_late_orders()?;
@@ -526,7 +526,7 @@ impl Trainer {
             elapsed_s: self.meter.elapsed_s(),
         };
         self.emit(Event::Finished(finished.clone()))?;
-        Ok(Summary {
+        Ok(RunSummary {
             finished,
             run: self.run.root().to_owned(),
             total_steps: self.extent.total_steps,

@@ -6,14 +6,14 @@ use crate::engine::{Engine, MicroBatch, Target};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
 use crate::picture::painter::Painter;
-use crate::picture::sheet::Row;
+use crate::picture::sheet::SheetRow;
 
 /// PSNR and SSIM are means over this many images at most: they are computed on the host.
 const QUALITY_IMAGES: usize = 256;
 
 /// What a pass found.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ValidationResult {
     /// Mean over all hidden pixels of all images.
     pub loss: f64,
     pub psnr: f64,
@@ -28,7 +28,7 @@ pub struct Outcome {
 /// Pictures of one image.
 #[derive(Debug)]
 pub struct Preview {
-    pub row: Row,
+    pub row: SheetRow,
     /// Decibels over the hidden pixels.
     pub psnr: f64,
 }
@@ -45,9 +45,9 @@ pub fn validate(
     painter: &Painter,
     previews: usize,
     mut stop: impl FnMut() -> bool,
-) -> Result<Option<Outcome>, DataError> {
+) -> Result<Option<ValidationResult>, DataError> {
     let mut loader = Loader::validation(source.clone(), loader);
-    let mut outcome = Outcome {
+    let mut outcome = ValidationResult {
         loss: 0.0,
         psnr: 0.0,
         ssim: 0.0,

@@ -54,7 +54,7 @@ impl Pulse {
 }
 
 /// What is looked after.
-pub struct Charge {
+pub struct WatchedRun {
     pub emitter: Arc<Emitter>,
     pub pulse: Arc<Pulse>,
     /// The run folder.
@@ -68,7 +68,7 @@ pub struct Charge {
 }
 
 /// The threads; they end with this value.
-pub struct Sentinel {
+pub struct Watchdog {
     stop: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -90,17 +90,17 @@ fn every(
     })
 }
 
-impl Sentinel {
+impl Watchdog {
     /// # Errors
     /// The system gives no thread.
-    pub fn start(charge: Charge) -> std::io::Result<Self> {
+    pub fn start(charge: WatchedRun) -> std::io::Result<Self> {
         Self::start_with(charge, TICK)
     }
 
-    fn start_with(charge: Charge, tick: Duration) -> std::io::Result<Self> {
+    fn start_with(charge: WatchedRun, tick: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let charge = Arc::new(charge);
-        let mut watch = Watch::new(Arc::clone(&charge));
+        let mut watch = GpuAndStalls::new(Arc::clone(&charge));
         let mut disk = Disk { charge, low: false };
         // On threads of their own, as a disk that hangs is among what is told.
         let threads = [
@@ -111,7 +111,7 @@ impl Sentinel {
     }
 }
 
-impl Drop for Sentinel {
+impl Drop for Watchdog {
     fn drop(&mut self) {
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
@@ -120,18 +120,18 @@ impl Drop for Sentinel {
     }
 }
 
-impl Charge {
+impl WatchedRun {
     /// Told first: the log may be what is stuck.
     fn alarm(&self, kind: AlarmKind, active: bool, message: String) {
         let alarm = Alarm { kind, active, step: self.pulse.step(), message };
-        self.emitter.tell(Stamped::now(Event::Alarm(alarm)));
-        self.emitter.settle();
+        self.emitter.send_unlogged(Stamped::now(Event::Alarm(alarm)));
+        self.emitter.flush();
     }
 }
 
 /// What touches the disk.
 struct Disk {
-    charge: Arc<Charge>,
+    charge: Arc<WatchedRun>,
     low: bool,
 }
 
@@ -151,8 +151,8 @@ impl Disk {
 }
 
 /// What doesn't.
-struct Watch {
-    charge: Arc<Charge>,
+struct GpuAndStalls {
+    charge: Arc<WatchedRun>,
     stall: Stall,
     #[cfg(feature = "cuda")]
     hot: bool,
@@ -160,8 +160,8 @@ struct Watch {
     gpus: crate::gpu::Gpus,
 }
 
-impl Watch {
-    fn new(charge: Arc<Charge>) -> Self {
+impl GpuAndStalls {
+    fn new(charge: Arc<WatchedRun>) -> Self {
         Self {
             stall: Stall::new(charge.alarms.stall_s),
             #[cfg(feature = "cuda")]
@@ -359,7 +359,7 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         pulse.enter(Phase::Running);
         pulse.beat(7);
-        let charge = Charge {
+        let charge = WatchedRun {
             emitter: Arc::new(Emitter::new(log, vec![Box::new(sender)])),
             pulse: Arc::clone(&pulse),
             root: temp.path().to_owned(),
@@ -372,7 +372,7 @@ mod tests {
                 let _ = beat.send(()); // the test may be over
             }),
         };
-        let sentinel = Sentinel::start_with(charge, Duration::from_millis(1)).expect("a thread");
+        let sentinel = Watchdog::start_with(charge, Duration::from_millis(1)).expect("a thread");
         let mut kinds = Vec::new();
         while kinds.len() < 2 {
             let event = events.recv_timeout(Duration::from_mins(1)).expect("it is told").event;

@@ -21,7 +21,7 @@ use crate::event::state::RunState;
 use crate::event::{Command, Order, Stamped, now};
 use crate::picture::sheet::{self, Sheet};
 use crate::train::Session;
-use crate::train::trainer::{Summary, TrainError};
+use crate::train::trainer::{RunSummary, TrainError};
 use app::{App, Effect, Msg};
 use crossbeam_channel::TryRecvError;
 use crossterm::event::{Event as TerminalEvent, KeyEventKind};
@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use terminal::{Guard, RealConsole};
+use terminal::{RealConsole, TerminalGuard};
 use view::previews::PreviewCache;
 
 /// Shortest time between two frames.
@@ -100,7 +100,7 @@ struct Live {
     /// Set by a signal: whoever sent it doesn't sit at the keyboard.
     unattended: Arc<AtomicBool>,
     session: Option<Session>,
-    result: Option<Result<Summary, TrainError>>,
+    result: Option<Result<RunSummary, TrainError>>,
 }
 
 impl Feed for Live {
@@ -130,9 +130,9 @@ impl Feed for Live {
 }
 
 /// How the screen of a training process ended.
-pub enum Outcome {
+pub enum ScreenExit {
     /// The run has ended.
-    Over(Result<Summary, TrainError>),
+    Over(Result<RunSummary, TrainError>),
     /// Training goes on.
     Left { session: Session, why: Why, state: Box<RunState> },
 }
@@ -148,7 +148,7 @@ pub enum Why {
 }
 
 /// Runs the screen on a live trainer until it is left; when unattended it leaves by itself when the run has ended.
-pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> Outcome {
+pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> ScreenExit {
     let unattended = Arc::clone(&flags.unattended);
     let mut live = Live { unattended, session: Some(session), result: None };
     let log = root.join("stderr.log");
@@ -159,10 +159,10 @@ pub fn run(session: Session, mut app: App, root: &Path, flags: &Flags) -> Outcom
     };
     flags.screen.store(false, Ordering::Relaxed);
     match (live.session, live.result) {
-        (Some(session), _) => Outcome::Left { session, why, state: Box::new(app.state) },
-        (None, Some(result)) => Outcome::Over(result),
+        (Some(session), _) => ScreenExit::Left { session, why, state: Box::new(app.state) },
+        (None, Some(result)) => ScreenExit::Over(result),
         (None, None) => {
-            Outcome::Over(Err(TrainError::Panic("the trainer left no result".to_owned())))
+            ScreenExit::Over(Err(TrainError::Panic("the trainer left no result".to_owned())))
         }
     }
 }
@@ -196,7 +196,7 @@ fn on_terminal(
     stderr_log: &Path,
     flags: &Flags,
 ) -> Result<Exit, NoScreen> {
-    let (mut guard, mut tty) = Guard::enter(stderr_log).map_err(NoScreen::Refused)?;
+    let (mut guard, mut tty) = TerminalGuard::enter(stderr_log).map_err(NoScreen::Refused)?;
     let (hung_up, woken) = (Arc::clone(&flags.hung_up), Arc::clone(&flags.woken));
     let mut console = RealConsole { depth: app.colors.depth, hung_up, woken };
     let ended =

@@ -48,12 +48,12 @@ impl Write for Counted {
 pub type Tty = Terminal<CrosstermBackend<Counted>>;
 
 /// The terminal while it is ours. Dropping it gives the terminal back.
-pub struct Guard {
+pub struct TerminalGuard {
     stderr: Option<OwnedFd>,
     down: bool,
 }
 
-impl Guard {
+impl TerminalGuard {
     /// Raw mode and alternate screen; standard error goes to `stderr_log`, so that no library writes over the screen.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ pub fn abandon() {
     }
 }
 
-impl Drop for Guard {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
         self.leave();
     }

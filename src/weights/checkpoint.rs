@@ -221,7 +221,7 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
 
 /// A checkpoint to go on from, and what was wrong with newer ones.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundCheckpoint {
     pub path: PathBuf,
     pub checkpoint: Checkpoint,
     /// Errors of newer checkpoints that were passed over.
@@ -235,7 +235,10 @@ pub struct Found {
 ///
 /// # Errors
 /// There are checkpoints but none is sound: the error of the newest. Or one can't be read, or is of a newer format.
-pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, CheckpointError> {
+pub fn find(
+    folder: &Path,
+    limit: Option<&Path>,
+) -> Result<Option<FoundCheckpoint>, CheckpointError> {
     let limit = limit.and_then(position);
     let mut candidates: Vec<PathBuf> = list(folder)?;
     candidates.retain(|path| limit.is_none() || position(path) <= limit);
@@ -247,7 +250,7 @@ pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, Checkp
     let mut failed: Vec<(PathBuf, CheckpointError)> = Vec::new();
     for path in candidates {
         match load(&path) {
-            Ok(checkpoint) => return Ok(Some(Found::past(&failed, path, checkpoint))),
+            Ok(checkpoint) => return Ok(Some(FoundCheckpoint::past(&failed, path, checkpoint))),
             Err(error @ CheckpointError::Damaged { .. }) => failed.push((path, error)),
             // What may be sound must not be passed over: that would throw work away.
             Err(error) => return Err(error),
@@ -259,7 +262,7 @@ pub fn find(folder: &Path, limit: Option<&Path>) -> Result<Option<Found>, Checkp
     }
 }
 
-impl Found {
+impl FoundCheckpoint {
     fn past(failed: &[(PathBuf, CheckpointError)], path: PathBuf, checkpoint: Checkpoint) -> Self {
         Self {
             path,

@@ -1,6 +1,6 @@
 //! What RUN|CKPT on a command line stands for: a run folder, or a checkpoint file inside or outside of one.
 
-use super::checkpoint::{self, Checkpoint, CheckpointError, Found};
+use super::checkpoint::{self, Checkpoint, CheckpointError, FoundCheckpoint};
 use crate::config::{Config, file};
 use crate::engine::Engine;
 use crate::engine::device::{self, Device};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Where weights lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct Location {
     /// The run folder; a checkpoint file outside of one has none.
     pub root: Option<PathBuf>,
     /// A certain checkpoint.
@@ -30,7 +30,7 @@ pub struct Weights {
     pub warnings: Vec<String>,
 }
 
-impl Origin {
+impl Location {
     /// `None` if the path is neither a run nor a checkpoint file.
     pub fn of(path: &Path) -> Option<Self> {
         if run_dir::holds_run(path) {
@@ -50,7 +50,7 @@ impl Origin {
     ///
     /// # Errors
     /// There are checkpoints, but none is sound or readable.
-    pub fn newest(&self) -> Result<Option<Found>, CheckpointError> {
+    pub fn newest(&self) -> Result<Option<FoundCheckpoint>, CheckpointError> {
         let Some(file) = &self.file else {
             let folder = self.root.as_deref().map(|root| root.join("checkpoints"));
             return folder.map_or(Ok(None), |folder| checkpoint::find(&folder, None));
@@ -59,7 +59,7 @@ impl Origin {
             Ok(checkpoint) => {
                 let path = file.clone();
                 let (warnings, damaged) = (Vec::new(), Vec::new());
-                return Ok(Some(Found { path, checkpoint, warnings, damaged }));
+                return Ok(Some(FoundCheckpoint { path, checkpoint, warnings, damaged }));
             }
             Err(error) => error,
         };
@@ -90,7 +90,7 @@ impl Weights {
     /// # Errors
     /// Neither a run nor a checkpoint, a run without checkpoints, or none that can be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let Some(origin) = Origin::of(path) else {
+        let Some(origin) = Location::of(path) else {
             return Err(Error::Usage(format!(
                 "no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)",
                 path.display()
@@ -110,7 +110,7 @@ impl Weights {
             }
         }
         let found = checkpoint::find(&folder, None)?;
-        let Some(Found { path, checkpoint, warnings: more, .. }) = found else {
+        let Some(FoundCheckpoint { path, checkpoint, warnings: more, .. }) = found else {
             return Err(Error::Usage(format!(
                 "no checkpoint in {} yet: wait for the first, or ask for one with `simmim-tui ctl RUN checkpoint`",
                 folder.display()
@@ -124,7 +124,7 @@ impl Weights {
     ///
     /// # Errors
     /// Its configuration is none.
-    pub fn of(found: Found) -> Result<Self, Error> {
+    pub fn of(found: FoundCheckpoint) -> Result<Self, Error> {
         Self::read(&found.path, found.checkpoint, found.warnings)
     }
 
@@ -181,6 +181,6 @@ mod tests {
         std::fs::write(&best, "rubbish").expect("writable");
         let weights = Weights::open(&root).expect("another is sound");
         assert_eq!((weights.checkpoint.meta.step, weights.warnings.len()), (2, 1));
-        assert_eq!(Origin::of(&paths[0]).expect("a checkpoint").root, root.canonicalize().ok());
+        assert_eq!(Location::of(&paths[0]).expect("a checkpoint").root, root.canonicalize().ok());
     }
 }

@@ -6,7 +6,7 @@ use simmim_tui::control::Link;
 use simmim_tui::control::follow::{Follower, Update};
 use simmim_tui::control::server::{Broadcast, Server};
 use simmim_tui::event::{
-    Event, Finished, Level, Order, Reason, Stamped, Started, StepReport, Task, TimeSplit,
+    Event, Finished, Level, Order, Reason, Stamped, Started, StepReport, TaskKind, TimeSplit,
 };
 use simmim_tui::run_dir::{EventLog, Owner, RunDir};
 use std::fs::{self, File};
@@ -119,7 +119,7 @@ pub fn started(step: u64) -> Event {
         device: "cpu".to_owned(),
         precision: "fp32".to_owned(),
         data: "none".to_owned(),
-        task: Task::default(),
+        task: TaskKind::default(),
         resumed: step > 0,
         version: "0".to_owned(),
     })

@@ -7,7 +7,7 @@ mod orders;
 mod sockets;
 
 use fake::{own, place, until};
-use simmim_tui::run_dir::{Owner, Vital, vital};
+use simmim_tui::run_dir::{Liveness, Owner, liveness};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -18,9 +18,11 @@ fn a_process_that_ended_is_gone_even_before_it_is_collected() {
     let mut child = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("started");
     let owner = Owner::of(child.id());
     own(&root, &owner);
-    assert_eq!(vital(&root), Vital::Here(owner));
+    assert_eq!(liveness(&root), Liveness::Local(owner));
     child.kill().expect("killable");
-    until("one that is dead but not collected counts as gone", || vital(&root) == Vital::Gone);
+    until("one that is dead but not collected counts as gone", || {
+        liveness(&root) == Liveness::Gone
+    });
     child.wait().expect("it has ended");
-    assert_eq!(vital(&root), Vital::Gone);
+    assert_eq!(liveness(&root), Liveness::Gone);
 }

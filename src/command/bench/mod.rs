@@ -14,13 +14,13 @@ use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::model::ModelShape;
 use crate::train::task;
-use crate::train::trainer::Extent;
+use crate::train::trainer::RunLength;
 use serde::Serialize;
 use std::time::Instant;
 
 /// The result, one JSON object.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     pub version: &'static str,
     pub device: String,
     /// Of matrix products, as the device has it.
@@ -80,7 +80,7 @@ pub struct LoaderRate {
 ///
 /// # Errors
 /// Configuration, device or data.
-pub fn run(args: &BenchArgs) -> Result<Report, Error> {
+pub fn run(args: &BenchArgs) -> Result<BenchReport, Error> {
     let mut config = config(args)?;
     let selection = device::select(&config.train.device)?;
     let (data, _) = prepare::open_data(&mut config)?;
@@ -124,7 +124,7 @@ pub fn run(args: &BenchArgs) -> Result<Report, Error> {
     // Before all that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();
     let gpu_memory_bytes = gpu_memory(&selection.device);
-    Ok(Report {
+    Ok(BenchReport {
         version: env!("CARGO_PKG_VERSION"),
         device: selection.device.to_string(),
         precision: Effective::of(config.train.precision, &selection.device).precision,
@@ -194,7 +194,7 @@ fn patch_of(args: &BenchArgs) -> Option<usize> {
 }
 
 fn loader(config: &Config, data: &data::Dataset, start: u64) -> Loader {
-    let epoch = Extent::new(config, data.train.len()).steps_per_epoch;
+    let epoch = RunLength::new(config, data.train.len()).steps_per_epoch;
     Loader::train(data.train.clone(), LoaderConfig::from_config(config), epoch, start)
 }
 

@@ -1,6 +1,6 @@
 //! Where a step would be computed.
 
-use super::{Finding, State};
+use super::{Finding, Verdict};
 use crate::engine::device::{self, Device};
 use crate::ops::kernel::Simd;
 use std::thread::available_parallelism;
@@ -15,7 +15,7 @@ pub(super) fn look() -> Vec<Finding> {
     findings.push(Finding::new(
         AREA,
         "cuda",
-        State::Note,
+        Verdict::Note,
         "not usable",
         "this build was made without the feature cuda",
     ));
@@ -32,18 +32,20 @@ fn cpu() -> Finding {
             "one per core that this process may use; RAYON_NUM_THREADS sets another number".into()
         }
     };
-    let state = if threads > cores { State::Warning } else { State::Good };
+    let state = if threads > cores { Verdict::Warning } else { Verdict::Good };
     Finding::new(AREA, "cpu", state, format!("{threads} threads for the step"), why)
 }
 
 fn instructions() -> Finding {
     let (state, found, why) = match Simd::get() {
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 => (State::Good, "AVX-512", "the processor has it"),
+        Simd::Avx512 => (Verdict::Good, "AVX-512", "the processor has it"),
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx2 => (State::Good, "AVX2", "the processor has no AVX-512, or SIMMIM_SIMD is avx2"),
+        Simd::Avx2 => {
+            (Verdict::Good, "AVX2", "the processor has no AVX-512, or SIMMIM_SIMD is avx2")
+        }
         Simd::Baseline => (
-            if cfg!(target_arch = "x86_64") { State::Warning } else { State::Good },
+            if cfg!(target_arch = "x86_64") { Verdict::Warning } else { Verdict::Good },
             "what the compiler's target has",
             "the processor has no AVX2, or SIMMIM_SIMD is none",
         ),
@@ -62,13 +64,13 @@ fn cuda() -> Finding {
                     format!("driver {driver}; NVRTC and the CUDA headers are there and compile")
                 },
             );
-            Finding::new(AREA, "cuda", State::Good, selection.device.to_string(), driver)
+            Finding::new(AREA, "cuda", Verdict::Good, selection.device.to_string(), driver)
         }
         Err(error) => {
             let text = error.to_string();
             let why = text.strip_prefix("device cuda: ").unwrap_or(&text);
             let why = why.split("; use --device").next().unwrap_or(why);
-            Finding::new(AREA, "cuda", State::Note, "not usable", why)
+            Finding::new(AREA, "cuda", Verdict::Note, "not usable", why)
         }
     }
 }
@@ -82,8 +84,8 @@ fn decision() -> Finding {
                 _ => "the first CUDA device is usable".to_owned(),
             };
             let found = format!("--device auto takes {}", selection.device);
-            Finding::new(AREA, "choice", State::Good, found, why)
+            Finding::new(AREA, "choice", Verdict::Good, found, why)
         }
-        Err(error) => Finding::new(AREA, "choice", State::Failure, "none", error.to_string()),
+        Err(error) => Finding::new(AREA, "choice", Verdict::Failure, "none", error.to_string()),
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a run can be kept where runs are kept: everything that a run does there is done once in a folder of its own.
 
-use super::{Finding, State};
+use super::{Finding, Verdict};
 use crate::control::socket;
 use crate::event::state::bytes;
 use crate::run_dir::advice;
@@ -25,7 +25,7 @@ pub(super) fn look(runs: &Path) -> Vec<Finding> {
         Err(error) => {
             let found = format!("{} can't be written", place.display());
             let why = format!("{error}{}", advice(&error));
-            findings.push(Finding::new(AREA, "runs", State::Failure, found, why));
+            findings.push(Finding::new(AREA, "runs", Verdict::Failure, found, why));
         }
     }
     #[cfg(feature = "cuda")]
@@ -43,11 +43,11 @@ fn existing(path: &Path) -> PathBuf {
 fn space(place: &Path) -> Finding {
     let Ok(found) = rustix::fs::statvfs(place) else {
         let why = "the file system doesn't say how much is free";
-        return Finding::new(AREA, "space", State::Note, "unknown", why);
+        return Finding::new(AREA, "space", Verdict::Note, "unknown", why);
     };
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     let need = CHECKPOINTS * SAMPLE as u64;
-    let state = if free < need { State::Failure } else { State::Good };
+    let state = if free < need { Verdict::Failure } else { Verdict::Good };
     let why = format!("at {}; a default run keeps up to {}", place.display(), bytes(need));
     Finding::new(AREA, "space", state, format!("{} free", bytes(free)), why)
 }
@@ -79,7 +79,7 @@ impl Trial {
         let rate = SAMPLE as f64 / seconds;
         match result {
             Ok(()) => {
-                let state = if rate < SLOW { State::Warning } else { State::Good };
+                let state = if rate < SLOW { Verdict::Warning } else { Verdict::Good };
                 let found = format!("runs can be kept in {}", self.parent.display());
                 let why = format!(
                     "{} written, synced and renamed in {:.0} ms: what the run waits for at each checkpoint of that size",
@@ -91,7 +91,7 @@ impl Trial {
             Err(error) => {
                 let found = format!("a file in {} can't be written", self.parent.display());
                 let why = format!("{error}{}", advice(&error));
-                Finding::new(AREA, "runs", State::Failure, found, why)
+                Finding::new(AREA, "runs", Verdict::Failure, found, why)
             }
         }
     }
@@ -101,11 +101,11 @@ impl Trial {
         match File::create(&path).and_then(|file| file.try_lock().map_err(Into::into)) {
             Ok(()) => {
                 let why = "a run that is written by one process is safe from a second one";
-                Finding::new(AREA, "lock", State::Good, "files can be locked", why)
+                Finding::new(AREA, "lock", Verdict::Good, "files can be locked", why)
             }
             Err(error) => {
                 let why = format!("{error}: a run needs a lock, choose a --run-dir elsewhere");
-                Finding::new(AREA, "lock", State::Failure, "files can't be locked", why)
+                Finding::new(AREA, "lock", Verdict::Failure, "files can't be locked", why)
             }
         }
     }
@@ -116,13 +116,19 @@ impl Trial {
                 drop(listener);
                 socket::remove(&self.folder, identity);
                 let found = "attach and ctl can steer runs here";
-                Finding::new(AREA, "socket", State::Good, found, "the file system has Unix sockets")
+                Finding::new(
+                    AREA,
+                    "socket",
+                    Verdict::Good,
+                    found,
+                    "the file system has Unix sockets",
+                )
             }
             Err(error) => {
                 let found = "attach can only watch, ctl won't work";
                 let why =
                     format!("no Unix socket in the run directory ({error}); steer with signals");
-                Finding::new(AREA, "socket", State::Warning, found, why)
+                Finding::new(AREA, "socket", Verdict::Warning, found, why)
             }
         }
     }
@@ -139,17 +145,17 @@ fn cache() -> Finding {
     let Some(folder) = dirs::cache_dir().map(|folder| folder.join("simmim-tui")) else {
         let why =
             "neither XDG_CACHE_HOME nor HOME is set: GPU kernels are compiled anew in each run";
-        return Finding::new(AREA, "cache", State::Note, "no user cache folder", why);
+        return Finding::new(AREA, "cache", Verdict::Note, "no user cache folder", why);
     };
     match Trial::new(&existing(&folder)) {
         Ok(_) => {
             let why = "compiled and tuned GPU kernels are kept there";
-            Finding::new(AREA, "cache", State::Good, folder.display().to_string(), why)
+            Finding::new(AREA, "cache", Verdict::Good, folder.display().to_string(), why)
         }
         Err(error) => {
             let found = format!("{} can't be written", folder.display());
             let why = format!("{error}: GPU kernels are compiled anew in each run");
-            Finding::new(AREA, "cache", State::Note, found, why)
+            Finding::new(AREA, "cache", Verdict::Note, found, why)
         }
     }
 }
@@ -165,7 +171,7 @@ mod tests {
         let findings = look(&deep);
         let states: Vec<_> = findings.iter().map(|finding| (finding.name, finding.state)).collect();
         for name in ["space", "runs", "lock", "socket"] {
-            assert!(states.contains(&(name, State::Good)), "{findings:?}");
+            assert!(states.contains(&(name, Verdict::Good)), "{findings:?}");
         }
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
     }
@@ -175,7 +181,7 @@ mod tests {
         // Nobody may make folders there, root included.
         let findings = look(Path::new("/proc/self/runs"));
         let runs = findings.iter().find(|finding| finding.name == "runs").expect("looked at");
-        assert_eq!(runs.state, State::Failure, "{runs:?}");
+        assert_eq!(runs.state, Verdict::Failure, "{runs:?}");
         assert!(!runs.why.is_empty());
     }
 }

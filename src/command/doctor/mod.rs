@@ -28,7 +28,7 @@ const INDENT: usize = 18;
 /// What a finding means for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum Verdict {
     Good,
     /// Something is not there, and nothing is lost by it.
     Note,
@@ -38,7 +38,7 @@ pub enum State {
     Failure,
 }
 
-impl State {
+impl Verdict {
     fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
@@ -54,7 +54,7 @@ impl State {
 pub struct Finding {
     pub area: &'static str,
     pub name: &'static str,
-    pub state: State,
+    pub state: Verdict,
     /// What was found or decided.
     pub found: String,
     /// Where that comes from, and what would change it.
@@ -65,7 +65,7 @@ impl Finding {
     fn new(
         area: &'static str,
         name: &'static str,
-        state: State,
+        state: Verdict,
         found: impl Into<String>,
         why: impl Into<String>,
     ) -> Self {
@@ -74,7 +74,7 @@ impl Finding {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct Diagnosis {
     version: &'static str,
     features: &'static str,
     findings: Vec<Finding>,
@@ -92,19 +92,19 @@ pub fn run(args: &DoctorArgs) -> Result<(), Error> {
     findings.push(Finding::new(
         "terminal",
         "screen",
-        State::Note,
+        Verdict::Note,
         "none: plain lines",
         "this build was made without the feature tui",
     ));
     findings.extend(disk::look(&args.run_dir));
-    let failures = findings.iter().filter(|finding| finding.state == State::Failure).count();
-    let report = Report { version: version::BUILD, features: version::FEATURES, findings };
+    let failures = findings.iter().filter(|finding| finding.state == Verdict::Failure).count();
+    let report = Diagnosis { version: version::BUILD, features: version::FEATURES, findings };
     let text = if args.json { crate::json(&report) } else { text(&report) };
     say(&mut stdout(), text.trim_end());
     if failures > 0 { Err(Error::Unwell { failures }) } else { Ok(()) }
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Diagnosis) -> String {
     let mut lines = vec![format!("simmim-tui {} (features: {})", report.version, report.features)];
     let mut area = "";
     for finding in &report.findings {
@@ -144,11 +144,17 @@ mod tests {
     #[test]
     fn findings_stand_under_their_area_with_their_reason() {
         let findings = vec![
-            Finding::new("device", "cpu", State::Good, "2 threads", ""),
-            Finding::new("device", "cuda", State::Note, "none", "no driver"),
-            Finding::new("disk", "space", State::Failure, "full", format!("{} b", "a".repeat(61))),
+            Finding::new("device", "cpu", Verdict::Good, "2 threads", ""),
+            Finding::new("device", "cuda", Verdict::Note, "none", "no driver"),
+            Finding::new(
+                "disk",
+                "space",
+                Verdict::Failure,
+                "full",
+                format!("{} b", "a".repeat(61)),
+            ),
         ];
-        let report = Report { version: "1.0.0+abc", features: "tui", findings };
+        let report = Diagnosis { version: "1.0.0+abc", features: "tui", findings };
         let expected = "simmim-tui 1.0.0+abc (features: tui)\n\
             \n\
             device\n\

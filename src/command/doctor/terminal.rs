@@ -1,6 +1,6 @@
 //! What the screen and the `preview` command would draw with.
 
-use super::{Finding, State};
+use super::{Finding, Verdict};
 use crate::cli::LookArgs;
 use crate::command::{preview, train};
 use crate::ui::theme::ColorDepth;
@@ -28,9 +28,9 @@ fn screen() -> Finding {
     match train::no_screen() {
         None => {
             let why = format!("standard input and output are a terminal, TERM is {term}");
-            Finding::new(AREA, "screen", State::Good, "a run has the screen", why)
+            Finding::new(AREA, "screen", Verdict::Good, "a run has the screen", why)
         }
-        Some(why) => Finding::new(AREA, "screen", State::Note, "a run prints plain lines", why),
+        Some(why) => Finding::new(AREA, "screen", Verdict::Note, "a run prints plain lines", why),
     }
 }
 
@@ -38,7 +38,7 @@ fn size() -> Finding {
     let (columns, rows) = preview::size();
     let (least_columns, least_rows) = COMFORTABLE;
     let large = columns >= least_columns && rows >= least_rows;
-    let state = if large { State::Good } else { State::Warning };
+    let state = if large { Verdict::Good } else { Verdict::Warning };
     let why = if large { "" } else { "panels are left out below 80x24" };
     Finding::new(AREA, "size", state, format!("{columns} columns, {rows} rows"), why)
 }
@@ -46,10 +46,10 @@ fn size() -> Finding {
 fn colours() -> Finding {
     let (detected, _) = LookArgs::default().detect();
     let (state, found) = match detected.depth {
-        ColorDepth::True => (State::Good, "24 bits"),
-        ColorDepth::Indexed => (State::Good, "256"),
-        ColorDepth::Sixteen => (State::Note, "16: previews are grey characters"),
-        ColorDepth::Mono => (State::Note, "none: previews are grey characters"),
+        ColorDepth::True => (Verdict::Good, "24 bits"),
+        ColorDepth::Indexed => (Verdict::Good, "256"),
+        ColorDepth::Sixteen => (Verdict::Note, "16: previews are grey characters"),
+        ColorDepth::Mono => (Verdict::Note, "none: previews are grey characters"),
     };
     let why = format!("{}; --color true|256|16|none overrides it", detected.reason);
     Finding::new(AREA, "colours", state, found, why)
@@ -62,9 +62,9 @@ fn characters() -> Finding {
         .find_map(|name| set(name).map(|value| format!("{name} is {value}")))
         .unwrap_or_else(|| "no locale is set".to_owned());
     let (state, found) = if ascii {
-        (State::Warning, "ASCII: coarse charts and pictures")
+        (Verdict::Warning, "ASCII: coarse charts and pictures")
     } else {
-        (State::Good, "Unicode: blocks and braille")
+        (Verdict::Good, "Unicode: blocks and braille")
     };
     let advice =
         if ascii { "; a UTF-8 locale, such as LC_ALL=C.UTF-8, would give more" } else { "" };
@@ -73,7 +73,7 @@ fn characters() -> Finding {
 
 fn pictures() -> Finding {
     let (found, why) = preview::detect();
-    Finding::new(AREA, "pictures", State::Good, found, why)
+    Finding::new(AREA, "pictures", Verdict::Good, found, why)
 }
 
 /// What stands between this process and the terminal.
@@ -93,11 +93,11 @@ fn between() -> Vec<Finding> {
             }
             _ => "the run survives a dropped line in it; pictures stay half blocks",
         };
-        findings.push(Finding::new(AREA, "inside", State::Good, found, why));
+        findings.push(Finding::new(AREA, "inside", Verdict::Good, found, why));
     }
     if set("SSH_CONNECTION").is_some() {
         let why = "a dropped line costs no step: the run goes on, and `simmim-tui attach RUN` brings the screen back";
-        findings.push(Finding::new(AREA, "line", State::Good, "SSH", why));
+        findings.push(Finding::new(AREA, "line", Verdict::Good, "SSH", why));
     }
     findings
 }

@@ -21,7 +21,7 @@ use image::ImageFormat;
 use pca::pca;
 use points::Points;
 use rustix::termios::tcgetwinsize;
-use scatter::{Look, lines};
+use scatter::{PlotStyle, lines};
 use std::io::{Cursor, IsTerminal as _, stdout};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ pub struct EmbedArgs {
     pub split: Split,
     /// How features become points: principal components, or t-SNE, which shows clusters but no distances
     #[arg(long, value_enum, default_value_t)]
-    pub method: Method,
+    pub method: Projection,
     /// Images at most, picked evenly
     #[arg(long, value_name = "IMAGES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=tsne::MOST as i64))]
     pub limit: u32,
@@ -64,7 +64,7 @@ pub struct EmbedArgs {
 
 /// How features become points.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Method {
+pub enum Projection {
     #[default]
     Pca,
     Tsne,
@@ -110,12 +110,12 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
 
     let found = pca(&features.values, features.dim);
     let (places, how) = match args.method {
-        Method::Pca => {
+        Projection::Pca => {
             let [first, second] = found.explained.map(|share| 100.0 * share);
             let how = format!("PCA: {first:.0} % and {second:.0} % of the variance");
             (found.places, how)
         }
-        Method::Tsne => {
+        Projection::Tsne => {
             let bar = Bar::new("t-SNE", tsne::ITERATIONS);
             let places = tsne(&features.values, features.dim, &found.places, |done| bar.set(done));
             (places, "t-SNE".to_owned())
@@ -139,7 +139,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
 }
 
 /// As large as the terminal; without colours where the output is none.
-fn look(args: &LookArgs) -> Look {
+fn look(args: &LookArgs) -> PlotStyle {
     let (colors, ascii) = args.detect();
     let terminal = stdout().is_terminal();
     let size = tcgetwinsize(stdout()).map(|size| (size.ws_col.into(), size.ws_row.into()));
@@ -147,5 +147,5 @@ fn look(args: &LookArgs) -> Look {
         size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0).unwrap_or(USUAL);
     let asked = args.color.is_some();
     let depth = if terminal || asked { colors.depth } else { ColorDepth::Mono };
-    Look { columns, rows: rows.saturating_sub(BELOW).max(5), depth, ascii }
+    PlotStyle { columns, rows: rows.saturating_sub(BELOW).max(5), depth, ascii }
 }

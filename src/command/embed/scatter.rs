@@ -15,7 +15,7 @@ const NAMED: usize = 40;
 
 /// How points are drawn.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct PlotStyle {
     pub columns: usize,
     pub rows: usize,
     pub depth: ColorDepth,
@@ -40,7 +40,7 @@ impl Cell {
     }
 }
 
-impl Look {
+impl PlotStyle {
     fn letters(self) -> bool {
         self.ascii || self.depth == ColorDepth::Mono
     }
@@ -75,7 +75,7 @@ impl Look {
 }
 
 /// The plot and its legend.
-pub fn lines(points: &Points, look: Look) -> Vec<String> {
+pub fn lines(points: &Points, look: PlotStyle) -> Vec<String> {
     const BITS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
     let (columns, rows) = (look.columns.max(1), look.rows.max(1));
     let mut cells = vec![Cell::default(); columns * rows];
@@ -96,13 +96,13 @@ pub fn lines(points: &Points, look: Look) -> Vec<String> {
     lines
 }
 
-fn legend(points: &Points, look: Look) -> Vec<String> {
+fn legend(points: &Points, look: PlotStyle) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     let counts = points.counts();
     for &(class, count) in counts.iter().take(NAMED) {
         let class_number = Some(class as u32);
-        let swatch = if look.letters() { Look::letter(class_number) } else { '●' };
+        let swatch = if look.letters() { PlotStyle::letter(class_number) } else { '●' };
         let name = format!("{} ({count})", points.classes[class].replace(char::is_control, " "));
         let width = 2 + name.chars().count();
         if used > 0 && used + 2 + width > look.columns {
@@ -138,14 +138,14 @@ mod tests {
 
     #[test]
     fn letters_tell_classes_where_colours_do_not() {
-        let look = Look { columns: 9, rows: 3, depth: ColorDepth::Mono, ascii: true };
+        let look = PlotStyle { columns: 9, rows: 3, depth: ColorDepth::Mono, ascii: true };
         let text = lines(&points(), look);
         assert_eq!(text, ["        b", "    *", "a", "", "a cat (1)", "b dog (2)"]);
     }
 
     #[test]
     fn colours_end_where_they_begin() {
-        let look = Look { columns: 40, rows: 2, depth: ColorDepth::Indexed, ascii: false };
+        let look = PlotStyle { columns: 40, rows: 2, depth: ColorDepth::Indexed, ascii: false };
         let text = lines(&points(), look);
         assert!(text[0].ends_with("\x1b[38;5;208m⠈\x1b[0m"), "{:?}", text[0]);
         assert!(text[1].starts_with("\x1b[38;5;75m⡀\x1b[0m"), "{:?}", text[1]);

@@ -18,7 +18,7 @@ use crate::run_dir::write_atomic;
 use crate::terminal::unicode::plus_minus;
 use crate::text::bar::Bar;
 use crate::weights::locate::Weights;
-use report::{Report, Scores};
+use report::{EvalReport, Scores};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -163,7 +163,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
         unreachable!("three kinds of vectors")
     };
     let scores = Scores { methods, trained, untrained, raw_pixels };
-    let report = Report {
+    let report = EvalReport {
         checkpoint: weights.path.display().to_string(),
         step: weights.checkpoint.meta.step,
         layer,

@@ -12,7 +12,7 @@ const CLEAR: f64 = 2.0;
 
 /// A whole evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct EvalReport {
     /// Path of the checkpoint.
     pub checkpoint: String,
     /// Its optimizer steps.
@@ -26,7 +26,7 @@ pub struct Report {
     /// Side of the raw pixels, in pixels.
     pub raw_pixels_side: usize,
     pub device: String,
-    pub methods: Vec<Row>,
+    pub methods: Vec<MethodRow>,
     /// The probe of the trained encoder less the best k-NN on raw pixels.
     pub probe_over_best_raw_knn: Option<Difference>,
     pub confusion: Vec<Confusion>,
@@ -37,7 +37,7 @@ pub struct Report {
 
 /// One method on the three kinds of vectors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct MethodRow {
     pub method: String,
     pub trained: Accuracy,
     pub untrained: Accuracy,
@@ -63,11 +63,11 @@ pub struct Scores {
 }
 
 impl Scores {
-    pub fn rows(&self) -> Vec<Row> {
+    pub fn rows(&self) -> Vec<MethodRow> {
         let row = |index: usize| {
             let [trained, untrained, raw] =
                 [&self.trained, &self.untrained, &self.raw_pixels].map(|scores| &scores[index]);
-            Row {
+            MethodRow {
                 method: self.methods[index].name(),
                 trained: trained.accuracy(),
                 untrained: untrained.accuracy(),
@@ -157,7 +157,7 @@ fn sentence(this: &str, difference: Difference, other: &str) -> String {
     }
 }
 
-impl Report {
+impl EvalReport {
     /// Lines for people; `sign` stands between a figure and its error.
     pub fn text(&self, sign: &str) -> Vec<String> {
         let layer = match self.layer {

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::event::{Event, Metric, PreviewFile, Stamped, StepReport, Validation};
 use crate::run_dir::LogReader;
-use crate::run_dir::log_reader::Found;
+use crate::run_dir::log_reader::NextEvent;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -46,9 +46,9 @@ impl History {
         let mut history = Self::default();
         loop {
             match reader.look() {
-                Found::Event(stamped) => history.apply(&stamped),
-                Found::More => {}
-                Found::End => break,
+                NextEvent::Event(stamped) => history.apply(&stamped),
+                NextEvent::More => {}
+                NextEvent::End => break,
             }
         }
         history.skipped = reader.skipped();

@@ -1,6 +1,6 @@
 //! The encoder as a folder in the layout of the Hugging Face hub, which timm and transformers (`TimmWrapperModel`) load.
 
-use super::target::Target;
+use super::target::Destination;
 use super::timm::{self, Recipe};
 use crate::config::Config;
 use crate::error::Error;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 ///
 /// # Errors
 /// The folder can't be written.
-pub fn write(weights: &Weights, target: &Target) -> Result<(), Error> {
+pub fn write(weights: &Weights, target: &Destination) -> Result<(), Error> {
     let recipe = Recipe::new(&weights.config);
     let output = |source| Error::Output { path: target.path().to_owned(), source };
     let files = [

@@ -18,11 +18,11 @@ pub(crate) mod whole;
 use crate::error::Error;
 use crate::run_dir;
 use crate::weights::checkpoint;
-use crate::weights::locate::{Origin, Weights};
+use crate::weights::locate::{Location, Weights};
 use history::History;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
-use target::Target;
+use target::Destination;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExportArgs {
@@ -30,7 +30,7 @@ pub struct ExportArgs {
     #[arg(value_name = "RUN|CKPT")]
     pub what: PathBuf,
     #[arg(long, value_enum)]
-    pub format: Format,
+    pub format: ExportFormat,
     /// A file; for hf and tensorboard a folder; `-` writes csv and jsonl to standard output
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
@@ -43,7 +43,7 @@ pub struct ExportArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum ExportFormat {
     /// The encoder as safetensors; loads strictly into timm's ViT
     Timm,
     /// The encoder as a Hugging Face folder, for timm and transformers
@@ -73,10 +73,14 @@ pub enum Choice {
 /// # Errors
 /// There is no such run or checkpoint, the target is taken, or it can't be written.
 pub fn run(args: &ExportArgs) -> Result<(), Error> {
-    let target = Target::new(args)?;
+    let target = Destination::new(args)?;
     let done = match args.format {
-        Format::Timm | Format::Hf | Format::Safetensors => weights(args, &target)?,
-        Format::Csv | Format::Jsonl | Format::Tensorboard => metrics(args, &target)?,
+        ExportFormat::Timm | ExportFormat::Hf | ExportFormat::Safetensors => {
+            weights(args, &target)?
+        }
+        ExportFormat::Csv | ExportFormat::Jsonl | ExportFormat::Tensorboard => {
+            metrics(args, &target)?
+        }
     };
     if !done.is_empty() {
         eprintln!("{done}");
@@ -84,17 +88,17 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
     Ok(())
 }
 
-fn weights(args: &ExportArgs, target: &Target) -> Result<String, Error> {
+fn weights(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
     let weights = chosen(&args.what, args.checkpoint)?;
     weights.warn();
     let from = format!("step {} of {}", weights.checkpoint.meta.step, weights.path.display());
     let place = target.path().display();
     Ok(match args.format {
-        Format::Timm => {
+        ExportFormat::Timm => {
             let recipe = timm::write(&weights, target)?;
             format!("{from}: encoder in {place}\nto load it:\n{}", recipe.python(target.path()))
         }
-        Format::Hf => {
+        ExportFormat::Hf => {
             hub::write(&weights, target)?;
             format!(
                 "{from}: encoder in {place}/\nto load it:\n{}",
@@ -110,9 +114,9 @@ fn weights(args: &ExportArgs, target: &Target) -> Result<String, Error> {
 
 /// The checkpoint that the arguments mean.
 fn chosen(path: &Path, choice: Choice) -> Result<Weights, Error> {
-    let latest = (choice == Choice::Latest).then(|| Origin::of(path)).flatten();
+    let latest = (choice == Choice::Latest).then(|| Location::of(path)).flatten();
     match latest {
-        Some(Origin { root: Some(root), file: None }) => {
+        Some(Location { root: Some(root), file: None }) => {
             let folder = root.join("checkpoints");
             let found = checkpoint::find(&folder, None)?;
             match found {
@@ -124,9 +128,9 @@ fn chosen(path: &Path, choice: Choice) -> Result<Weights, Error> {
     }
 }
 
-fn metrics(args: &ExportArgs, target: &Target) -> Result<String, Error> {
-    let root = match Origin::of(&args.what) {
-        Some(Origin { root: Some(root), .. }) => root,
+fn metrics(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
+    let root = match Location::of(&args.what) {
+        Some(Location { root: Some(root), .. }) => root,
         Some(_) => {
             return Err(Error::Usage(format!(
                 "{}: this checkpoint lies in no run, and the metrics are in the run's events.jsonl",
@@ -146,13 +150,13 @@ fn metrics(args: &ExportArgs, target: &Target) -> Result<String, Error> {
         eprintln!("warning: {} lines of {} are no events", history.skipped, log.display());
     }
     let place = target.path().display();
-    if args.format == Format::Tensorboard {
+    if args.format == ExportFormat::Tensorboard {
         let written = tensorboard::write(&root, &history, target)?;
         return Ok(format!("{written} in {place}"));
     }
     let rows = table::rows(&history);
     let layout = |mut out: &mut dyn Write| match args.format {
-        Format::Csv => table::csv(&rows, &mut out),
+        ExportFormat::Csv => table::csv(&rows, &mut out),
         _ => table::jsonl(&rows, &mut out),
     };
     if target.is_stdout() {

@@ -8,7 +8,7 @@ use prost::Message;
 
 /// One record.
 #[derive(Clone, PartialEq, Message)]
-pub struct Event {
+pub struct TensorboardEvent {
     /// Seconds since 1970-01-01 UTC.
     #[prost(double, tag = "1")]
     pub wall_time: f64,
@@ -20,7 +20,7 @@ pub struct Event {
 
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum What {
-    /// The first record of each file: `brain.Event:2`.
+    /// The first record of each file: `brain.TensorboardEvent:2`.
     #[prost(string, tag = "3")]
     FileVersion(String),
     #[prost(message, tag = "5")]
@@ -64,7 +64,7 @@ pub struct Image {
 }
 
 /// A message in its frame.
-pub fn record(event: &Event) -> Vec<u8> {
+pub fn record(event: &TensorboardEvent) -> Vec<u8> {
     let message = event.encode_to_vec();
     let length = (message.len() as u64).to_le_bytes();
     let mut out = Vec::with_capacity(message.len() + 16);

@@ -1,6 +1,6 @@
 //! Where an export goes: nothing that is there is lost without `--force`, and nothing is ever half written.
 
-use super::{ExportArgs, Format};
+use super::{ExportArgs, ExportFormat};
 use crate::error::Error;
 use crate::run_dir::{sync_dir, write_atomic, write_atomic_with};
 use std::fs::{self, File};
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 /// A place that was found free, or may be replaced.
 #[derive(Debug)]
-pub struct Target {
+pub struct Destination {
     path: PathBuf,
     /// Standard output.
     stream: bool,
 }
 
-impl Target {
+impl Destination {
     /// Looks at the place before any work is done.
     ///
     /// # Errors
@@ -24,9 +24,9 @@ impl Target {
         let path = args.output.clone();
         let usage = |text: &str| Err(Error::Usage(format!("{} {text}", path.display())));
         let stream = path.as_os_str() == "-";
-        let folder = matches!(args.format, Format::Hf | Format::Tensorboard);
+        let folder = matches!(args.format, ExportFormat::Hf | ExportFormat::Tensorboard);
         if stream {
-            if !matches!(args.format, Format::Csv | Format::Jsonl) {
+            if !matches!(args.format, ExportFormat::Csv | ExportFormat::Jsonl) {
                 return Err(Error::Usage(
                     "-o - (standard output) is for csv and jsonl: name a file or folder".to_owned(),
                 ));

@@ -1,8 +1,8 @@
 //! Metrics and previews as a `TensorBoard` event file.
 
 use super::history::{ByStep, History};
-use super::proto::{Content, Event, Image, Summary, Value, What, record};
-use super::target::Target;
+use super::proto::{Content, Image, Summary, TensorboardEvent, Value, What, record};
+use super::target::Destination;
 use crate::error::Error;
 use crate::text::bar::Bar;
 use std::fs;
@@ -15,13 +15,13 @@ use std::path::Path;
 ///
 /// # Errors
 /// The folder can't be written.
-pub fn write(root: &Path, history: &History, target: &Target) -> Result<String, Error> {
+pub fn write(root: &Path, history: &History, target: &Destination) -> Result<String, Error> {
     let mut scalars = scalars(history);
     // By time, as a writer beside the training would have left them; steps that were logged together stay in order.
     scalars.sort_by(|a, b| a.time.total_cmp(&b.time).then(a.step.cmp(&b.step)));
     let mut out = Vec::new();
-    let version = What::FileVersion("brain.Event:2".to_owned());
-    put(&mut out, &Event { wall_time: history.begin, step: 0, what: Some(version) });
+    let version = What::FileVersion("brain.TensorboardEvent:2".to_owned());
+    put(&mut out, &TensorboardEvent { wall_time: history.begin, step: 0, what: Some(version) });
     for scalar in &scalars {
         let content = Content::Simple(scalar.value);
         put(&mut out, &summary(scalar.time, scalar.step, &scalar.tag, content));
@@ -87,13 +87,13 @@ fn scalars(history: &History) -> Vec<Scalar> {
     all
 }
 
-fn summary(wall_time: f64, step: u64, tag: &str, content: Content) -> Event {
+fn summary(wall_time: f64, step: u64, tag: &str, content: Content) -> TensorboardEvent {
     let value = Value { tag: tag.to_owned(), content: Some(content) };
     let what = Some(What::Summary(Summary { value: vec![value] }));
-    Event { wall_time, step: step as i64, what }
+    TensorboardEvent { wall_time, step: step as i64, what }
 }
 
-fn put(out: &mut Vec<u8>, event: &Event) {
+fn put(out: &mut Vec<u8>, event: &TensorboardEvent) {
     out.extend(record(event));
 }
 

@@ -5,7 +5,7 @@
 //! the name `norm`. `num_classes=0` leaves the classifier out. A shared relative position bias is what timm's
 //! `VisionTransformerRelPos` has.
 
-use super::target::Target;
+use super::target::Destination;
 use crate::config::{Config, Position};
 use crate::error::Error;
 use crate::model::state::NamedTensors;
@@ -157,7 +157,7 @@ pub fn bytes(weights: &Weights, recipe: &Recipe) -> std::io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// The file can't be written.
-pub fn write(weights: &Weights, target: &Target) -> Result<Recipe, Error> {
+pub fn write(weights: &Weights, target: &Destination) -> Result<Recipe, Error> {
     let recipe = Recipe::new(&weights.config);
     target.write(|out| std::io::Write::write_all(out, &bytes(weights, &recipe)?))?;
     Ok(recipe)

@@ -67,13 +67,13 @@ impl Split {
 
 /// What kind of file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+enum FeatureFormat {
     Safetensors,
     Csv,
     Npy,
 }
 
-impl Format {
+impl FeatureFormat {
     fn of(path: &Path) -> Result<Self, Error> {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("safetensors") => Ok(Self::Safetensors),
@@ -116,7 +116,7 @@ pub fn note_skipped(skipped: &[ImageError]) {
 /// # Errors
 /// Weights, data or device can't be used, or the file can't be written.
 pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
-    let format = Format::of(&args.output)?;
+    let format = FeatureFormat::of(&args.output)?;
     if args.output.is_dir() {
         return Err(Error::Usage(format!("{} is a folder", args.output.display())));
     }
@@ -156,9 +156,9 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
         ],
     };
     let written = write_atomic_with(&args.output, |out| match format {
-        Format::Safetensors => safetensors(&features, &about, out),
-        Format::Csv => csv(&features, &about, out),
-        Format::Npy => npy(&features, out),
+        FeatureFormat::Safetensors => safetensors(&features, &about, out),
+        FeatureFormat::Csv => csv(&features, &about, out),
+        FeatureFormat::Npy => npy(&features, out),
     });
     written.map_err(|source| Error::Output { path: args.output.clone(), source })?;
     eprintln!(

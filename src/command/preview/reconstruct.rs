@@ -74,7 +74,7 @@ pub fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
     let loader = LoaderConfig::from_config(&weights.config);
     let count = source.len();
     let outcome = validate(engine.as_ref(), &source, loader, &masks, &painter, count, || false)?;
-    let rows: Vec<sheet::Row> = outcome
+    let rows: Vec<sheet::SheetRow> = outcome
         .map(|outcome| outcome.previews.into_iter().map(|preview| preview.row).collect())
         .unwrap_or_default();
     Ok(sheet::compose(&rows, painter.sheet_scale().1))

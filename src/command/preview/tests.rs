@@ -1,10 +1,10 @@
 use super::*;
-use crate::picture::sheet::{Row, compose};
+use crate::picture::sheet::{SheetRow, compose};
 use image::Rgb;
 
 fn sheet(shade: u8) -> RgbImage {
     let picture = |value| RgbImage::from_pixel(8, 8, Rgb([value, shade, 0]));
-    let row = Row {
+    let row = SheetRow {
         original: picture(1),
         masked: picture(2),
         reconstructed: picture(3),

@@ -16,7 +16,7 @@ use std::sync::Once;
 
 /// The CUDA backend with gradients. Burn's dispatch backend is compiled once inside Burn, where a
 /// generic `Cuda` would compile all of its kernels again in this crate at each change.
-type Gpu = burn::Dispatch;
+type GpuBackend = burn::Dispatch;
 
 pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
     keep_kernels();
@@ -50,12 +50,12 @@ fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engi
     if config.guard == Guard::Host {
         config.guard = Guard::Device; // no step waits for the host
     }
-    Box::new(Learner::<Gpu>::new(config, DispatchDevice::autodiff(device)))
+    Box::new(Learner::<GpuBackend>::new(config, DispatchDevice::autodiff(device)))
 }
 
 pub(super) fn matmul_flops_per_s(index: usize, kind: DType, side: usize) -> f64 {
     keep_kernels();
-    super::fastest_matmul::<Gpu>(&DispatchDevice::Cuda(CudaDevice::new(index)), kind, side)
+    super::fastest_matmul::<GpuBackend>(&DispatchDevice::Cuda(CudaDevice::new(index)), kind, side)
 }
 
 /// Major and minor compute capability, if the driver tells.

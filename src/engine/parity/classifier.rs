@@ -1,6 +1,6 @@
 //! The same for a classifier: logits, label smoothing, layer-wise learning rates. The metadata has `classes`.
 
-use super::{Group, Make, ParityError, Scale, absolute, compare, drop_key_bias, relative};
+use super::{ErrorScale, Group, Make, ParityError, absolute, compare, drop_key_bias, relative};
 use crate::config::{LossConfig, OptimizerConfig, Position, Precision};
 use crate::engine::layer_decay::LayerDecay;
 use crate::engine::learner::LearnerConfig;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 /// What `tests/python/classifier_reference.py` writes.
 #[derive(Debug, Deserialize)]
-struct FileConfig {
+struct ClassifierFile {
     image_size: usize,
     patch_size: usize,
     embed_dim: usize,
@@ -37,7 +37,7 @@ struct FileConfig {
 /// # Errors
 /// As [`super::check`].
 pub fn check(file: &TensorFile, config: &str, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
-    let config: FileConfig =
+    let config: ClassifierFile =
         serde_json::from_str(config).map_err(|error| ParityError::Config(error.to_string()))?;
     let sizes = [config.patch_size, config.heads, config.classes, config.batch];
     let side = config.image_size.checked_div(config.patch_size).unwrap_or(0);
@@ -68,7 +68,7 @@ pub fn check(file: &TensorFile, config: &str, make: &Make<'_>) -> Result<Vec<Gro
         let text = format!("describes a model of {wanted} weights, the file has {found}");
         return Err(ParityError::Config(text));
     }
-    let case = Case { file, config, shape, weights };
+    let case = ClassifierCase { file, config, shape, weights };
     let batch =
         MicroBatch { pixels: Pixels::Normalized(&images.data), target: Target::Classes(&labels) };
     let mut groups = case.forward(batch, make)?;
@@ -76,16 +76,16 @@ pub fn check(file: &TensorFile, config: &str, make: &Make<'_>) -> Result<Vec<Gro
     Ok(groups)
 }
 
-struct Case<'a> {
+struct ClassifierCase<'a> {
     file: &'a TensorFile,
-    config: FileConfig,
+    config: ClassifierFile,
     shape: ModelShape,
     weights: NamedTensors,
 }
 
-impl Case<'_> {
+impl ClassifierCase<'_> {
     fn engine(&self, make: &Make<'_>) -> Result<Box<dyn Engine>, ParityError> {
-        let FileConfig { betas, eps, weight_decay, .. } = self.config;
+        let ClassifierFile { betas, eps, weight_decay, .. } = self.config;
         let mut engine = make(LearnerConfig {
             shape: self.shape.clone(),
             loss: LossConfig::default(),
@@ -115,7 +115,7 @@ impl Case<'_> {
             absolute("logits", &result.prediction, &self.file.get("logits")?.data, 1e-4),
             absolute("features", &features, &self.file.get("features")?.data, 1e-4),
             absolute("loss", &[result.loss], &self.file.get("loss")?.data, 1e-5),
-            compare("gradients", &engine.gradients(), &gradients, 1e-4, Scale::Largest),
+            compare("gradients", &engine.gradients(), &gradients, 1e-4, ErrorScale::Largest),
         ])
     }
 
@@ -147,6 +147,6 @@ impl Case<'_> {
                 drop_key_bias(name, tensor);
             }
         }
-        compare(name, &found, &expected, 2e-5, Scale::Absolute)
+        compare(name, &found, &expected, 2e-5, ErrorScale::Absolute)
     }
 }

@@ -314,7 +314,13 @@ impl Case {
         engine.accumulate(self.batch(self.file.get("images")?), 0);
         let expected = self.file.with_prefix("grad.");
         let tolerance = self.tolerances.gradients;
-        Ok(vec![compare("gradients", &engine.gradients(), &expected, tolerance, Scale::Largest)])
+        Ok(vec![compare(
+            "gradients",
+            &engine.gradients(),
+            &expected,
+            tolerance,
+            ErrorScale::Largest,
+        )])
     }
 
     fn training(&self, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
@@ -358,7 +364,7 @@ impl Case {
                 &self.file.get("step_grad_norms")?.data,
                 step_norms,
             ),
-            compare("after10", &found, &expected, weights, Scale::Absolute),
+            compare("after10", &found, &expected, weights, ErrorScale::Absolute),
         ])
     }
 }
@@ -373,7 +379,7 @@ fn drop_key_bias(name: &str, tensor: &mut HostTensor) {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Scale {
+enum ErrorScale {
     Absolute,
     /// Relative to the largest entry of the expected tensor.
     Largest,
@@ -384,7 +390,7 @@ fn compare(
     found: &NamedTensors,
     expected: &NamedTensors,
     tolerance: f64,
-    scale: Scale,
+    scale: ErrorScale,
 ) -> Group {
     let mut group = Group { name, error: 0.0, tolerance, at: String::new() };
     if expected.is_empty() {
@@ -396,7 +402,7 @@ fn compare(
             Some(found) if found.shape == expected.shape => {
                 let largest = expected.data.iter().fold(0.0_f64, |m, &x| m.max(f64::from(x).abs()));
                 // A gradient of exactly zero, like that of the key bias, is noise on both sides.
-                let unit = if scale == Scale::Largest { largest.max(1e-6) } else { 1.0 };
+                let unit = if scale == ErrorScale::Largest { largest.max(1e-6) } else { 1.0 };
                 largest_error(&found.data, &expected.data) / unit
             }
             _ => f64::INFINITY,

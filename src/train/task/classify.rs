@@ -1,6 +1,6 @@
 //! Finetuning: the class of each image.
 
-use super::{Outcome, Task};
+use super::{Judged, Task};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{DataError, Source};
 use crate::engine::{Engine, MicroBatch, Target};
@@ -43,7 +43,7 @@ impl Task for Classify {
         engine: &dyn Engine,
         loader: LoaderConfig,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Outcome>, DataError> {
+    ) -> Result<Option<Judged>, DataError> {
         let mut loader = Loader::validation(Source::clone(&self.val), loader);
         let (mut loss, mut images, mut skipped) = (0.0, 0, Vec::new());
         let [mut first, mut among_first] = [0_usize; 2];
@@ -71,7 +71,7 @@ impl Task for Classify {
         if self.classes > TOP {
             metrics.push(share("top-5", among_first, images));
         }
-        Ok(Some(Outcome { grade, quality: None, metrics, images, skipped, previews: None }))
+        Ok(Some(Judged { grade, quality: None, metrics, images, skipped, previews: None }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pre-training: the pixels of hidden patches.
 
-use super::{Outcome, Previews, Quality, Task};
+use super::{Judged, PreviewImages, Quality, Task};
 use crate::config::Config;
 use crate::data::loader::{Batch, LoaderConfig};
 use crate::data::{DataError, Source};
@@ -41,17 +41,17 @@ impl Task for Masked {
         engine: &dyn Engine,
         loader: LoaderConfig,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Outcome>, DataError> {
+    ) -> Result<Option<Judged>, DataError> {
         let Self { masks, painter, val, previews } = self;
         let found = validate::validate(engine, val, loader, masks, painter, *previews, stop)?;
-        Ok(found.map(|found| Outcome {
+        Ok(found.map(|found| Judged {
             grade: Grade { loss: found.loss, accuracy: None },
             quality: Some(Quality { psnr: found.psnr, ssim: found.ssim }),
             metrics: Vec::new(),
             images: found.images,
             skipped: found.skipped,
             previews: (!found.previews.is_empty())
-                .then(|| Previews { pictures: found.previews, scale: painter.sheet_scale() }),
+                .then(|| PreviewImages { pictures: found.previews, scale: painter.sheet_scale() }),
         }))
     }
 }

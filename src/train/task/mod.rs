@@ -25,12 +25,12 @@ pub trait Task: Send {
         engine: &dyn Engine,
         loader: LoaderConfig,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Outcome>, DataError>;
+    ) -> Result<Option<Judged>, DataError>;
 }
 
 /// What a validation found.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Judged {
     pub grade: Grade,
     /// Of reconstructions.
     pub quality: Option<Quality>,
@@ -39,7 +39,7 @@ pub struct Outcome {
     pub images: usize,
     /// Images that can't be read.
     pub skipped: Vec<ImageError>,
-    pub previews: Option<Previews>,
+    pub previews: Option<PreviewImages>,
 }
 
 /// Means over images.
@@ -52,15 +52,19 @@ pub struct Quality {
 
 /// Pictures of some images, and how large a sheet draws them.
 #[derive(Debug)]
-pub struct Previews {
+pub struct PreviewImages {
     pub pictures: Vec<Preview>,
     /// Side of a picture, pixels, and the factor by which the sheet is enlarged.
     pub scale: (u32, u32),
 }
 
 /// What front ends are told of it.
-pub fn kind(config: &Config) -> event::Task {
-    if config.finetune.is_some() { event::Task::Classification } else { event::Task::Pretraining }
+pub fn kind(config: &Config) -> event::TaskKind {
+    if config.finetune.is_some() {
+        event::TaskKind::Classification
+    } else {
+        event::TaskKind::Pretraining
+    }
 }
 
 /// The task that the configuration asks for, on this data.

@@ -4,7 +4,7 @@
 use super::canvas::{Canvas, Pen};
 use super::chart::{ChartView, Extent, format_step, multiples, nice_step};
 use super::curve::{Curve, Scale};
-use super::loss::{Layout, layout, note};
+use super::loss::{ChartLayout, layout, note};
 use crate::ui::metrics::Metrics;
 use crate::ui::series::{Point, Series, column_of};
 use crate::ui::theme::{ColorDepth, Theme};
@@ -105,7 +105,7 @@ impl AccuracyChart<'_> {
         Some(Scale { low: inside(low), high: inside(high), rows })
     }
 
-    fn draw_levels(&self, scale: &Scale, layout: &Layout, dots: usize, buf: &mut Buffer) {
+    fn draw_levels(&self, scale: &Scale, layout: &ChartLayout, dots: usize, buf: &mut Buffer) {
         if layout.gutter == 0 {
             return;
         }

@@ -66,7 +66,7 @@ fn is_val(layer: usize) -> bool {
 }
 
 /// Where the parts are; a line that has no room is None.
-pub(super) struct Layout {
+pub(super) struct ChartLayout {
     /// Columns left of the plot.
     pub gutter: u16,
     pub plot: Rect,
@@ -75,7 +75,7 @@ pub(super) struct Layout {
     pub labels: Option<u16>,
 }
 
-impl Layout {
+impl ChartLayout {
     /// The line under a plot, with its labels.
     pub fn draw_axis(
         &self,
@@ -150,7 +150,7 @@ impl Widget for LossChart<'_> {
 }
 
 /// Gives up the labels first, then the header, then the marks.
-pub(super) fn layout(area: Rect) -> Layout {
+pub(super) fn layout(area: Rect) -> ChartLayout {
     let left = gutter(area.width);
     let header = area.height >= 3;
     let axis = area.height >= 2;
@@ -162,7 +162,7 @@ pub(super) fn layout(area: Rect) -> Layout {
         width: area.width - left,
         height: area.height - lines,
     };
-    Layout {
+    ChartLayout {
         gutter: left,
         plot,
         header: header.then_some(Rect { height: 1, ..area }),
@@ -280,7 +280,7 @@ impl LossChart<'_> {
         multiples(low, high, step).map(|v| (v.log10(), tick_label(v, step))).collect()
     }
 
-    fn draw_levels(&self, scale: &Scale, layout: &Layout, dots: usize, buf: &mut Buffer) {
+    fn draw_levels(&self, scale: &Scale, layout: &ChartLayout, dots: usize, buf: &mut Buffer) {
         let plot = layout.plot;
         if layout.gutter == 0 {
             return;
@@ -417,7 +417,7 @@ impl LossChart<'_> {
         &self,
         curves: &[Curve],
         range: (f64, f64),
-        layout: &Layout,
+        layout: &ChartLayout,
         dots: usize,
         buf: &mut Buffer,
     ) {

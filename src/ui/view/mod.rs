@@ -30,7 +30,7 @@ pub mod status;
 use super::app::{App, Screen};
 use super::keys::Panel;
 use super::theme::Theme;
-use crate::event::Task;
+use crate::event::TaskKind;
 use accuracy::AccuracyChart;
 use loss::LossChart;
 use previews::{PreviewCache, Previews};
@@ -201,7 +201,7 @@ fn draw_panel(
             let previews = Previews {
                 sheet: app.sheet.as_ref().map(|(_, sheet)| sheet),
                 none: match app.state.started.as_ref().map(|started| started.task) {
-                    Some(Task::Classification) => "a classifier has no previews",
+                    Some(TaskKind::Classification) => "a classifier has no previews",
                     _ => "no previews yet",
                 },
                 id: step,

@@ -1,6 +1,6 @@
 //! The pictures panel: what the model sees and what it fills in.
 
-use crate::picture::sheet::{Row, Sheet};
+use crate::picture::sheet::{Sheet, SheetRow};
 use crate::terminal::halfblock::{Cells, render_after};
 use crate::ui::theme::{ColorDepth, Theme};
 use image::RgbImage;
@@ -51,7 +51,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(self, row: &Row) -> &RgbImage {
+    fn of(self, row: &SheetRow) -> &RgbImage {
         match self {
             Self::Original => &row.original,
             Self::Masked => &row.masked,
@@ -266,7 +266,7 @@ mod tests {
     /// Sheets without content, for what depends on sizes only.
     fn plain(count: u8) -> Sheet {
         let picture = |value| RgbImage::from_pixel(8, 8, Rgb([value; 3]));
-        let row = |i: u8| Row {
+        let row = |i: u8| SheetRow {
             original: picture(10 + i),
             masked: picture(80 + i),
             reconstructed: picture(150 + i),

@@ -1,6 +1,6 @@
 //! A file's tensors onto the configured model.
 
-use super::found::Found;
+use super::found::FoundModel;
 use super::names::Foreign;
 use super::resample::resample;
 use super::start::ImportError;
@@ -16,7 +16,7 @@ const LISTED: usize = 4;
 /// A tensor is missing, misshapen or belongs to nothing in the model.
 pub fn fit(
     foreign: &Foreign,
-    found: &Found,
+    found: &FoundModel,
     config: &Config,
     fresh: NamedTensors,
 ) -> Result<(NamedTensors, Vec<String>), ImportError> {
@@ -72,7 +72,7 @@ pub fn fit(
 /// Rows of the patches alone, on the configured grid.
 fn positions(
     theirs: &HostTensor,
-    found: &Found,
+    found: &FoundModel,
     config: &Config,
     notes: &mut Vec<String>,
 ) -> HostTensor {

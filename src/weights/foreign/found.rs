@@ -13,7 +13,7 @@ const SAME: f32 = 1e-5;
 
 /// What the tensors tell.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct FoundModel {
     pub patch: usize,
     pub dim: usize,
     pub depth: usize,
@@ -29,7 +29,7 @@ pub struct Found {
     pub prefix: usize,
 }
 
-impl Found {
+impl FoundModel {
     /// # Errors
     /// A part is missing that every Vision Transformer has, or has a strange shape.
     pub fn of(foreign: &Foreign) -> Result<Self, ImportError> {

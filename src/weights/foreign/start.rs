@@ -4,7 +4,7 @@
 //! FILE ─ foreign: what it is, our names ─▶ found: its sizes ─▶ fit: onto the configured model ─▶ weights of step 0
 //! ```
 
-use super::found::Found;
+use super::found::FoundModel;
 use super::names::Foreign;
 use crate::config::{Config, ConfigError, file};
 use crate::engine::EngineState;
@@ -79,7 +79,7 @@ pub fn start(path: &Path, config: &Config) -> Result<Start, ImportError> {
 }
 
 fn onto(foreign: &Foreign, config: &Config) -> Result<Start, ImportError> {
-    let found = Found::of(foreign)?;
+    let found = FoundModel::of(foreign)?;
     found.check(foreign, config)?;
     let fresh = device::engine(&Device::Cpu, LearnerConfig::new(config)).state().weights;
     let (weights, mut notes) = super::fit::fit(foreign, &found, config, fresh)?;
@@ -104,7 +104,7 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
         return Ok(());
     };
     let foreign = Foreign::read(path)?;
-    let found = Found::of(&foreign)?;
+    let found = FoundModel::of(&foreign)?;
     let Some(target) = &args.output else {
         let _ = write!(out, "{}", found.toml(&foreign));
         return Ok(());
@@ -134,7 +134,7 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
 fn checkpoint_config(
     args: &ImportArgs,
     foreign: &Foreign,
-    found: &Found,
+    found: &FoundModel,
 ) -> Result<Config, ConfigError> {
     let base = file::load(args.config.as_deref(), &[])?;
     let mut sets = found.own(foreign, &base);
