@@ -6,21 +6,15 @@ use crate::control::order::CtlError;
 use crate::data::DataError;
 use crate::engine::device::DeviceError;
 use crate::engine::parity::ParityError;
+use crate::eval::EvalDataError;
+use crate::exit;
 use crate::run_dir::RunDirError;
 use crate::train::trainer::TrainError;
 use crate::weights::checkpoint::CheckpointError;
 use crate::weights::foreign::start::ImportError;
+use crate::weights::locate::WeightsError;
 use std::path::PathBuf;
 use thiserror::Error;
-
-/// Exit codes: 0 finished, or stopped and saved; the rest below.
-pub mod exit {
-    pub const FAILED: u8 = 1;
-    pub const USAGE: u8 = 2;
-    pub const NOT_A_NUMBER: u8 = 3;
-    /// A second interrupt ended the process without waiting for a checkpoint.
-    pub const ABORTED: u8 = 130;
-}
 
 /// What ended the program, in one line.
 #[derive(Debug, Error)]
@@ -47,9 +41,12 @@ pub enum Error {
     Import(#[from] ImportError),
     #[error(transparent)]
     Ctl(#[from] CtlError),
-    #[cfg(feature = "tui")]
     #[error(transparent)]
-    Preview(#[from] crate::command::preview::PreviewError),
+    Weights(#[from] WeightsError),
+    #[error(transparent)]
+    EvalData(#[from] EvalDataError),
+    #[error("{0}")]
+    Failed(String),
     #[error("cannot write {path}: {source}")]
     Output { path: PathBuf, source: std::io::Error },
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]
@@ -76,13 +73,12 @@ impl Error {
                 | RunDirError::NotFound { .. }
                 | RunDirError::NotADirectory { .. },
             ) => exit::USAGE,
-            #[cfg(feature = "tui")]
-            Self::Preview(error) if error.is_usage() => exit::USAGE,
-            #[cfg(feature = "tui")]
-            Self::Preview(_) => exit::FAILED,
+            Self::Weights(WeightsError::Checkpoint(_) | WeightsError::State { .. }) => exit::FAILED,
+            Self::Weights(_) | Self::EvalData(_) => exit::USAGE,
             Self::Train(error) => error.exit_code(),
             Self::RunDir(RunDirError::Io { .. })
             | Self::Checkpoint(_)
+            | Self::Failed(_)
             | Self::Follow(FollowError::Unreadable { .. })
             | Self::Ctl(_)
             | Self::PastTolerance { .. }

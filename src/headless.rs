@@ -1,8 +1,9 @@
 //! The front end for logs and scripts: one line per log period, no escape codes.
 
-use crate::event::state::{RunState, bytes, percent, span};
+use crate::event::state::RunState;
 use crate::event::{Event, Level, Phase, Reason, Stamped, TaskKind};
 use crate::terminal::unicode::plus_minus;
+use crate::text::units::{bytes, percent, span};
 use crate::train::Session;
 use crate::train::trainer::{RunSummary, TrainError};
 use std::io::Write;

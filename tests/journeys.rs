@@ -24,10 +24,10 @@ use simmim_tui::event::{
     Command, Event, Finished, Level, Phase, Reason, Stamped, Started, StepReport,
 };
 use simmim_tui::picture::sheet::{Sheet, SheetRow};
+use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::Exit;
 use simmim_tui::ui::app::{App, Effect, Msg, QuitChoice, Screen};
 use simmim_tui::ui::keys::Panel;
-use simmim_tui::ui::theme::ColorDepth;
 use std::time::Duration;
 
 fn asked_for(effect: Option<&Effect>) -> u64 {

@@ -12,9 +12,9 @@ use ratatui::style::{Color, Style};
 use simmim_tui::control::Link;
 use simmim_tui::event::AlarmKind::{DiskLow, LossSpike};
 use simmim_tui::event::{Event, Level, Phase};
+use simmim_tui::terminal::colors::ColorDepth::{self, Indexed, Mono, Sixteen, True};
 use simmim_tui::ui::app::{App, Msg};
 use simmim_tui::ui::keys::Panel;
-use simmim_tui::ui::theme::ColorDepth::{self, Indexed, Mono, Sixteen, True};
 use std::collections::BTreeSet;
 
 /// Compares the screen at three sizes with the recorded ones.

@@ -1,7 +1,9 @@
 //! The screen on a run of another process, living or not.
 
-use super::train::{Flags, for_shell, no_screen};
-use crate::cli::AttachArgs;
+use super::train::{for_shell, no_screen};
+use crate::process::flags::Flags;
+
+use super::args::LookArgs;
 use crate::config::file;
 use crate::control::follow::{Follower, Update};
 use crate::engine::schedule::Schedule;
@@ -10,7 +12,7 @@ use crate::event::{Command, Event, Started};
 use crate::process::background::Background;
 use crate::process::signals::{self, Reaction};
 use crate::run_dir::{self, event_log};
-use crate::say;
+use crate::text::say::say;
 use crate::ui::app::App;
 use crate::ui::overlay::Overlay;
 use crate::ui::{self, Exit, Feed, Polled};
@@ -19,11 +21,26 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[derive(Debug, Clone, clap::Args)]
+pub struct AttachArgs {
+    /// The run's directory
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Only watch: no key gives an order
+    #[arg(long)]
+    pub read_only: bool,
+    /// Draw the loss of these runs behind
+    #[arg(long, value_name = "RUN", num_args = 1..)]
+    pub compare: Vec<PathBuf>,
+    #[command(flatten)]
+    pub look: LookArgs,
+}
+
 /// Shows a run until the user leaves.
 ///
 /// # Errors
 /// There is no such run, no terminal, or an earlier run to compare with can't be read.
-pub fn attach(args: &AttachArgs) -> Result<(), Error> {
+pub fn run(args: &AttachArgs) -> Result<(), Error> {
     let root = &args.run;
     let follower = Follower::open(root, "attach", args.read_only)?;
     if let Some(why) = no_screen() {

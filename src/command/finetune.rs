@@ -1,7 +1,8 @@
 //! The `finetune` command: a classifier on a pre-trained encoder, as a run like any other.
 
+use super::args::TrainArgs;
 use super::prepare::{self, Beginning};
-use crate::cli::TrainArgs;
+use super::train;
 use crate::config::file::{self, Layer};
 use crate::config::{Config, FinetuneConfig};
 use crate::error::Error;
@@ -27,11 +28,19 @@ pub struct FinetuneArgs {
     pub train: TrainArgs,
 }
 
+/// Trains a classifier.
+///
+/// # Errors
+/// Returns every error that ends the program with another exit code than 0.
+pub fn run(args: &FinetuneArgs) -> Result<(), Error> {
+    train::train(&args.train, || prepare(args))
+}
+
 /// As [`prepare::prepare`], for a classifier.
 ///
 /// # Errors
 /// Configuration, device, data, run folder or checkpoint.
-pub fn prepare(args: &FinetuneArgs) -> Result<Job, Error> {
+fn prepare(args: &FinetuneArgs) -> Result<Job, Error> {
     let job = prepare::prepare_from(&args.train, || begin(args))?;
     if job.config.finetune.is_none() {
         let run = args.train.resume.as_deref().unwrap_or(Path::new("RUN")).display();

@@ -1,13 +1,33 @@
 //! The run before you pay: steps, schedule, parameters, memory.
 
+use super::args::ConfigArgs;
+use super::prepare;
 use crate::config::{Config, Precision};
 use crate::engine::schedule::Schedule;
-use crate::event::state::bytes;
+use crate::error::Error;
 use crate::model::ModelShape;
 use crate::model::mask::MaskGenerator;
 use crate::text::chart;
+use crate::text::say::say;
+use crate::text::units::bytes;
 use crate::train::trainer::RunLength;
 use std::fmt::Write as _;
+use std::io::{stderr, stdout};
+
+/// Prints what a run would take.
+///
+/// # Errors
+/// Configuration or data.
+pub fn run(args: &ConfigArgs) -> Result<(), Error> {
+    let mut config = prepare::config(args)?;
+    let (data, notice) = prepare::open_data(&mut config)?;
+    if let Some(notice) = notice {
+        say(&mut stderr(), &format!("warning: {notice}"));
+    }
+    let plan = Plan::new(&config, data.train.len());
+    say(&mut stdout(), plan.text(&config, &data.description).trim_end());
+    Ok(())
+}
 
 const CHART: (usize, usize) = (60, 8);
 /// Bytes of a 32-bit float.

@@ -1,6 +1,6 @@
 //! From the command line to a [`Job`]: configuration, device, data, run folder, checkpoint.
 
-use crate::cli::{ConfigArgs, TrainArgs};
+use super::args::{ConfigArgs, TrainArgs};
 use crate::config::file::Layer;
 use crate::config::{Config, file};
 use crate::data::labelled::{self, LabelledDataset};

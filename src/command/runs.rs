@@ -1,13 +1,50 @@
 //! The runs in a folder, and one of them, as text and as JSON.
 
-use crate::event::state::{percent, span};
+use crate::error::Error;
 use crate::event::{Alarm, Metric, Phase};
 use crate::run_dir::digest::{RunRow, plain};
 use crate::run_dir::{self, Digest, Liveness, digest};
 use crate::terminal::unicode::plus_minus;
+use crate::text::say::{json, say, say_all};
+use crate::text::units::{percent, span};
 use serde::Serialize;
 use std::fs;
+use std::io::{stderr, stdout};
 use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunsArgs {
+    /// Folders with runs in them, or runs [default: runs]
+    #[arg(value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+    /// One JSON object per run
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Lists the runs of the given folders.
+///
+/// # Errors
+/// A folder is missing.
+pub fn run(args: &RunsArgs) -> Result<(), Error> {
+    if let Some(missing) = args.folders.iter().find(|folder| !folder.exists()) {
+        return Err(Error::Usage(format!("there is no {}", missing.display())));
+    }
+    let usual = [PathBuf::from("runs")];
+    let folders = if args.folders.is_empty() { &usual[..] } else { &args.folders };
+    let runs = find(folders);
+    if runs.is_empty() {
+        let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        let line = format!("no runs in {}", names.join(", "));
+        // Who asks for JSON gets no objects, and still learns why.
+        if args.json { say(&mut stderr(), &line) } else { say(&mut stdout(), &line) }
+    } else if args.json {
+        say_all(runs.iter().map(|run| json(&run.row())));
+    } else {
+        say_all(table(&runs));
+    }
+    Ok(())
+}
 
 /// The runs in these folders, newest first; a folder may be a run itself. What is no run, or can't be read, is left
 /// out.

@@ -1,8 +1,6 @@
 //! Completions and manual pages, made from the command line's own definition: they fit the program that prints them.
 
-use crate::cli::Cli;
 use crate::error::Error;
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 use std::fs;
 use std::io::{self, Write as _, stdout};
@@ -23,13 +21,13 @@ pub struct ManArgs {
     pub dir: Option<PathBuf>,
 }
 
-/// Prints the completions.
+/// Prints the completions of the command line `cli`.
 ///
 /// # Errors
 /// Standard output can't be written.
-pub fn completions(args: &CompletionsArgs) -> Result<(), Error> {
+pub fn completions(args: &CompletionsArgs, mut cli: clap::Command) -> Result<(), Error> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut text);
+    clap_complete::generate(args.shell, &mut cli, NAME, &mut text);
     print(&text)
 }
 
@@ -37,15 +35,15 @@ pub fn completions(args: &CompletionsArgs) -> Result<(), Error> {
 ///
 /// # Errors
 /// The pages can't be written.
-pub fn man(args: &ManArgs) -> Result<(), Error> {
+pub fn man(args: &ManArgs, cli: clap::Command) -> Result<(), Error> {
     let system = |source| Error::System { what: "cannot write the manual pages", source };
     let Some(folder) = &args.dir else {
         let mut page = Vec::new();
-        clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(system)?;
+        clap_mangen::Man::new(cli).render(&mut page).map_err(system)?;
         return print(&page);
     };
     fs::create_dir_all(folder).map_err(system)?;
-    clap_mangen::generate_to(Cli::command(), folder).map_err(system)
+    clap_mangen::generate_to(cli, folder).map_err(system)
 }
 
 /// A reader that left is no reason to fail.

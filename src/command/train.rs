@@ -1,16 +1,18 @@
 //! The process around a training run: its launcher, its terminal, signals, sockets, and the front end that it has.
 
-use crate::cli::{OnHangup, TrainArgs};
+use super::args::{OnHangup, TrainArgs};
+use super::prepare;
 use crate::control::server::Server;
 use crate::error::Error;
 use crate::event::state::RunState;
 use crate::event::{Command, Event, Level, Listener, Order, Stamped};
 use crate::headless::{self, Style};
 use crate::process::background::Background;
+use crate::process::flags::Flags;
 use crate::process::launcher::{self, Launcher};
 use crate::process::notify::Notifier;
 use crate::process::signals::{self, Reaction};
-use crate::say;
+use crate::text::say::say;
 use crate::train::trainer::Job;
 use crate::train::{self, Inbox};
 #[cfg(feature = "tui")]
@@ -19,18 +21,29 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 /// After a signal the process ends this long after its trainer, whatever its output is blocked by.
 const DEADLINE: Duration = Duration::from_secs(3);
 
+/// Trains as the command line says.
+///
+/// # Errors
+/// Returns every error that ends the program with another exit code than 0.
+pub fn run(args: &TrainArgs) -> Result<(), Error> {
+    train(args, || prepare::prepare(args))
+}
+
 /// Trains as the command line says. `prepare` is called once signals are caught, and in the process that trains alone.
 ///
 /// # Errors
 /// Anything that ends in another exit code than 0.
-pub fn train(args: &TrainArgs, prepare: impl FnOnce() -> Result<Job, Error>) -> Result<(), Error> {
+pub(super) fn train(
+    args: &TrainArgs,
+    prepare: impl FnOnce() -> Result<Job, Error>,
+) -> Result<(), Error> {
     let launcher = Launcher::of_this_process();
     let plain = args.no_ui || args.json;
     let obstacle = if plain || args.detach { None } else { no_screen() };
@@ -150,19 +163,6 @@ impl Listener for Begin {
     }
 }
 
-/// What signals and the terminal tell the screen.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// A signal asked for the end: whoever sent it doesn't sit at the keyboard.
-    pub unattended: Arc<AtomicBool>,
-    /// The terminal is gone.
-    pub hung_up: Arc<AtomicBool>,
-    /// The process was stopped and goes on.
-    pub woken: Arc<AtomicBool>,
-    /// There is a screen that has to leave the terminal first.
-    pub screen: Arc<AtomicBool>,
-}
-
 /// Why there can be no screen, if so.
 pub fn no_screen() -> Option<&'static str> {
     if cfg!(not(feature = "tui")) {
@@ -176,7 +176,7 @@ pub fn no_screen() -> Option<&'static str> {
 
 /// The screen's state before the first event.
 #[cfg(feature = "tui")]
-fn app(job: &Job, look: &crate::cli::LookArgs) -> ui::app::App {
+fn app(job: &Job, look: &crate::command::args::LookArgs) -> ui::app::App {
     let extent = train::trainer::RunLength::new(&job.config, job.data.train.len());
     let schedule = crate::engine::schedule::Schedule::new(&job.config, extent.steps_per_epoch);
     let name = job.run.root().display().to_string();
@@ -236,7 +236,7 @@ impl Terminal {
     fn set_deadline(&self) {
         let (ended, screen) = (self.ended.clone(), Arc::clone(&self.flags.screen));
         thread::spawn(move || {
-            let code = ended.recv().unwrap_or(crate::error::exit::FAILED);
+            let code = ended.recv().unwrap_or(crate::exit::FAILED);
             thread::sleep(DEADLINE);
             abandon(screen.load(Ordering::Relaxed));
             std::process::exit(i32::from(code));

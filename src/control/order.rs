@@ -2,11 +2,12 @@
 
 use super::client::{Client, Closed, ConnectError, PATIENCE};
 use super::protocol::FromServer;
-use crate::event::state::{RunState, span};
+use crate::event::state::RunState;
 use crate::event::{Command, Event, Reason, Stamped};
 use crate::run_dir::digest::{Ending, plain};
 use crate::run_dir::log_reader::NextEvent;
 use crate::run_dir::{Liveness, LogReader, digest, liveness};
+use crate::text::units::span;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

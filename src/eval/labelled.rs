@@ -4,7 +4,15 @@ use super::features::Features;
 use crate::config::Config;
 use crate::data::split::labelled_sample;
 use crate::data::{self, DataError, Dataset, Source};
-use crate::error::Error;
+
+/// Why there is nothing to evaluate on.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalDataError {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error("eval.every = {every} needs labelled images: {reason}; or name some with eval.path")]
+    Unlabelled { every: usize, reason: String },
+}
 
 /// Labelled images to train a probe with and to test on.
 pub struct Labelled {
@@ -56,7 +64,7 @@ impl Labelled {
 ///
 /// # Errors
 /// The images can't be opened or aren't labelled.
-pub fn for_training(config: &Config, own: &Dataset) -> Result<Option<Labelled>, Error> {
+pub fn for_training(config: &Config, own: &Dataset) -> Result<Option<Labelled>, EvalDataError> {
     let eval = &config.eval;
     if eval.every == 0 {
         return Ok(None);
@@ -65,11 +73,6 @@ pub fn for_training(config: &Config, own: &Dataset) -> Result<Option<Labelled>, 
         Some(path) => Labelled::of(&data::open(&config.data.with_images(path))?, eval.limit),
         None => Labelled::of(own, eval.limit),
     };
-    let why = |error| {
-        Error::Usage(format!(
-            "eval.every = {} needs labelled images: {error}; or name some with eval.path",
-            eval.every
-        ))
-    };
-    labelled.map(Some).map_err(why)
+    let unlabelled = |reason| EvalDataError::Unlabelled { every: eval.every, reason };
+    labelled.map(Some).map_err(unlabelled)
 }

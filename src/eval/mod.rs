@@ -11,7 +11,7 @@ pub mod pixels;
 pub mod probe;
 pub mod score;
 
-pub use labelled::{Labelled, for_training};
+pub use labelled::{EvalDataError, Labelled, for_training};
 
 use features::Features;
 use score::Score;

@@ -1,6 +1,7 @@
 //! The process around a run: signals, the launcher, the way into the background. It knows no screen.
 
 pub(crate) mod background;
+pub mod flags;
 pub(crate) mod inherited;
 pub(crate) mod launcher;
 pub mod notify;

@@ -1,8 +1,8 @@
 //! Runs a command of the user's at alarms and at the end of the run.
 
 use super::launcher;
-use crate::event::state::percent;
 use crate::event::{Event, Level, Listener, Reason, Stamped};
+use crate::text::units::percent;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@
 //! A signal to a whole process group reaches the worker twice: by itself and passed on by its launcher. The launcher
 //! therefore passes on [`COPIES`], which are counted apart.
 
-use crate::error::exit;
+use crate::exit;
 use signal_hook::consts::{
     SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
 };

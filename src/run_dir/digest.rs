@@ -1,8 +1,9 @@
 //! What a run folder says about its run, read in a moment however long its log is.
 
 use super::owner::{self, Liveness, Owner, liveness};
-use crate::event::state::{RunState, span};
+use crate::event::state::RunState;
 use crate::event::{Event, Level, Phase, Reason, Stamped, now};
+use crate::text::units::span;
 use serde::Serialize;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;

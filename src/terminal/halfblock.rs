@@ -1,6 +1,6 @@
 //! A picture as text: two pixels per cell by `▀`, or a ramp of grey characters where there are no colours.
 
-use crate::ui::theme::ColorDepth;
+use crate::terminal::colors::ColorDepth;
 use image::{DynamicImage, RgbImage, imageops};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

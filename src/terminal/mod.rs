@@ -1,5 +1,11 @@
 //! What a terminal can do, and how to ask it.
 
+#[cfg(feature = "tui")]
+pub mod colors;
+#[cfg(feature = "tui")]
+pub mod graphics;
+#[cfg(feature = "tui")]
 pub mod halfblock;
+#[cfg(feature = "tui")]
 pub(crate) mod probe;
 pub mod unicode;

@@ -3,3 +3,5 @@
 pub(crate) mod bar;
 pub mod chart;
 pub(crate) mod csv;
+pub mod say;
+pub mod units;

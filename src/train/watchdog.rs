@@ -4,8 +4,8 @@
 
 use super::emitter::Emitter;
 use crate::config::AlarmConfig;
-use crate::event::state::{bytes, span};
 use crate::event::{Alarm, AlarmKind, Event, Phase, Stamped};
+use crate::text::units::{bytes, span};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -15,11 +15,11 @@ pub mod terminal;
 pub mod theme;
 pub mod view;
 
-use crate::command::train::Flags;
 use crate::control::Link;
 use crate::event::state::RunState;
 use crate::event::{Command, Order, Stamped, now};
 use crate::picture::sheet::{self, Sheet};
+use crate::process::flags::Flags;
 use crate::train::Session;
 use crate::train::trainer::{RunSummary, TrainError};
 use app::{App, Effect, Msg};

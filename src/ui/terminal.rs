@@ -1,7 +1,8 @@
 //! The real terminal: entered, counted, and always given back.
 
-use super::{Console, theme::ColorDepth};
+use super::Console;
 use crate::control::socket;
+use crate::terminal::colors::ColorDepth;
 use crossterm::event::{self, Event};
 use crossterm::{cursor, execute, terminal as tty};
 use image::RgbImage;
@@ -195,7 +196,7 @@ impl Console for RealConsole {
     fn full_picture(&mut self, picture: &RgbImage) -> io::Result<()> {
         let (columns, rows) = tty::size()?;
         execute!(io::stdout(), tty::Clear(tty::ClearType::All))?;
-        crate::command::preview::zoom(picture, columns, rows, self.depth == ColorDepth::True)
+        crate::terminal::graphics::zoom(picture, columns, rows, self.depth == ColorDepth::True)
             .map_err(io::Error::other)?;
         // A signal may end the run meanwhile, and nobody presses a key then.
         while ACTIVE.load(Ordering::SeqCst) && !LEAVING.load(Ordering::Relaxed) {

@@ -1,14 +1,32 @@
 //! What RUN|CKPT on a command line stands for: a run folder, or a checkpoint file inside or outside of one.
 
 use super::checkpoint::{self, Checkpoint, CheckpointError, FoundCheckpoint};
-use crate::config::{Config, file};
+use crate::config::{Config, ConfigError, file};
 use crate::engine::Engine;
 use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
-use crate::error::Error;
+use crate::model::state::StateError;
 use crate::run_dir;
-use crate::train::trainer::TrainError;
 use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why the weights that RUN|CKPT names can't be used.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    #[error("no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)", .path.display())]
+    NoRun { path: PathBuf },
+    #[error(
+        "no checkpoint in {} yet: wait for the first, or ask for one with `simmim-tui ctl RUN checkpoint`",
+        .folder.display()
+    )]
+    NoCheckpoint { folder: PathBuf },
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("checkpoint {path} doesn't fit the model: {source}")]
+    State { path: PathBuf, source: StateError },
+}
 
 /// Where weights lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,12 +107,9 @@ impl Weights {
     ///
     /// # Errors
     /// Neither a run nor a checkpoint, a run without checkpoints, or none that can be read.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let Some(origin) = Location::of(path) else {
-            return Err(Error::Usage(format!(
-                "no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)",
-                path.display()
-            )));
+            return Err(WeightsError::NoRun { path: path.to_owned() });
         };
         if let Some(file) = &origin.file {
             return Self::read(file, checkpoint::load(file)?, Vec::new());
@@ -111,10 +126,7 @@ impl Weights {
         }
         let found = checkpoint::find(&folder, None)?;
         let Some(FoundCheckpoint { path, checkpoint, warnings: more, .. }) = found else {
-            return Err(Error::Usage(format!(
-                "no checkpoint in {} yet: wait for the first, or ask for one with `simmim-tui ctl RUN checkpoint`",
-                folder.display()
-            )));
+            return Err(WeightsError::NoCheckpoint { folder });
         };
         warnings.extend(more);
         Self::read(&path, checkpoint, warnings)
@@ -124,11 +136,15 @@ impl Weights {
     ///
     /// # Errors
     /// Its configuration is none.
-    pub fn of(found: FoundCheckpoint) -> Result<Self, Error> {
+    pub fn of(found: FoundCheckpoint) -> Result<Self, WeightsError> {
         Self::read(&found.path, found.checkpoint, found.warnings)
     }
 
-    fn read(path: &Path, checkpoint: Checkpoint, warnings: Vec<String>) -> Result<Self, Error> {
+    fn read(
+        path: &Path,
+        checkpoint: Checkpoint,
+        warnings: Vec<String>,
+    ) -> Result<Self, WeightsError> {
         let config = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
         Ok(Self { path: path.to_owned(), checkpoint, config, warnings })
     }
@@ -137,11 +153,11 @@ impl Weights {
     ///
     /// # Errors
     /// They don't fit the configuration beside them.
-    pub fn engine(&self, device: &Device) -> Result<Box<dyn Engine>, Error> {
+    pub fn engine(&self, device: &Device) -> Result<Box<dyn Engine>, WeightsError> {
         let mut engine = device::engine(device, LearnerConfig::new(&self.config));
         engine
             .load(&self.checkpoint.engine)
-            .map_err(|source| TrainError::State { path: self.path.clone(), source })?;
+            .map_err(|source| WeightsError::State { path: self.path.clone(), source })?;
         Ok(engine)
     }
 }

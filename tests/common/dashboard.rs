@@ -9,10 +9,10 @@ use simmim_tui::control::Link;
 use simmim_tui::event::{Alarm, AlarmKind, Evaluated, Event, Metric, Phase, PreviewFile, Stamped};
 use simmim_tui::gpu::Gpu;
 use simmim_tui::picture::sheet::{self, Sheet};
+use simmim_tui::terminal::colors::{ColorDepth, Detected};
 use simmim_tui::ui::app::{App, Effect, Msg};
 use simmim_tui::ui::host::Host;
 use simmim_tui::ui::overlay::Overlay;
-use simmim_tui::ui::theme::{ColorDepth, Detected};
 use simmim_tui::ui::view::{self, previews::PreviewCache};
 use std::path::PathBuf;
 

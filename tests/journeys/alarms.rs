@@ -7,8 +7,8 @@ use ratatui::style::Modifier;
 use simmim_tui::control::Link;
 use simmim_tui::event::AlarmKind::{DiskLow, LossSpike, Stalled};
 use simmim_tui::event::{Event, Level, StepReport};
+use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::app::{App, Effect, Msg};
-use simmim_tui::ui::theme::ColorDepth;
 
 const SPIKE: &str = "loss 3.1, median 0.42";
 

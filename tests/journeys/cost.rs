@@ -3,8 +3,8 @@
 use crate::dashboard::{self, midway_true, tell};
 use crate::{memory, next_report};
 use simmim_tui::event::Event;
+use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::app::{App, Msg};
-use simmim_tui::ui::theme::ColorDepth;
 
 /// Bytes that a change of the app costs on a terminal that shows the app as it was.
 fn cost(app: &mut App, change: impl FnOnce(&mut App)) -> usize {

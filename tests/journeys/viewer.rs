@@ -7,9 +7,9 @@ use crate::{asked_for, every_key, next_report};
 use crossterm::event::{KeyCode, KeyModifiers};
 use simmim_tui::control::Link;
 use simmim_tui::event::{Command, Event, Finished, Level, Phase, Reason, Started};
+use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::Exit;
 use simmim_tui::ui::app::{App, Effect, Msg, Screen};
-use simmim_tui::ui::theme::ColorDepth;
 use std::collections::BTreeSet;
 
 fn watch_only() -> Link {

@@ -5,7 +5,8 @@ pub(crate) mod parts;
 
 use super::plan::Plan;
 use super::prepare;
-use crate::cli::BenchArgs;
+
+use super::args::ConfigArgs;
 use crate::config::{Config, Precision};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{self, DataError};
@@ -13,10 +14,57 @@ use crate::engine::device::{self, precision::Effective};
 use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::model::ModelShape;
+use crate::text::say::say;
 use crate::train::task;
 use crate::train::trainer::RunLength;
 use serde::Serialize;
+use std::io::stdout;
 use std::time::Instant;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// One JSON object on standard output (there is no other format)
+    #[arg(long)]
+    pub json: bool,
+    /// Side of the images, pixels [model.image_size]
+    #[arg(long)]
+    pub image: Option<usize>,
+    /// Side of a patch, pixels [model.patch_size]; the mask unit follows if it doesn't fit
+    #[arg(long)]
+    pub patch: Option<usize>,
+    /// Width of the embedding [model.embed_dim]
+    #[arg(long)]
+    pub dim: Option<usize>,
+    /// Encoder blocks [model.depth]
+    #[arg(long)]
+    pub depth: Option<usize>,
+    /// Attention heads [model.heads]
+    #[arg(long)]
+    pub heads: Option<usize>,
+    /// Images per step [train.batch_size]
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Timed steps
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
+    /// Steps before timing starts
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub warmup: u32,
+}
+
+/// Times the step and the loader, and prints one JSON object.
+///
+/// # Errors
+/// Configuration, device or data.
+pub fn run(args: &BenchArgs) -> Result<(), Error> {
+    let report = measure(args)?;
+    let text = serde_json::to_string(&report)
+        .map_err(|error| Error::System { what: "bench", source: error.into() })?;
+    say(&mut stdout(), &text);
+    Ok(())
+}
 
 /// The result, one JSON object.
 #[derive(Debug, Serialize)]
@@ -80,7 +128,7 @@ pub struct LoaderRate {
 ///
 /// # Errors
 /// Configuration, device or data.
-pub fn run(args: &BenchArgs) -> Result<BenchReport, Error> {
+pub fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let mut config = config(args)?;
     let selection = device::select(&config.train.device)?;
     let (data, _) = prepare::open_data(&mut config)?;

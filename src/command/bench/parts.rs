@@ -147,8 +147,8 @@ fn logging(folder: &Path) -> Result<f64, Error> {
 
 #[cfg(feature = "tui")]
 fn screen() -> Option<f64> {
+    use crate::terminal::colors::{ColorDepth, Detected};
     use crate::ui::app::{App, Msg};
-    use crate::ui::theme::{ColorDepth, Detected};
     use crate::ui::view::{self, previews::PreviewCache};
     use ratatui::{Terminal, backend::TestBackend};
     const FRAMES: usize = 50;

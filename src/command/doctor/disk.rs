@@ -2,8 +2,8 @@
 
 use super::{Finding, Verdict};
 use crate::control::socket;
-use crate::event::state::bytes;
 use crate::run_dir::advice;
+use crate::text::units::bytes;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};

@@ -6,7 +6,8 @@ pub(crate) mod disk;
 pub(crate) mod terminal;
 
 use crate::error::Error;
-use crate::{say, version};
+use crate::text::say::{json, say};
+use crate::version;
 use serde::Serialize;
 use std::io::stdout;
 use std::path::PathBuf;
@@ -99,7 +100,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Error> {
     findings.extend(disk::look(&args.run_dir));
     let failures = findings.iter().filter(|finding| finding.state == Verdict::Failure).count();
     let report = Diagnosis { version: version::BUILD, features: version::FEATURES, findings };
-    let text = if args.json { crate::json(&report) } else { text(&report) };
+    let text = if args.json { json(&report) } else { text(&report) };
     say(&mut stdout(), text.trim_end());
     if failures > 0 { Err(Error::Unwell { failures }) } else { Ok(()) }
 }

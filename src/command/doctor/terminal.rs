@@ -1,9 +1,10 @@
 //! What the screen and the `preview` command would draw with.
 
 use super::{Finding, Verdict};
-use crate::cli::LookArgs;
-use crate::command::{preview, train};
-use crate::ui::theme::ColorDepth;
+use crate::command::args::LookArgs;
+use crate::command::train;
+use crate::terminal::colors::ColorDepth;
+use crate::terminal::graphics;
 use std::io::{IsTerminal as _, stdout};
 
 const AREA: &str = "terminal";
@@ -35,7 +36,7 @@ fn screen() -> Finding {
 }
 
 fn size() -> Finding {
-    let (columns, rows) = preview::size();
+    let (columns, rows) = graphics::size();
     let (least_columns, least_rows) = COMFORTABLE;
     let large = columns >= least_columns && rows >= least_rows;
     let state = if large { Verdict::Good } else { Verdict::Warning };
@@ -72,7 +73,7 @@ fn characters() -> Finding {
 }
 
 fn pictures() -> Finding {
-    let (found, why) = preview::detect();
+    let (found, why) = graphics::detect();
     Finding::new(AREA, "pictures", Verdict::Good, found, why)
 }
 

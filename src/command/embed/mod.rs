@@ -6,16 +6,17 @@ pub mod points;
 pub(crate) mod scatter;
 pub mod tsne;
 
+use super::args::LookArgs;
 use super::features::{Split, check_layer, note_skipped};
-use crate::cli::LookArgs;
 use crate::data::loader::LoaderConfig;
 use crate::data::{self, split};
 use crate::engine::device;
 use crate::error::Error;
 use crate::eval::features::{Features, extract};
 use crate::run_dir::write_atomic;
+use crate::terminal::colors::ColorDepth;
 use crate::text::bar::Bar;
-use crate::ui::theme::ColorDepth;
+use crate::text::say::{say, say_all};
 use crate::weights::locate::Weights;
 use image::ImageFormat;
 use pca::pca;
@@ -132,8 +133,8 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
         write_atomic(path, bytes.get_ref()).map_err(failed)?;
         eprintln!("{caption}: {}", path.display());
     } else {
-        crate::say(&mut stdout(), &caption);
-        crate::say_all(lines(&points, look(&args.look)));
+        say(&mut stdout(), &caption);
+        say_all(lines(&points, look(&args.look)));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Points as text: braille dots in the colour of their class, or a letter for each class.
 
 use super::points::Points;
-use crate::ui::theme::ColorDepth;
+use crate::terminal::colors::ColorDepth;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

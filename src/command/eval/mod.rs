@@ -17,6 +17,7 @@ use crate::event::now;
 use crate::run_dir::write_atomic;
 use crate::terminal::unicode::plus_minus;
 use crate::text::bar::Bar;
+use crate::text::say::{say, say_all};
 use crate::weights::locate::Weights;
 use report::{EvalReport, Scores};
 use std::ops::ControlFlow;
@@ -186,9 +187,9 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
         output.write(&json, &lines.join("\n"))?;
     }
     if args.json {
-        crate::say(&mut std::io::stdout(), &json);
+        say(&mut std::io::stdout(), &json);
     } else {
-        crate::say_all(lines);
+        say_all(lines);
     }
     Ok(())
 }

@@ -115,17 +115,14 @@ fn weights(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
 /// The checkpoint that the arguments mean.
 fn chosen(path: &Path, choice: Choice) -> Result<Weights, Error> {
     let latest = (choice == Choice::Latest).then(|| Location::of(path)).flatten();
-    match latest {
+    let found = match latest {
         Some(Location { root: Some(root), file: None }) => {
-            let folder = root.join("checkpoints");
-            let found = checkpoint::find(&folder, None)?;
-            match found {
-                Some(found) => Weights::of(found),
-                None => Weights::open(path), // says that there is none
-            }
+            checkpoint::find(&root.join("checkpoints"), None)?
         }
-        _ => Weights::open(path),
-    }
+        _ => None,
+    };
+    // Where there is no checkpoint, opening the path returns the error that says so.
+    Ok(found.map_or_else(|| Weights::open(path), Weights::of)?)
 }
 
 fn metrics(args: &ExportArgs, target: &Destination) -> Result<String, Error> {

@@ -1,34 +1,19 @@
 //! The `preview` command: pictures in the plain shell by the best protocol that the terminal has, or as a PNG.
-//!
-//! `viuer` draws. It asks the terminal without any time limit, so it is let at the kitty protocol only after
-//! `probe` got an answer.
 
-#[cfg(feature = "tui")]
-pub mod reconstruct;
-pub(crate) mod source;
+mod reconstruct;
+mod source;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
-use crate::terminal::halfblock::{even, fit, render};
-use crate::terminal::probe::{self, Answer};
-use crate::ui::theme::{self, ColorDepth};
-use image::{DynamicImage, ImageFormat, RgbImage, imageops};
-use rustix::termios::tcgetwinsize;
+use crate::error::Error;
+use crate::terminal::colors;
+use crate::terminal::graphics::{GraphicsError, PictureScreen, Protocol};
+use crate::terminal::unicode::has_unicode;
+use image::{ImageFormat, RgbImage};
 use source::Picture;
 use std::fs;
-use std::io::{self, Cursor, IsTerminal as _, Write, stdin, stdout};
+use std::io::{self, Cursor, IsTerminal as _, Write, stdout};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use thiserror::Error;
-
-/// How long the terminal may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Where the terminal doesn't say its size: columns, rows.
-const USUAL_SIZE: (u16, u16) = (80, 24);
-/// Pixels of a cell, for terminals that draw pixels; more would only cost bytes.
-const CELL: (u32, u32) = (10, 20);
-/// `viuer` never ends the transfer of kitty pictures with fewer pixels on a side.
-const KITTY_LEAST: u32 = 32;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PreviewArgs {
@@ -50,20 +35,8 @@ pub struct PreviewArgs {
     pub protocol: Protocol,
 }
 
-/// How pictures get on the screen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocol {
-    /// iTerm2 or kitty where the terminal has it, else blocks.
-    #[default]
-    Auto,
-    /// Half blocks; a ramp of grey characters without colours.
-    Blocks,
-    Kitty,
-    Iterm,
-}
-
 /// Why nothing is shown.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum PreviewError {
     #[error("nothing to show: name a run, a preview or an image")]
     Nothing,
@@ -85,23 +58,20 @@ pub enum PreviewError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot make a PNG: {0}")]
     Encode(#[from] image::ImageError),
-    #[error("standard output: {0}")]
-    Output(#[source] io::Error),
-    #[error("the terminal doesn't answer for kitty pictures; try --protocol blocks")]
-    NoKitty,
-    #[error(
-        "no terminal known for iTerm2 pictures (TERM_PROGRAM, LC_TERMINAL, KONSOLE_VERSION); try --protocol blocks"
-    )]
-    NoIterm,
-    #[error("the terminal: {0}")]
-    Terminal(#[source] io::Error),
-    #[error("the terminal: {0}")]
-    Viuer(#[from] viuer::ViuError),
+    #[error(transparent)]
+    Graphics(#[from] GraphicsError),
+}
+
+impl From<PreviewError> for Error {
+    fn from(error: PreviewError) -> Self {
+        let text = error.to_string();
+        if error.is_usage() { Self::Usage(text) } else { Self::Failed(text) }
+    }
 }
 
 impl PreviewError {
     /// Whether the command line is what's wrong.
-    pub fn is_usage(&self) -> bool {
+    fn is_usage(&self) -> bool {
         matches!(
             self,
             Self::Nothing
@@ -111,8 +81,7 @@ impl PreviewError {
                 | Self::Classifier { .. }
                 | Self::NotAPicture { .. }
                 | Self::TwoCheckpoints { .. }
-                | Self::NoKitty
-                | Self::NoIterm
+                | Self::Graphics(GraphicsError::NoKitty | GraphicsError::NoIterm)
         )
     }
 }
@@ -120,12 +89,14 @@ impl PreviewError {
 /// Shows pictures in the terminal, or writes them as one PNG to a file or a pipe.
 ///
 /// # Errors
-/// When there is nothing to show, or no way to show it.
-///
-/// `reconstruct` makes the sheet of a checkpoint, of the given images or of its validation images.
-pub fn run(args: &PreviewArgs, reconstruct: &Reconstruct<'_>) -> Result<(), PreviewError> {
+/// There is nothing to show, or no way to show it.
+pub fn run(args: &PreviewArgs) -> Result<(), Error> {
     let env = |name: &str| std::env::var(name).ok();
-    run_in(args, env, stdout().is_terminal(), &mut stdout(), reconstruct)
+    let reconstruct = |checkpoint: &Path, images: &[PathBuf]| {
+        reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
+    };
+    run_in(args, env, stdout().is_terminal(), &mut stdout(), &reconstruct)?;
+    Ok(())
 }
 
 /// A checkpoint and images to a sheet; an error is one line.
@@ -170,204 +141,21 @@ fn run_in(
         return match out.write_all(&png(&pictures)?).and_then(|()| out.flush()) {
             // The reader has enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(PreviewError::Output),
+            result => Ok(result.map_err(GraphicsError::Output)?),
         };
     }
-    let can_ask = stdin().is_terminal() && !silent(&env);
-    let ask = || {
-        if can_ask { probe::ask(&stdin(), &mut stdout(), PATIENCE) } else { Ok(Answer::default()) }
-    };
-    let iterm = viuer::is_iterm_supported();
-    let protocol = choose(args.protocol, in_multiplexer(&env), iterm, ask)?;
-    let (depth, ascii) = (theme::detect(None, &env).depth, !theme::has_unicode(&env));
-    let screen = Screen { protocol, depth, ascii, size: size() };
+    let (depth, ascii) = (colors::detect(None, &env).depth, !has_unicode(&env));
+    let screen = PictureScreen::open(args.protocol, depth, ascii, &env)?;
     for picture in &pictures {
-        writeln!(out, "{}", picture.caption).map_err(PreviewError::Output)?;
-        out.flush().map_err(PreviewError::Output)?;
+        writeln!(out, "{}", picture.caption).map_err(GraphicsError::Output)?;
+        out.flush().map_err(GraphicsError::Output)?;
         screen.print(&picture.image, args.width, out)?;
     }
     Ok(())
-}
-
-/// How pictures would get on this terminal, and why.
-pub fn detect() -> (&'static str, String) {
-    let env = |name: &str| std::env::var(name).ok();
-    if in_multiplexer(env) {
-        return ("half blocks", "tmux, screen or zellij would swallow other pictures".to_owned());
-    }
-    if viuer::is_iterm_supported() {
-        return (
-            "iTerm2 pictures",
-            "TERM_PROGRAM, LC_TERMINAL or KONSOLE_VERSION says so".to_owned(),
-        );
-    }
-    if !stdin().is_terminal() || silent(env) {
-        return ("half blocks", "the terminal can't be asked for more".to_owned());
-    }
-    match probe::ask(&stdin(), &mut stdout(), PATIENCE) {
-        Ok(Answer { kitty: true, complete: true, .. }) => {
-            ("kitty pictures", "the terminal answered the kitty protocol's question".to_owned())
-        }
-        Ok(Answer { complete: true, .. }) => {
-            ("half blocks", "the terminal answered, and knows no kitty pictures".to_owned())
-        }
-        Ok(_) => {
-            let patience = PATIENCE.as_millis();
-            ("half blocks", format!("the terminal didn't answer within {patience} ms"))
-        }
-        Err(error) => ("half blocks", format!("the terminal couldn't be asked ({error})")),
-    }
 }
 
 fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
     let mut bytes = Cursor::new(Vec::new());
     source::stacked(pictures).write_to(&mut bytes, ImageFormat::Png)?;
     Ok(bytes.into_inner())
-}
-
-/// Columns and rows of the terminal.
-pub fn size() -> (u16, u16) {
-    let size = tcgetwinsize(stdout()).map(|size| (size.ws_col, size.ws_row));
-    size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0).unwrap_or(USUAL_SIZE)
-}
-
-/// Whether something between program and terminal would swallow pictures.
-fn in_multiplexer(env: impl Fn(&str) -> Option<String>) -> bool {
-    let set = |name: &str| env(name).is_some_and(|value| !value.is_empty());
-    let term = env("TERM").unwrap_or_default();
-    let names = ["TMUX", "STY", "ZELLIJ"];
-    names.iter().any(|name| set(name)) || term.starts_with("tmux") || term.starts_with("screen")
-}
-
-/// Terminals that nobody should ask anything.
-fn silent(env: impl Fn(&str) -> Option<String>) -> bool {
-    matches!(env("TERM").unwrap_or_default().as_str(), "" | "dumb")
-}
-
-/// Settles on a protocol; never on `Auto`. The terminal is asked only if its answer decides.
-fn choose(
-    wanted: Protocol,
-    multiplexer: bool,
-    iterm: bool,
-    ask: impl FnOnce() -> io::Result<Answer>,
-) -> Result<Protocol, PreviewError> {
-    let iterm = iterm && !multiplexer;
-    let kitty = || -> Result<bool, PreviewError> {
-        if multiplexer {
-            return Ok(false);
-        }
-        let answer = ask().map_err(PreviewError::Terminal)?;
-        Ok(answer.kitty && answer.complete)
-    };
-    match wanted {
-        Protocol::Auto | Protocol::Iterm if iterm => Ok(Protocol::Iterm),
-        Protocol::Auto => Ok(if kitty()? { Protocol::Kitty } else { Protocol::Blocks }),
-        Protocol::Blocks => Ok(Protocol::Blocks),
-        Protocol::Kitty if kitty()? => Ok(Protocol::Kitty),
-        Protocol::Kitty => Err(PreviewError::NoKitty),
-        Protocol::Iterm => Err(PreviewError::NoIterm),
-    }
-}
-
-struct Screen {
-    protocol: Protocol,
-    depth: ColorDepth,
-    ascii: bool,
-    /// Columns and rows.
-    size: (u16, u16),
-}
-
-impl Screen {
-    fn print(
-        &self,
-        image: &RgbImage,
-        width: Option<u32>,
-        out: &mut impl Write,
-    ) -> Result<(), PreviewError> {
-        let most = self.size.0;
-        let columns = width.map_or(most, |width| width.clamp(1, u32::from(most)) as u16);
-        let pixels = self.protocol != Protocol::Blocks;
-        // Text may scroll away at the top; pixels may not.
-        let rows = if pixels { self.size.1.saturating_sub(1).max(1) } else { u16::MAX / 4 };
-        let (columns, rows) = fit(image.width(), image.height(), columns, rows);
-        let few_colours = matches!(self.depth, ColorDepth::Sixteen | ColorDepth::Mono);
-        if !pixels && (few_colours || self.ascii) {
-            for line in render(image, columns, rows, ColorDepth::Mono, self.ascii).lines() {
-                writeln!(out, "{}", line.trim_end()).map_err(PreviewError::Output)?;
-            }
-            return out.flush().map_err(PreviewError::Output);
-        }
-        let config = viuer::Config {
-            absolute_offset: false,
-            width: Some(columns.into()),
-            height: Some(rows.into()),
-            use_kitty: self.protocol == Protocol::Kitty,
-            use_iterm: self.protocol == Protocol::Iterm,
-            ..plain(self.depth == ColorDepth::True)
-        };
-        let image = if pixels { sized(image, columns, rows) } else { even(image) };
-        viuer::print(&image, &config)?;
-        Ok(())
-    }
-}
-
-/// Every setting given: `viuer`'s defaults look into the environment.
-fn plain(truecolor: bool) -> viuer::Config {
-    viuer::Config {
-        transparent: false,
-        premultiplied_alpha: false,
-        absolute_offset: true,
-        x: 0,
-        y: 0,
-        restore_cursor: false,
-        width: None,
-        height: None,
-        truecolor,
-        use_kitty: false,
-        use_iterm: false,
-    }
-}
-
-/// No more pixels than the cells have, and not too few for `viuer`.
-fn sized(image: &RgbImage, columns: u16, rows: u16) -> DynamicImage {
-    let (width, height) = image.dimensions();
-    let most = (u32::from(columns) * CELL.0, u32::from(rows) * CELL.1);
-    let (wide, high) = if width > most.0 || height > most.1 {
-        (width.min(most.0), height.min(most.1))
-    } else {
-        (width, height)
-    };
-    let least = |side: u32| side.max(KITTY_LEAST);
-    if (least(wide), least(high)) == (width, height) {
-        return DynamicImage::ImageRgb8(image.clone());
-    }
-    let filter = imageops::FilterType::Triangle;
-    DynamicImage::ImageRgb8(imageops::resize(image, least(wide), least(high), filter))
-}
-
-/// Prints one picture at the top left corner of a cleared screen, as large as it fits above the last row.
-///
-/// It asks the terminal nothing, so it may run where another part reads keys; flush all other output before. Returns
-/// the columns and rows that it took.
-///
-/// # Errors
-/// When standard output can't be written.
-pub fn zoom(
-    image: &RgbImage,
-    columns: u16,
-    rows: u16,
-    truecolor: bool,
-) -> viuer::ViuResult<(u32, u32)> {
-    let (columns, rows) = fit(image.width(), image.height(), columns, rows.saturating_sub(1));
-    if columns == 0 {
-        return Ok((0, 0));
-    }
-    let config = viuer::Config {
-        restore_cursor: true,
-        width: Some(columns.into()),
-        height: Some(rows.into()),
-        use_iterm: !in_multiplexer(|name| std::env::var(name).ok()),
-        ..plain(truecolor)
-    };
-    viuer::print(&even(image), &config)
 }

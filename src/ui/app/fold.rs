@@ -1,7 +1,6 @@
 //! What events change: the charts, the marks, the clock, the log, the pictures.
 
 use super::{App, Effect, NOTICE_S};
-use crate::event::state;
 use crate::event::{
     Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport,
 };
@@ -90,7 +89,7 @@ impl App {
             }
             Event::CheckpointSaved { step, path, bytes, best } => {
                 let best = if *best { ", best so far" } else { "" };
-                let size = state::bytes(*bytes);
+                let size = crate::text::units::bytes(*bytes);
                 let text = format!("step {step}: saved {path} ({size}{best})");
                 self.mark(*step, MarkKind::Checkpoint, &text);
                 self.announce(stamped.time, &text);

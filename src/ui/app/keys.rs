@@ -2,8 +2,8 @@
 
 use super::{App, Effect, QuitChoice, Screen};
 use crate::event::Command;
+use crate::terminal::colors::ColorDepth;
 use crate::ui::keys::{self, Action, Panel};
-use crate::ui::theme::ColorDepth;
 use crossterm::event::{KeyCode, KeyEvent};
 
 impl App {

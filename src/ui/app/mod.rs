@@ -14,13 +14,14 @@ use super::log_pane::LogPane;
 use super::metrics::Metrics;
 use super::overlay::{Overlay, extent_with};
 use super::series::{Series, column_of};
-use super::theme::Detected;
+
 use super::view::chart::{ChartView, Extent};
 use super::view::loss::Mark;
 use crate::control::Link;
 use crate::event::state::RunState;
 use crate::event::{Alarm, Command, Phase, PreviewFile, Stamped};
 use crate::picture::sheet::Sheet;
+use crate::terminal::colors::Detected;
 use crossterm::event::KeyEvent;
 use std::collections::BTreeSet;
 use viewer::Seat;

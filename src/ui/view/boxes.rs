@@ -1,6 +1,6 @@
 //! What lies over the dashboard: help, the quit box, the failure screen.
 
-use crate::event::state::bytes;
+use crate::text::units::bytes;
 use crate::ui::app::{App, QuitChoice};
 use crate::ui::keys::BINDINGS;
 use ratatui::Frame;

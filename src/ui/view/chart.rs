@@ -1,6 +1,6 @@
 //! What the charts share: the window and cursor over the data, and nice labels.
 
-use crate::event::state::span;
+use crate::text::units::span;
 use crate::ui::series::{XAxis, column_of};
 
 /// Factors of the moving average to choose from.

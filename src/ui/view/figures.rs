@@ -2,7 +2,7 @@
 
 use super::sparks::Spark;
 use crate::event::TimeSplit;
-use crate::event::state::bytes;
+use crate::text::units::bytes;
 use crate::ui::app::App;
 use ratatui::Frame;
 use ratatui::layout::Rect;

@@ -9,9 +9,10 @@ use super::canvas::{Canvas, Pen};
 use super::chart::{ChartView, gutter, multiples, nice_step, tick_label, x_ticks};
 use super::curve::{Curve, Scale};
 use super::readout::Place;
+use crate::terminal::colors::ColorDepth;
 use crate::ui::overlay::{Overlay, extent_with};
 use crate::ui::series::{Series, XAxis, column_of};
-use crate::ui::theme::{ColorDepth, Theme};
+use crate::ui::theme::Theme;
 
 /// The loss chart: it fills its area and draws no border. The top line holds the values at the cursor (or the last
 /// ones), the line under the plot the marks, the upper right corner the names and values of the runs behind.

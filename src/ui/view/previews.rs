@@ -1,8 +1,9 @@
 //! The pictures panel: what the model sees and what it fills in.
 
 use crate::picture::sheet::{Sheet, SheetRow};
+use crate::terminal::colors::ColorDepth;
 use crate::terminal::halfblock::{Cells, render_after};
-use crate::ui::theme::{ColorDepth, Theme};
+use crate::ui::theme::Theme;
 use image::RgbImage;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

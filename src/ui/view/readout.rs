@@ -2,7 +2,7 @@
 
 use super::chart::{format_step, format_value};
 use super::loss::LossChart;
-use crate::event::state::span;
+use crate::text::units::span;
 use crate::ui::overlay::Overlay;
 use crate::ui::series::XAxis;
 use ratatui::buffer::Buffer;

@@ -8,8 +8,9 @@ use ratatui::widgets::Widget;
 use super::canvas::{Canvas, Pen};
 use super::chart::{format_step, gutter, multiples, nice_step, x_ticks};
 use super::loss::draw_labels;
+use crate::terminal::colors::ColorDepth;
 use crate::ui::series::{Bucket, XAxis, column_of};
-use crate::ui::theme::{ColorDepth, Theme};
+use crate::ui::theme::Theme;
 
 /// Past and future learning rates with the end of the warm-up and the step that the run is at. No border.
 pub struct ScheduleChart<'a> {

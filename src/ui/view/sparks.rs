@@ -106,7 +106,7 @@ impl Spark<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ui::theme::ColorDepth;
+    use crate::terminal::colors::ColorDepth;
 
     fn series(values: impl IntoIterator<Item = f64>) -> Series {
         let mut series = Series::new();

@@ -1,8 +1,8 @@
 //! The status line, the notice line and the key hints.
 
 use crate::control::Link;
-use crate::event::state::span;
 use crate::event::{Level, Phase, Reason};
+use crate::text::units::span;
 use crate::ui::app::{App, Banner, Screen};
 use crate::ui::series::XAxis;
 use ratatui::Frame;

@@ -1,0 +1,44 @@
+//! The hidden `parity` command: compares with values that PyTorch computed.
+
+use crate::config::Precision;
+use crate::engine::device::{self, Device, precision::Effective};
+use crate::engine::parity;
+use crate::error::Error;
+use crate::text::say::say;
+use std::io::{stderr, stdout};
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ParityArgs {
+    /// safetensors file with parameters, inputs and expected values
+    pub file: PathBuf,
+    /// cpu or cuda[:N]
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+/// Prints the largest error of every group of values beside its tolerance.
+///
+/// # Errors
+/// The file or the device can't be used, or a group exceeds its tolerance.
+pub fn run(args: &ParityArgs) -> Result<(), Error> {
+    let device: Device = device::select(&args.device)?.device;
+    let Effective { notice, .. } = Effective::of(Precision::Fp32, &device);
+    if let Some(notice) = notice {
+        say(&mut stderr(), &notice); // why the tolerances are wider
+    }
+    let groups = parity::check(&args.file, &device)?;
+    for group in &groups {
+        let verdict = if group.passes() { "ok  " } else { "FAIL" };
+        let line = format!(
+            "{verdict} {:<16} largest error {:.2e}  tolerance {:.0e}  {}",
+            group.name, group.error, group.tolerance, group.at
+        );
+        say(&mut stdout(), &line);
+    }
+    let failed = groups.iter().filter(|group| !group.passes()).count();
+    if failed > 0 {
+        return Err(Error::PastTolerance { failed, groups: groups.len() });
+    }
+    Ok(())
+}
