@@ -1,6 +1,6 @@
 """Writes tests/data/classifier_small.safetensors: what PyTorch and timm make of a small classifier.
 
-Run it with torch, timm and safetensors installed; tests/classifier.rs compares. The model is timm's VisionTransformer
+Run it with torch, timm and safetensors installed; tests/it/parity.rs compares. The model is timm's VisionTransformer
 without class token, norm before an average pool, linear head; the loss torch.nn.CrossEntropyLoss with label smoothing;
 the optimizer torch.optim.AdamW with a parameter group for each layer and decay, rates as in BeiT's layer decay.
 """

@@ -1,0 +1,372 @@
+//! The program as others run it: a tiny model on the CPU, a deadline for everything, and a look at what is left.
+
+#[cfg(feature = "tui")]
+pub mod dashboard;
+#[cfg(feature = "tui")]
+pub mod line;
+#[cfg(feature = "tui")]
+pub mod memory;
+#[cfg(feature = "tui")]
+pub mod pty;
+
+use serde_json::Value;
+use simmim_tui::engine::EngineState;
+use simmim_tui::run_dir::RunDir;
+use simmim_tui::weights::checkpoint;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// After this long a wait has failed. Nothing here takes a hundredth of it on an idle machine.
+const DEADLINE: Duration = Duration::from_mins(2);
+
+/// The smallest model with every part in it, as `--set` texts: a step takes about a millisecond.
+pub const TINY: [&str; 10] = [
+    "model.image_size=16",
+    "model.patch_size=8",
+    "mask.unit=8",
+    "model.embed_dim=16",
+    "model.depth=1",
+    "model.heads=2",
+    "train.batch_size=8",
+    "train.epochs=2",
+    "schedule.warmup_epochs=0.5",
+    "train.device=cpu",
+];
+
+/// Steps per epoch of [`TINY`] on the embedded photos.
+pub const STEPS_PER_EPOCH: u64 = 171 / 8;
+
+/// A run that goes on until someone ends it.
+pub const ENDLESS: [&str; 2] = ["--set", "train.epochs=1000000"];
+
+/// `--set` for each of [`TINY`], then `extra`, which outranks it.
+pub fn tiny<'a>(extra: &[&'a str]) -> Vec<&'a str> {
+    let sets = TINY.into_iter().flat_map(|set| ["--set", set]);
+    sets.chain(extra.iter().copied()).collect()
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Fails unless the process ended with `code` and without a panic anywhere.
+    pub fn expect(self, code: i32, what: &str) -> Self {
+        assert_eq!(self.code, Some(code), "{what}: the exit code is {code}; {self:?}");
+        for text in [&self.stdout, &self.stderr] {
+            assert!(!text.contains("panicked"), "{what}: nothing panics; {text}");
+        }
+        self
+    }
+}
+
+/// How much of the standard output someone reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    All,
+    /// As `| head -1`: the pipe is closed after the first line.
+    OneLine,
+}
+
+/// A process of the program; dropping it kills it.
+pub struct Running {
+    child: Child,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// What has come through a pipe so far, and the thread that reads it.
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts the program in `folder`.
+    pub fn start(folder: &Path, arguments: &[&str], reader: Reader) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_simmim-tui"))
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = Stream::drain(child.stdout.take().expect("piped"), reader);
+        let stderr = Stream::drain(child.stderr.take().expect("piped"), Reader::All);
+        Self { child, stdout, stderr }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name, for example "TERM".
+    pub fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &command]).status().expect("a shell");
+        assert!(status.success(), "the process takes SIG{name}");
+    }
+
+    /// As the kernel does it when memory is short: SIGKILL, no word of warning.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().expect("the process can be killed");
+        self.end()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the process can be waited for").is_some()
+    }
+
+    /// Waits for the end.
+    pub fn end(mut self) -> Ended {
+        until("the program ends", || self.has_ended());
+        let code = self.child.wait().expect("it has ended").code();
+        Ended { code, stdout: self.stdout.all(), stderr: self.stderr.all() }
+    }
+
+    /// Waits until it has said this on standard error.
+    pub fn until_warned(&mut self, text: &str) {
+        until(&format!("it says {text:?}"), || {
+            let said = self.stderr.so_far();
+            assert!(said.contains(text) || !self.has_ended(), "it ended without {text:?}: {said}");
+            said.contains(text)
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
+    }
+}
+
+impl Stream {
+    fn drain(pipe: impl Read + Send + 'static, reader: Reader) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut pipe = BufReader::with_capacity(64, pipe);
+            loop {
+                let mut line = Vec::new();
+                let count = pipe.read_until(b'\n', &mut line).expect("the pipe can be read");
+                all.lock().expect("nobody panics with it").extend(line);
+                if count == 0 || reader == Reader::OneLine {
+                    break;
+                }
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        let bytes = self.bytes.lock().expect("nobody panics with it");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// All that came, once the other end is closed.
+    fn all(&mut self) -> String {
+        self.reader.take().expect("read once").join().expect("the reader doesn't panic");
+        let bytes = self.bytes.lock().expect("nobody panics with it").clone();
+        String::from_utf8(bytes).expect("the output is UTF-8")
+    }
+}
+
+/// Runs the program in `folder` to its end.
+pub fn run(folder: &Path, arguments: &[&str]) -> Ended {
+    Running::start(folder, arguments, Reader::All).end()
+}
+
+/// [`run`] of a tiny model.
+pub fn run_tiny(folder: &Path, extra: &[&str]) -> Ended {
+    run(folder, &tiny(extra))
+}
+
+/// Waits for a condition.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The whole lines of a run's event log; each of them must be JSON. Empty while there is no log.
+pub fn events(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or(0, |at| at + 1);
+    let parse = |line: &str| {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in event {line:?}"))
+    };
+    text[..whole].lines().map(parse).collect()
+}
+
+/// The events of one kind.
+pub fn events_of(run: &Path, kind: &str) -> Vec<Value> {
+    events(run).into_iter().filter(|event| event["event"] == kind).collect()
+}
+
+/// Waits until the log of a run has an event of this kind at `step` or later.
+pub fn until_step(run: &Path, kind: &str, step: u64) {
+    until(&format!("the log has a {kind} event at step {step}"), || {
+        events_of(run, kind).iter().any(|event| event["step"].as_u64() >= Some(step))
+    });
+}
+
+/// The process that writes a run.
+pub fn writer_of(run: &Path) -> u32 {
+    let lock = fs::read_to_string(run.join("lock")).expect("the run is locked");
+    let number: String =
+        lock.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    number.parse().expect("its number")
+}
+
+/// Fails unless the last event says that the run ended in this way.
+pub fn assert_finished(run: &Path, reason: &str) {
+    let events = events(run);
+    let last = events.last().expect("the log has events");
+    assert_eq!(last["event"], "finished", "the last event ends the run: {last}");
+    assert_eq!(last["reason"], reason, "the last event says how it ended: {last}");
+}
+
+/// Opens the folder of an earlier run. A child that another test starts just now holds the lock of that run until
+/// its own program begins, so this waits.
+pub fn reopen(root: &Path) -> RunDir {
+    let mut run = None;
+    until("the run is free", || {
+        run = RunDir::open(root).ok();
+        run.is_some()
+    });
+    run.expect("waited for")
+}
+
+/// The checkpoint of a run at `step`.
+pub fn checkpoint_at(run: &Path, step: u64) -> PathBuf {
+    run.join("checkpoints").join(checkpoint::file_name(step, 0))
+}
+
+/// The state in the newest checkpoint of a run.
+pub fn newest_state(run: &Path) -> EngineState {
+    let path = checkpoint::list(&run.join("checkpoints"))
+        .expect("readable")
+        .pop()
+        .expect("the run has a checkpoint");
+    checkpoint::load(&path).expect("the newest checkpoint is sound").engine
+}
+
+/// Fails unless two states are the same bit for bit: weights, moments, gradients and counters.
+pub fn assert_same_state(found: &EngineState, expected: &EngineState, what: &str) {
+    assert_eq!(found.updates, expected.updates, "{what}: as many updates were made");
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&found.losses), bits(&expected.losses), "{what}: the open losses are the same");
+    let groups = [
+        (&found.weights, &expected.weights),
+        (&found.moments, &expected.moments),
+        (&found.gradients, &expected.gradients),
+    ];
+    for (found, expected) in groups {
+        let names = found.keys().eq(expected.keys());
+        assert!(names, "{what}: the tensors are {:?}, not {:?}", found.keys(), expected.keys());
+        for (name, tensor) in found {
+            assert_eq!(tensor.shape, expected[name].shape, "{what}: {name} has its shape");
+            let differing = bits(&tensor.data) != bits(&expected[name].data);
+            assert!(!differing, "{what}: {name} is the same bit for bit");
+        }
+    }
+}
+
+/// All files below `folder` with their contents; folders with none.
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder can be listed") {
+            let path = entry.expect("the folder can be listed").path();
+            if !path.is_dir() && !path.is_file() {
+                continue; // the socket of a live run
+            }
+            let content = if path.is_dir() { None } else { fs::read(&path).ok() };
+            if content.is_none() {
+                folders.push(path.clone());
+            }
+            found.insert(path, content);
+        }
+    }
+    found
+}
+
+/// Names of everything below `folder`.
+pub fn names(folder: &Path) -> BTreeSet<PathBuf> {
+    contents(folder).into_keys().collect()
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the copy can be made");
+    for (path, content) in contents(from) {
+        let path = to.join(path.strip_prefix(from).expect("it is below the folder"));
+        match content {
+            None => fs::create_dir_all(path),
+            Some(bytes) => fs::write(path, bytes),
+        }
+        .expect("the copy can be written");
+    }
+}
+
+/// Writes `count` small PNG pictures, no two alike.
+pub fn pictures(folder: &Path, count: u32) {
+    fs::create_dir_all(folder).expect("the folder can be made");
+    for number in 0..count {
+        let picture = image::RgbImage::from_fn(20, 20, |x, y| {
+            let wave = |k: u32| (x * (3 + number + k) + y * (7 * k + 1) + 40 * number) % 256;
+            image::Rgb([wave(0), wave(1), wave(2)].map(|value| value as u8))
+        });
+        picture.save(folder.join(format!("{number:02}.png"))).expect("the picture can be written");
+    }
+}
+
+/// A file system of its own in memory, for what only a mount can show; dropping it unmounts it.
+pub struct Disk {
+    pub path: PathBuf,
+}
+
+impl Disk {
+    /// `None`, and a word on it, where mounting isn't permitted.
+    pub fn mount(path: PathBuf, size: &str, skipped: &str) -> Option<Self> {
+        fs::create_dir_all(&path).expect("the mount point can be made");
+        let text = path.to_str().expect("a plain path");
+        if mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", text]) {
+            return Some(Self { path });
+        }
+        eprintln!("skipped, as mounting isn't permitted here: {skipped}");
+        None
+    }
+
+    pub fn remount(&self, options: &str) {
+        let text = self.path.to_str().expect("a plain path");
+        assert!(mount(&["-o", &format!("remount,{options}"), text]), "{options} can be set");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+fn mount(arguments: &[&str]) -> bool {
+    let output = Command::new("mount").args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
