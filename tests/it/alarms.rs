@@ -1,9 +1,9 @@
-//! What goes wrong in a run is told everywhere, and costs nothing that is done.
+//! Alarms and failures of a run reach the log, the screen and the user's command, and finished work is kept.
 
 use crate::common::{self, Reader, Running};
 use std::fs;
 
-/// Settings under which the loss is soon no number.
+/// Settings under which the loss soon becomes NaN.
 const HOT: [&str; 6] = [
     "schedule.base_lr=100",
     "schedule.warmup_epochs=0",
@@ -52,7 +52,7 @@ fn a_command_that_hangs_or_fails_holds_up_nothing() {
             common::until("the run is over", || {
                 !common::events_of(&temp.path().join(name), "finished").is_empty()
             });
-            continue; // the command goes on for a while and is given up then
+            continue; // The program waits for this command for a while and then gives it up.
         }
         process.end().expect(0, name);
     }

@@ -1,7 +1,7 @@
-//! Every shell command of the documents is run, in their order, so that they can't rot.
+//! Runs every shell command of the documents, in order, so that the documents stay correct.
 //!
-//! Stand-ins on the PATH make it quick: training gets a tiny model and few epochs, GPUs become the CPU, cargo and mail
-//! do nothing. Commands that need a terminal are run on one afterwards.
+//! Stand-ins on the PATH keep this fast: training gets a tiny model and few epochs, GPUs become the CPU, and cargo and
+//! mail do nothing. Commands that need a terminal are run on one afterwards.
 
 use crate::common;
 #[cfg(feature = "tui")]
@@ -14,7 +14,7 @@ use tempfile::tempdir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The lines of all blocks that are marked as shell, as one script.
+/// Returns the lines of all blocks that are marked as shell, as one script.
 fn commands(document: &str) -> String {
     let text = fs::read_to_string(Path::new(ROOT).join(document)).expect("the document is there");
     let mut script = String::new();
@@ -31,7 +31,8 @@ fn commands(document: &str) -> String {
     script
 }
 
-/// Stands before the program: what would take long gets settings of the tests on top of those of the document.
+/// Returns a script that calls the program. It adds settings of the tests to those of the document where the command
+/// would otherwise take long.
 fn stand_in() -> String {
     let tiny: String = common::TINY.map(|set| format!(" --set {set}")).concat();
     format!(
@@ -74,7 +75,8 @@ fn executable(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("made executable");
 }
 
-/// Runs the commands of a document in a home of their own, after a line that it takes for granted.
+/// Runs the commands of a document in a home directory of their own. `before` is a command that the document assumes
+/// has been run.
 fn run_document(document: &str, before: &str) {
     let temp = tempdir().expect("a temporary folder");
     let (bin, home) = (temp.path().join("bin"), temp.path().join("home"));

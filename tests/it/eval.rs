@@ -1,4 +1,4 @@
-//! What features are worth: the commands `eval`, `features` and `embed`, and evaluations while training.
+//! The quality of features: the commands `eval`, `features` and `embed`, and evaluations during training.
 
 use crate::common::{self, Reader, Running, STEPS_PER_EPOCH};
 use safetensors::SafeTensors;
@@ -10,7 +10,7 @@ use simmim_tui::model::patch::Pixels;
 use std::fs;
 use std::path::Path;
 
-/// A tiny run in `run`, with this besides.
+/// Trains a tiny model in `run`, with `extra` arguments.
 fn trained(folder: &Path, extra: &[&str]) {
     let extra = [&["--run-dir", "run", "--no-ui"][..], extra].concat();
     common::run_tiny(folder, &extra).expect(0, "the run");
@@ -28,7 +28,7 @@ fn eval_reports_every_method_beside_what_it_has_to_beat() {
         ["eval", "run", "--device", "cpu", "--limit", "300", "--json", "--output", "report"];
     let ended = common::run(temp.path(), &arguments).expect(0, "eval");
     let report = json(&ended.stdout);
-    // The photos are too few: it takes the built-in set.
+    // The photos are too few to evaluate on, so the command takes the built-in data set.
     assert!(report["data"].as_str().expect("a text").contains("Fashion-MNIST"), "{report}");
     assert_eq!((&report["train_images"], &report["test_images"]), (&300.into(), &300.into()));
     let names: Vec<&str> = report["methods"]
@@ -42,7 +42,7 @@ fn eval_reports_every_method_beside_what_it_has_to_beat() {
         let figure = |kind: &str, key: &str| method[kind][key].as_f64().expect("a number");
         for kind in ["trained", "untrained", "raw_pixels"] {
             let (p, error) = (figure(kind, "accuracy"), figure(kind, "stderr"));
-            // Ten classes: guessing gets a tenth.
+            // There are ten classes, so guessing reaches an accuracy of 0.1.
             assert!((0.2..0.95).contains(&p), "{kind}: {method}");
             assert!((error - (p * (1.0 - p) / 300.0).sqrt()).abs() < 1e-9, "{kind}: {method}");
         }
@@ -147,7 +147,7 @@ fn a_layer_is_what_comes_after_that_many_blocks() {
     (config.model.image_size, config.model.patch_size, config.mask.unit) = (16, 8, 8);
     (config.model.embed_dim, config.model.depth, config.model.heads) = (16, 3, 2);
     let mut engine = device::engine(&Device::Cpu, LearnerConfig::new(&config));
-    // A block whose branches end in nothing hands on what it gets.
+    // A block whose branches end in zeros passes its input on unchanged.
     let mut state = engine.state();
     for (name, tensor) in &mut state.weights {
         let branch_end = name.contains(".proj.") || name.contains(".fc2.");
@@ -237,7 +237,7 @@ fn going_on_repeats_no_evaluation_and_misses_none() {
 #[test]
 fn a_stop_cuts_an_evaluation_short_and_saves() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    // So many images that it is still at the first evaluation when the order comes.
+    // With so many images the first evaluation is still running when the order comes.
     let extra = [
         "--run-dir",
         "run",

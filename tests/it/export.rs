@@ -1,4 +1,4 @@
-//! Exports read back by readers of their own, and weights that come home.
+//! Exports are read back by independent readers, and exported weights can be imported again.
 
 use crate::common::{self, Reader, Running, tiny};
 use serde_json::Value;
@@ -10,13 +10,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs the program in `folder` and waits.
+/// Runs the program in `folder` and waits for it to exit with `code`.
 fn program(folder: &Path, words: &[&str], code: i32) -> common::Ended {
     let ended = Running::start(folder, words, Reader::All).end();
     ended.expect(code, &words.join(" "))
 }
 
-/// A finished run `run` in `folder`.
+/// Trains the run `run` in `folder` to its end.
 fn train(folder: &Path, extra: &[&str]) {
     let words = ["train", "--no-ui", "--run-dir", "run"];
     let sets = ["--set", "train.log_every=4", "--set", "train.previews=2"];
@@ -78,7 +78,7 @@ fn weights_go_out_in_timms_names_and_come_back_bit_for_bit() {
         expected
     );
 
-    // Each of them as a start: the whole model as it was, the encoder with a new head.
+    // A run can start from each of these files: from the whole model as it was, or from the encoder with a new head.
     for (file, whole) in [
         ("whole.safetensors", true),
         ("timm.safetensors", false),
@@ -114,7 +114,7 @@ fn a_run_starts_from_weights_and_says_so() {
             .filter(|event| event["event"] == "validated" && (!best || event["best"] == true));
         validations.filter_map(|event| event["val_loss"].as_f64()).collect()
     };
-    // The same weights on the same pictures; only the masks come from another seed.
+    // Both runs evaluate the same weights on the same images; only the masks come from another seed.
     let (end, begin) = (val_loss("run", true), val_loss("second", false));
     let (end, begin) = (end.last().expect("validated"), begin.first().expect("validated"));
     let fresh = val_loss("run", false)[0];
@@ -169,14 +169,14 @@ fn tables_agree_with_the_log() {
     }
 }
 
-/// A field of a protocol buffer: number, and its bytes or its fixed or variable number as bits.
+/// The value of a protocol buffer field: its bytes, or the bits of its fixed or variable-length number.
 #[derive(Debug)]
 enum Field<'a> {
     Bits(u64),
     Bytes(&'a [u8]),
 }
 
-/// Protocol buffers by the book, apart from the crate that writes them.
+/// Reads the fields of a protocol buffer with their numbers, independently of the crate that writes them.
 fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     fn varint(bytes: &mut &[u8]) -> u64 {
         let mut value = 0;
@@ -218,7 +218,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     all
 }
 
-/// CRC-32C bit by bit, masked as TensorFlow's records want it.
+/// Returns the CRC-32C, computed bit by bit and masked as TensorFlow's records require.
 fn masked(bytes: &[u8]) -> u32 {
     let mut crc = !0_u32;
     for &byte in bytes {
@@ -435,7 +435,7 @@ fn the_settings_that_an_error_names_do_fit() {
     let fits = told.split("what fits: ").nth(1).expect("settings").trim();
     let words: Vec<&str> = start.iter().copied().chain(fits.split(' ')).collect();
     program(folder, &words, 0);
-    // And so does the configuration that `import` prints.
+    // The configuration that `import` prints fits, too.
     let toml = program(folder, &["import", file], 0).stdout;
     fs::write(folder.join("start.toml"), toml).expect("writable");
     let words = [
@@ -455,7 +455,7 @@ fn the_settings_that_an_error_names_do_fit() {
     assert!(log.contains("starting from a checkpoint"), "{log}");
 }
 
-/// Writes tensors that others might have made.
+/// Writes a file of tensors as another program might have written it.
 fn write(path: &Path, tensors: &NamedTensors) {
     let bytes = tensors::to_bytes(tensors, BTreeMap::new()).expect("sound tensors");
     fs::write(path, bytes).expect("writable");
@@ -543,7 +543,8 @@ fn official_names_are_understood() {
     assert!(!folder.join("never.safetensors").exists());
 }
 
-/// `tests/python/check_export.py` with the interpreter that `SIMMIM_PYTHON` names, else `python3`, if it has PyTorch.
+/// Runs `tests/python/check_export.py` with the interpreter that `SIMMIM_PYTHON` names, or else with `python3`. The
+/// test is skipped if that interpreter has no PyTorch.
 #[test]
 fn other_programs_read_the_exports() {
     let python = std::env::var("SIMMIM_PYTHON").unwrap_or_else(|_| "python3".to_owned());

@@ -1,4 +1,4 @@
-//! The fused operations of the CPU, on and off and with each instruction set, against PyTorch's values.
+//! The fused CPU operations, switched on and off and with each instruction set, compared with PyTorch's values.
 
 use std::process::Command;
 
@@ -6,7 +6,8 @@ const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/simmim_
 const CLASSIFIER: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/classifier_small.safetensors");
 
-/// What `simmim-tui parity` prints with these environment variables; it fails where a group is out of tolerance.
+/// Returns what `simmim-tui parity` prints with these environment variables. The command fails if a group of values
+/// is out of tolerance.
 fn parity(file: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_simmim-tui"))
         .args(["parity", file, "--device", "cpu"])

@@ -1,11 +1,12 @@
-//! Wrong input and a failing system: each ends with its exit code and one line that says what, where, and what to do.
+//! Wrong input and a failing system: each error ends the program with its own exit code and one line that says what
+//! went wrong, where, and what to do.
 
 use crate::common::{self, Disk, Ended, Reader, Running, checkpoint_at};
 use simmim_tui::weights::checkpoint::{self, Meta};
 use std::fs;
 use std::path::Path;
 
-/// The one line of an error before the start: nothing else is said.
+/// Returns the one line that an error before the start prints; fails if the program printed anything else.
 fn only_line<'a>(ended: &'a Ended, what: &str) -> &'a str {
     let line = ended.stderr.trim_end_matches('\n');
     let one = line.starts_with("simmim-tui: ") && !line.contains('\n');
@@ -19,7 +20,7 @@ fn assert_says(text: &str, parts: &[&str], what: &str) {
     }
 }
 
-/// Runs a case that must fail with `code`, say `parts` in one line, and leave the folder as it was.
+/// Runs a command that must fail with `code`, print `parts` in one line, and leave the folder as it was.
 fn assert_refused(folder: &Path, arguments: &[&str], code: i32, parts: &[&str]) {
     let what = format!("{arguments:?}");
     let before = common::names(folder);
@@ -366,7 +367,7 @@ fn a_standard_error_that_takes_nothing_does_not_change_the_exit_code() {
     assert_eq!(status.expect("it starts").code(), Some(2), "the error stays a usage error");
 }
 
-/// The newest checkpoint of all is sound, and no half of one lies about.
+/// Fails unless every checkpoint can be loaded and no half-written file is left.
 fn assert_nothing_broken(run: &Path) {
     let saved = checkpoint::list(&run.join("checkpoints")).expect("readable");
     assert!(saved.len() > 1, "some checkpoints were written: {saved:?}");
@@ -394,7 +395,7 @@ fn a_disk_that_fills_up_makes_the_run_wait_and_nothing_is_lost() {
     process.until_warned("ALARM: disk full");
     assert_nothing_broken(&run);
     let status = common::run(folder, &["ctl", "disk/run", "status"]).expect(0, "the status");
-    // Lines fit where a checkpoint doesn't.
+    // Event lines still fit on the disk where a checkpoint doesn't.
     assert_says(&status.stdout, &["ALARM disk full", "paused"], "the status");
     disk.remount("size=64m");
     let ended = process.end().expect(0, "there is room again");

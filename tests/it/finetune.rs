@@ -1,4 +1,4 @@
-//! From pre-training to a classifier with the program, and what its run shares with all others.
+//! From pre-training to a classifier with the program. A fine-tuning run can be resumed and inspected like any other.
 
 use crate::common::{self, Ended, assert_same_state, checkpoint_at, events_of};
 use image::{Rgb, RgbImage};
@@ -12,10 +12,11 @@ use simmim_tui::weights::checkpoint;
 use std::fs;
 use std::path::Path;
 
-/// Sizes of the model; the rest is that of [`common::TINY`].
+/// Sizes of the model that differ from [`common::TINY`].
 const MODEL: [&str; 4] = ["--set", "model.patch_size=4", "--set", "model.depth=2"];
 
-/// Stripes of random phase, width and colour: `across` or `down` is all that tells the classes apart.
+/// Writes pictures of stripes of random phase, width and colour. Only their direction, `across` or `down`, tells the
+/// classes apart.
 fn stripes(folder: &Path, class: &str, count: u32) {
     let folder = folder.join(class);
     fs::create_dir_all(&folder).expect("the folder can be made");
@@ -31,7 +32,7 @@ fn stripes(folder: &Path, class: &str, count: u32) {
     }
 }
 
-/// `data/` with two classes, and in `pre` a run of pre-training on it.
+/// Writes a data set of two classes into `data/` and pre-trains on it in the run `pre`.
 fn pretrained(folder: &Path) {
     for class in ["across", "down"] {
         stripes(&folder.join("data/train"), class, 40);
@@ -46,7 +47,7 @@ fn finetune(folder: &Path, arguments: &[&str]) -> Ended {
     common::run(folder, &all)
 }
 
-/// `--set` for a short run with high rates.
+/// `--set` arguments for a short run with a high learning rate.
 const SHORT: [&str; 8] = [
     "--set",
     "train.epochs=12",
@@ -110,7 +111,7 @@ fn a_classifier_learns_and_a_broken_run_ends_as_the_whole_one() {
     assert_eq!(config.classes, ["across", "down"]);
     assert!(config.from.is_some_and(|from| from.is_absolute() && from.is_file()));
 
-    // In the middle of the third epoch, and at the end of one.
+    // Resume from the middle of the third epoch, and from the end of an epoch.
     let (whole, last) = (common::newest_state(&run), 60);
     for step in [14, 35] {
         let copy = folder.join(format!("from-{step}"));
@@ -205,7 +206,7 @@ fn what_cannot_be_a_classifier_is_told_in_one_line_and_nothing_is_written() {
     assert_eq!(common::names(folder), before, "no run was begun");
 }
 
-/// A trainer of a classifier in a new folder, or from the newest checkpoint in it.
+/// Returns a trainer of a classifier that starts in a new folder or resumes from the newest checkpoint there.
 fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
     let run = if resume { common::reopen(root) } else { RunDir::create(root).expect("a new run") };
     let resume = resume.then(|| {

@@ -1,4 +1,4 @@
-//! The promise of docs/formats.md: what earlier releases wrote can still be read, and means the same.
+//! Holds the promise of docs/formats.md: files that earlier releases wrote can still be read and mean the same.
 
 use crate::common;
 use serde_json::Value;
@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
 const STEP: u64 = 255;
-/// What the run told of its last validation.
+/// The loss of the run's last validation, as its log has it.
 const VAL_LOSS: f64 = 0.836_252_548_477_866_5;
 
-/// A copy of the run that release 0.1.0 wrote.
+/// Copies the run that release 0.1.0 wrote into a temporary folder.
 fn old_run() -> (TempDir, PathBuf) {
     let temp = tempdir().expect("a temporary folder");
     let run = temp.path().join("run");
@@ -42,7 +42,7 @@ fn every_line_of_an_old_log_is_an_event_that_says_the_same() {
         let stamped: Stamped = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         let value: Value = serde_json::from_str(line).expect("JSON");
         kinds.insert(value["event"].as_str().expect("a kind").to_owned());
-        // Nothing that stood there is lost or altered on the way through; keys may have been added since.
+        // Parsing and writing the line again loses and alters nothing; keys may have been added since.
         let again = serde_json::to_string(&stamped).expect("plain data");
         let again: Value = serde_json::from_str(&again).expect("JSON");
         for (key, old) in value.as_object().expect("an object") {
@@ -100,7 +100,8 @@ fn an_old_checkpoint_has_the_same_weights_and_they_mean_the_same() {
     assert_eq!(found.meta.val_loss, Some(VAL_LOSS));
     let config =
         file::parse(&found.meta.config, "in the checkpoint").expect("an old configuration");
-    // Its own validation again: data, split, preprocessing, masks, names, layouts and arithmetic all have a part in it.
+    // Repeat the run's own validation, which depends on the data, the split, preprocessing, masks, tensor names,
+    // layouts and arithmetic.
     let images = data::open(&config.data).expect("the photos in the binary").val;
     let learner = LearnerConfig::new(&config);
     let painter = learner.painter();
@@ -124,7 +125,7 @@ fn an_old_run_goes_on_and_its_log_is_only_added_to() {
     let events = common::events(&run);
     let last = events.last().expect("events");
     assert_eq!((&last["event"], &last["step"]), (&"finished".into(), &(STEP + 10).into()));
-    // From its weights, not from new ones.
+    // The run went on from its own weights, not from new ones.
     let loss = events.iter().rev().find_map(|event| event["val_loss"].as_f64()).expect("validated");
     assert!((loss - VAL_LOSS).abs() < 0.1, "{loss} was {VAL_LOSS}");
 }

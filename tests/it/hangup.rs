@@ -1,4 +1,4 @@
-//! The line drops, the user detaches, the terminal stalls: the run doesn't lose a step.
+//! A run loses no step when its terminal line drops, when the user detaches, or when the terminal stalls.
 
 use crate::common;
 use crate::common::line::{Line, STYLES, Style};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// Long enough to be cut off in the middle, and quiet.
+/// Settings for a run that logs little and is long enough to be interrupted in the middle.
 const LONG: [&str; 10] = [
     "--set",
     "train.epochs=150",
@@ -19,7 +19,7 @@ const LONG: [&str; 10] = [
     "train.log_every=50",
     "--set",
     "checkpoint.every_epochs=0",
-    // A shell may send SIGHUP once more, and each saves.
+    // A shell may send SIGHUP a second time, and each signal saves a checkpoint.
     "--set",
     "checkpoint.keep=100",
 ];
@@ -29,7 +29,7 @@ fn arguments<'a>(extra: &[&'a str]) -> Vec<&'a str> {
     common::tiny(&[&LONG[..], &["--run-dir", "run"], extra].concat())
 }
 
-/// The last state of a run that nobody disturbed.
+/// Trains an undisturbed run and returns its last state.
 fn undisturbed(folder: &Path) -> EngineState {
     let whole = common::tiny(&[&LONG[..], &["--run-dir", "whole"]].concat());
     common::run(folder, &whole).expect(0, "the undisturbed run");
@@ -40,7 +40,7 @@ fn until_finished(run: &Path) {
     common::until("the run ends", || !common::events_of(run, "finished").is_empty());
 }
 
-/// Whether a process lives; one that only waits to be asked for its exit code doesn't.
+/// Returns whether a process is running. A zombie, which only waits for its exit code to be collected, is not.
 fn lives(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -50,7 +50,7 @@ fn until_gone(process: u32) {
     common::until("the process ends", || !lives(process));
 }
 
-/// CPU time of a thread by its name, in ticks; of the main thread for an empty one.
+/// Returns the CPU time, in ticks, of the threads with this name, or of the main thread if the name is empty.
 fn ticks(process: u32, name: &str) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let stats = tasks.filter_map(|task| {
@@ -64,7 +64,7 @@ fn ticks(process: u32, name: &str) -> u64 {
     stats.sum()
 }
 
-/// Once the terminal is left the screen's thread uses no CPU, while steps go on.
+/// Fails unless the screen's thread uses next to no CPU once the terminal is left, while the trainer goes on.
 fn assert_screen_is_idle(process: u32, run: &Path, what: &str) {
     common::until("the terminal is left", || run.join("output.log").exists());
     let newest =
@@ -75,14 +75,14 @@ fn assert_screen_is_idle(process: u32, run: &Path, what: &str) {
     assert!(screen <= 2 + trainer / 10, "{what}: the screen used {screen} of {trainer} ticks");
 }
 
-/// Fails unless the hangup was noticed, saved at once, and cost nothing.
+/// Fails unless the hangup was noticed in the middle of the run and a checkpoint was saved at once.
 fn assert_saved_at(run: &Path, by: &str, what: &str) {
     let events = common::events(run);
     let noticed = events.iter().position(|event| event["event"] == "obeyed" && event["by"] == by);
     let noticed = noticed.unwrap_or_else(|| panic!("{what}: the log says {by}"));
     assert_eq!(events[noticed]["command"], "checkpoint", "{what}");
     let saved = events[..noticed].iter().rfind(|event| event["event"] == "checkpoint_saved");
-    let step = saved.expect("saved at once")["step"].as_u64().expect("a number");
+    let step = saved.expect("a checkpoint is saved at once")["step"].as_u64().expect("a number");
     assert!(step > 0 && step < STEPS, "{what}: saved at step {step}, in the middle");
     assert!(common::checkpoint_at(run, step).exists(), "{what}: the checkpoint is there");
 }
@@ -169,7 +169,7 @@ fn a_run_can_start_in_the_background() {
     assert!(ended.stdout.contains("back to it: simmim-tui attach run"), "{ended:?}");
     let process = common::writer_of(&run);
     assert!(lives(process), "it goes on");
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it is running");
     let session = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(4));
     assert_eq!(session, Some(process.to_string().as_str()), "in a session of its own");
     until_finished(&run);
@@ -193,12 +193,12 @@ fn a_terminal_that_takes_nothing_holds_up_neither_the_run_nor_its_end() {
         let folder = temp.path().join(number.to_string());
         fs::create_dir(&folder).expect("writable");
         let run = folder.join("run");
-        // One line a step fills the terminal soon without a screen.
+        // Without a screen, one line for each step soon fills the terminal's buffer.
         let extra = [mode, &common::ENDLESS, &["--set", "train.log_every=1"]].concat();
         let mut line = Line::start(&folder, &arguments(&extra), Style::SessionLeader, false);
         common::until_step(&run, "step", 3000);
         let process = common::writer_of(&run);
-        rustix::process::kill_process(pid(process), Signal::TERM).expect("it lives");
+        rustix::process::kill_process(pid(process), Signal::TERM).expect("it is running");
         until_gone(process);
         common::assert_finished(&run, "stopped");
         let code = line.child().wait().expect("it ends").code();
@@ -213,7 +213,7 @@ fn a_killed_launcher_is_a_hangup() {
     let mut line = Line::start(temp.path(), &arguments(&[]), Style::SessionLeader, true);
     common::until_step(&run, "step", 300);
     let process = common::writer_of(&run);
-    line.child().kill().expect("it lives");
+    line.child().kill().expect("it is running");
     line.child().wait().expect("it ends");
     thread::sleep(Duration::from_millis(10));
     until_finished(&run);
@@ -221,7 +221,7 @@ fn a_killed_launcher_is_a_hangup() {
     assert_saved_at(&run, "hangup", "without a launcher");
 }
 
-/// A run without an end, typed at a prompt: its line, folder and process.
+/// Starts an endless run at a shell prompt; returns its terminal line, run directory and process.
 fn at_a_prompt(folder: &Path) -> (Line, PathBuf, u32) {
     let run = folder.join("run");
     let endless = arguments(&common::ENDLESS);
@@ -246,7 +246,7 @@ fn a_signal_to_the_whole_group_counts_once() {
         let mut line = Line::start(&folder, &arguments(&endless), Style::SessionLeader, true);
         common::until_step(&run, "step", 50);
         let group = pid(line.child().id());
-        rustix::process::kill_process_group(group, signal).expect("both live");
+        rustix::process::kill_process_group(group, signal).expect("both are running");
         assert_eq!(line.child().wait().expect("it ends").code(), Some(0), "{signal:?}");
         common::assert_finished(&run, "stopped");
         let step = common::events_of(&run, "finished")[0]["step"].as_u64().expect("a number");
@@ -258,13 +258,13 @@ fn a_signal_to_the_whole_group_counts_once() {
 fn a_sighup_on_a_living_terminal_gives_it_back_and_the_run_goes_on() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let (line, run, process) = at_a_prompt(temp.path());
-    rustix::process::kill_process(pid(process), Signal::HUP).expect("it lives");
+    rustix::process::kill_process(pid(process), Signal::HUP).expect("it is running");
     common::until("the screen is left", || line.text().contains("\x1b[?1049l"));
     line.write(b"echo the prompt is $((6 * 7))\n");
     common::until("the shell answers", || line.text().contains("the prompt is 42"));
     assert!(lives(process), "it goes on");
-    // A second one finds no terminal to lose: it saves.
-    rustix::process::kill_process(pid(process), Signal::HUP).expect("it lives");
+    // A second SIGHUP finds no terminal to give back, so it saves a checkpoint.
+    rustix::process::kill_process(pid(process), Signal::HUP).expect("it is running");
     common::until("it saves", || {
         common::events_of(&run, "obeyed").iter().any(|event| event["by"] == "SIGHUP")
     });
@@ -276,8 +276,8 @@ fn a_sighup_on_a_living_terminal_gives_it_back_and_the_run_goes_on() {
 fn a_stopped_process_comes_back_with_its_screen() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let (line, run, process) = at_a_prompt(temp.path());
-    let group = rustix::process::getpgid(Some(pid(process))).expect("it lives");
-    rustix::process::kill_process_group(group, Signal::STOP).expect("both live");
+    let group = rustix::process::getpgid(Some(pid(process))).expect("it is running");
+    rustix::process::kill_process_group(group, Signal::STOP).expect("both are running");
     common::until("the shell has the terminal", || line.text().contains("Stopped"));
     let entered = line.text().matches("\x1b[?1049h").count();
     line.write(b"fg\n");

@@ -1,4 +1,4 @@
-//! What the program prints without a screen, and what people and scripts may rely on in it.
+//! The output without a screen, and the parts of it that people and scripts may rely on.
 
 use crate::common::{self, Ended, Reader, Running, STEPS_PER_EPOCH};
 use safetensors::SafeTensors;
@@ -204,7 +204,7 @@ fn bench_prints_one_object_with_its_figures() {
     assert!(common::names(temp.path()).is_empty(), "nothing is written");
 }
 
-/// A copy of the parity file in which one number of one tensor is off by `error`.
+/// Returns the contents of the parity file with `error` added to one number of one tensor.
 fn altered(tensor: &str, error: f32) -> Vec<u8> {
     let bytes = fs::read(PARITY).expect("it belongs to the repository");
     let (_, header) = SafeTensors::read_metadata(&bytes).expect("sound");

@@ -18,11 +18,11 @@ const SETTINGS: [&str; 8] = [
     "train.val_every=3",
 ];
 
-/// Marsaglia's xorshift64: the moments need no better numbers.
+/// Marsaglia's xorshift64. Random moments need no better generator.
 struct Random(u64);
 
 impl Random {
-    /// A duration below `limit`.
+    /// Returns a duration below `limit`.
     fn below(&mut self, limit: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -31,8 +31,8 @@ impl Random {
     }
 }
 
-/// Starts the run, or goes on with what is there of it. The settings stand on the command line both times, as a
-/// kill may come before they are saved.
+/// Starts the run, or resumes it if it has begun. The settings are on the command line both times, because a kill may
+/// come before they are saved.
 fn start(folder: &Path) -> Running {
     let run = folder.join("run");
     let begun = run.join("config.toml").exists() || run.join("events.jsonl").exists();
@@ -54,7 +54,7 @@ fn a_run_killed_at_twenty_random_moments_ends_with_the_weights_of_an_unbroken_on
     let stepping = begin.elapsed().saturating_sub(starting);
     let expected = common::newest_state(&unbroken.join("run"));
 
-    // Long enough to get past the start, short enough that one run takes about all kills.
+    // Long enough to get past the start, and short enough that one run suffers nearly all of the kills.
     let latest = starting.mul_f64(1.5) + stepping.mul_f64(1.5 / KILLS as f64);
     let mut random = Random(0x005E_ED0F_51AA_D1E5);
     let (mut kills, mut runs) = (0, 0);
@@ -65,11 +65,11 @@ fn a_run_killed_at_twenty_random_moments_ends_with_the_weights_of_an_unbroken_on
         loop {
             let mut process = start(&folder);
             if kills < KILLS {
-                thread::sleep(random.below(latest)); // what it has done by then doesn't matter
+                thread::sleep(random.below(latest)); // What the run has done by then doesn't matter.
                 if !process.has_ended() {
                     process.kill();
                     kills += 1;
-                    common::events(&run); // every whole line is JSON
+                    common::events(&run); // Fails unless every whole line is JSON.
                     continue;
                 }
             }
@@ -98,7 +98,7 @@ fn a_run_killed_before_its_first_checkpoint_starts_again_with_its_own_configurat
     let folder = temp.path();
     common::run_tiny(folder, &["--run-dir", "whole"]).expect(0, "the unbroken run");
     let expected = common::newest_state(&folder.join("whole"));
-    // What is there after a kill at each point of the start, and how the run is begun again.
+    // The files that exist after a kill at each point of the start, and how the run is then started again.
     let again = common::tiny(&["--run-dir", "run"]);
     let cases: [(&str, &[&str], &[&str]); 4] = [
         ("the folder", &[], &again),
@@ -121,6 +121,6 @@ fn a_run_killed_before_its_first_checkpoint_starts_again_with_its_own_configurat
         common::run(folder, arguments).expect(0, name);
         common::assert_same_state(&common::newest_state(&run), &expected, name);
         common::assert_finished(&run, "completed");
-        std::fs::remove_dir_all(&run).expect("it can go");
+        std::fs::remove_dir_all(&run).expect("it can be removed");
     }
 }

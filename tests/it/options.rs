@@ -1,4 +1,4 @@
-//! Options that change how a step computes, through the program: precision and activation checkpointing.
+//! Options that change how a step is computed: precision and activation checkpointing.
 
 use serde_json::Value;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn program(arguments: &[&str]) -> Output {
     output
 }
 
-/// `bench` of a deep and narrow model, whose activations outweigh all else.
+/// Runs `bench` with a deep and narrow model, whose activations take more memory than everything else.
 fn bench(set: &str) -> Value {
     let shape = "bench --json --device cpu --image 64 --patch 4 --dim 64 --depth 20 --heads 2 --batch 16 --warmup 1 --steps 1";
     let mut arguments: Vec<&str> = shape.split(' ').collect();
@@ -28,9 +28,10 @@ fn activation_checkpointing_takes_less_memory() {
         let report = bench(&format!("train.activation_checkpointing={on}"));
         assert_eq!(report["activation_checkpointing"], on);
         assert_eq!(report["precision"], "fp32");
-        report["peak_rss_bytes"].as_f64().expect("Linux says")
+        report["peak_rss_bytes"].as_f64().expect("Linux reports it")
     });
-    // 20 blocks keep 10·64 numbers for each of 4096 rows, or 64: 200 or 20 MiB, beside data set, program and weights.
+    // For each of 4096 rows, 20 blocks keep 10·64 numbers without checkpointing and 64 with it: 200 MiB or 20 MiB,
+    // in addition to the data set, the program and the weights.
     assert!(kept - again > 120e6, "{kept} bytes and {again}");
 }
 
@@ -55,7 +56,7 @@ fn a_configuration_for_a_gpu_runs_on_the_cpu_and_says_in_what() {
     };
     assert_eq!(told(&events), 1, "the log says that it isn't bf16");
 
-    // Another precision is no reason to refuse a resume.
+    // A run can be resumed with another precision.
     program(&[
         "--no-ui",
         "--resume",

@@ -1,7 +1,7 @@
-//! A panic in the screen costs the screen, one in the trainer the run; the terminal is given back after both.
+//! A panic in the screen ends the screen, a panic in the trainer ends the run, and both leave the terminal restored.
 //!
-//! Nothing in the program can be made to panic from outside, so this test program runs itself on a terminal, with a
-//! screen or a data set that panics.
+//! Nothing in the program can be made to panic from outside. So the tests start this test program again on a terminal,
+//! where the ignored test functions use a screen or a data set that panics.
 
 use crate::common;
 use crate::common::pty::Tty;
@@ -22,7 +22,7 @@ use simmim_tui::ui::{Exit, Feed, Polled};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A set of images that nobody can even count.
+/// A data set that panics as soon as its images are counted.
 struct Cursed;
 
 impl ImageSource for Cursed {
@@ -93,7 +93,7 @@ fn child_with_a_trainer_that_panics() {
     println!("the error is: {error}");
 }
 
-/// A viewer's feed: of a run that is over, or one that panics.
+/// The feed of a viewer. The run it watches is over, or the feed panics.
 struct Told {
     cursed: bool,
     over: Option<Link>,

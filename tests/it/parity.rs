@@ -1,4 +1,4 @@
-//! The model, its gradients, the optimizer and the schedule against values that PyTorch and timm computed.
+//! The model, its gradients, the optimizer and the schedule, compared with values that PyTorch and timm computed.
 
 use simmim_tui::engine::device::Device;
 use simmim_tui::engine::parity;

@@ -1,4 +1,4 @@
-//! The program itself on a terminal: keys in, what the terminal shows out, and how the terminal is left.
+//! The program on a real terminal: which keys it takes, what the terminal shows, and how the program leaves it.
 
 use crate::common::{
     self,
@@ -8,24 +8,24 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// The terminal as most are.
+/// A common terminal size.
 const USUAL: (u16, u16) = (100, 32);
 const ENTER_ALTERNATE: &[u8] = b"\x1b[?1049h";
 const LEAVE_ALTERNATE: &[u8] = b"\x1b[?1049l";
 
-/// A tiny run without an end that tells enough to be seen and not more.
+/// Starts a tiny endless run that logs just enough to be followed on the screen.
 fn endless(folder: &Path, size: (u16, u16), env: &[(&str, Option<&str>)]) -> Tty {
     let quiet = ["--set", "train.val_every=1000000", "--set", "train.log_every=100"];
     let extra = [&["--run-dir", "run"][..], &common::ENDLESS, &quiet].concat();
     Tty::start(folder, &common::tiny(&extra), size, env)
 }
 
-/// Stops a run at its quit box and leaves after its end.
+/// Stops a run with the quit box and leaves the screen after the end of the run.
 fn stop(mut tty: Tty) -> pty::Left {
     tty.press("q");
     tty.until_shown("leave?");
     tty.press("s");
-    // A key between the last event and the end would open the box again, and the end closes it.
+    // A key between the last event and the end of the run would open the box again, and the end would close it.
     tty.until_shown("Any other key leaves");
     tty.press("q");
     tty.end().expect(0)
@@ -160,7 +160,7 @@ fn answers_of_the_terminal_are_no_keys() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let mut tty = endless(temp.path(), USUAL, &[]);
     tty.until_shown("● running");
-    // Late answers to questions that others asked: device attributes, cursor place, colours of the terminal.
+    // Late answers to queries that other programs sent: device attributes, cursor position, focus, a paste.
     tty.press("\x1b[?62;c\x1b[12;40R\x1b[?1;2c\x1b[I\x1b[O\x1b[200~q\x1b[201~");
     tty.press("?");
     tty.until_shown("this help");

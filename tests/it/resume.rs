@@ -1,4 +1,4 @@
-//! Going on with a run computes what the unbroken run computes, bit for bit.
+//! A resumed run computes what the uninterrupted run computes, bit for bit.
 
 use crate::common::{self, Reader, Running, STEPS_PER_EPOCH, assert_same_state, checkpoint_at};
 use simmim_tui::config::{Config, file};
@@ -9,7 +9,7 @@ use simmim_tui::train::trainer::{Job, Trainer};
 use simmim_tui::weights::checkpoint::{self, FoundCheckpoint};
 use std::path::Path;
 
-/// Pictures in training, and one more for validation: 4 micro-batches of 4.
+/// Pictures in the folder: 16 for training, which are 4 micro-batches of 4, and one for validation.
 const PICTURES: u32 = 17;
 
 fn config(pictures: &Path, sets: &[&str]) -> Config {
@@ -21,7 +21,7 @@ fn config(pictures: &Path, sets: &[&str]) -> Config {
     file::load(None, &all).expect("a valid configuration")
 }
 
-/// A trainer in a new folder, or from the newest checkpoint in it.
+/// Returns a trainer that starts in a new folder or resumes from the newest checkpoint there.
 fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
     let run = if resume { common::reopen(root) } else { RunDir::create(root).expect("a new run") };
     let resume = resume.then(|| {
@@ -56,7 +56,7 @@ fn half_a_run_and_its_continuation_are_the_whole_run_bit_for_bit() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let pictures = temp.path().join("pictures");
     common::pictures(&pictures, PICTURES);
-    // Name, accumulation, micro-steps before and after the break, loader threads before and after it.
+    // Name, gradient accumulation, micro-steps before and after the break, loader threads before and after it.
     let cases = [
         ("at the end of an epoch", 1, [4, 4], [1, 1]),
         ("at the end of an epoch with three threads", 1, [8, 8], [3, 3]),
@@ -159,7 +159,7 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
 fn a_run_stopped_by_sigterm_and_resumed_ends_as_the_unbroken_one() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let (folder, run) = (temp.path(), temp.path().join("stopped"));
-    // With a constant rate the number of epochs decides the end alone: it can be set when the stop has come.
+    // With a constant learning rate the number of epochs affects only the end, so it can be chosen after the stop.
     let constant = ["--set", "schedule.kind=constant"];
     let endless = [&["--run-dir", "stopped"][..], &constant, &common::ENDLESS].concat();
     let process = Running::start(folder, &common::tiny(&endless), Reader::All);

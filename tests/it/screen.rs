@@ -1,6 +1,6 @@
-//! The screen as people see it, from a recorded run: at three sizes, in every state, at every size without a panic.
+//! The screen of a recorded run: in every state at three sizes as snapshots, and at every size without a panic.
 //!
-//! `INSTA_UPDATE=always cargo test --release --test it screen::` writes the pictures anew; then read the difference.
+//! `INSTA_UPDATE=always cargo test --release --test it screen::` writes the snapshots anew. Then read the difference.
 
 use crate::common::dashboard::{self, midway_true, press, press_all, shown};
 use crossterm::event::KeyCode;
@@ -13,7 +13,7 @@ use simmim_tui::ui::app::{App, Msg};
 use simmim_tui::ui::keys::Panel;
 use std::collections::BTreeSet;
 
-/// Compares the screen at three sizes with the recorded ones.
+/// Compares the screen at three sizes with the snapshots.
 fn assert_looks_as_recorded(name: &str, app: &mut App) {
     for (width, height) in [(80, 24), (120, 40), (200, 60)] {
         let text = shown(app, width, height);
@@ -154,7 +154,7 @@ fn the_enlarged_loss_has_a_cursor_and_a_logarithmic_scale() {
     let mut app = midway_true();
     press_all(&mut app, "y");
     assert_eq!(press(&mut app, KeyCode::Enter), None);
-    shown(&mut app, 120, 40); // the cursor moves by columns of the last frame
+    shown(&mut app, 120, 40); // The cursor moves by columns of the last frame.
     for _ in 0..30 {
         let effect = press(&mut app, KeyCode::Left);
         dashboard::serve(&mut app, effect);
@@ -169,7 +169,7 @@ fn a_frozen_view_says_so() {
     assert_looks_as_recorded("frozen", &mut app);
 }
 
-/// Halfway with two alarms.
+/// Returns the recorded run, halfway, with two alarms.
 fn alarmed(depth: ColorDepth, ascii: bool) -> App {
     let mut app = dashboard::midway(depth, ascii);
     dashboard::tell(&mut app, dashboard::alarm(DiskLow, true, 120, "3.2 GiB left"));
@@ -179,7 +179,7 @@ fn alarmed(depth: ColorDepth, ascii: bool) -> App {
     app
 }
 
-/// Halfway over two earlier runs, with the cursor between their ends.
+/// Returns the recorded run, halfway, over two earlier runs, with the cursor between the ends of those.
 fn overlaid(depth: ColorDepth, ascii: bool) -> App {
     let mut app = dashboard::midway(depth, ascii);
     app.overlays = dashboard::overlays();
@@ -247,7 +247,7 @@ fn earlier_runs_have_colours_of_their_own() {
             let color = live.fg.expect("a colour");
             assert!(!colors.contains(&format!("{color:?}")), "{color:?} is the live run's");
         }
-        // The curves have the colours of their names.
+        // Each curve has the colour of its name.
         let mut two = overlaid(depth, false);
         let buffer = dashboard::drawn(&mut two, 200, 60);
         for index in 0..2 {
@@ -280,7 +280,7 @@ fn with_ascii_and_without_colours_every_character_is_ascii() {
     assert!(shown(&mut app, 120, 40).is_ascii());
 }
 
-/// Every style on the screen.
+/// Returns every style on the screen.
 fn styles(app: &mut App) -> Vec<Style> {
     let buffer = dashboard::drawn(app, 120, 40);
     buffer.content().iter().map(ratatui::buffer::Cell::style).collect()
@@ -371,7 +371,8 @@ fn every_size_around_the_changes_of_layout_is_drawn() {
 fn every_size_up_to_200x60_is_drawn_with_all_but_the_pictures() {
     let mut app = alarmed(True, false);
     app.overlays = dashboard::overlays();
-    press_all(&mut app, "2"); // scaling pictures for each size takes long; others do it for some
+    // Scaling pictures for each size takes long, and other tests do it for some sizes.
+    press_all(&mut app, "2");
     dashboard::drawn(&mut app, 120, 40);
     press(&mut app, KeyCode::Left);
     for width in 1..=200 {

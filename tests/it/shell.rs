@@ -1,4 +1,4 @@
-//! What the program tells of itself and its surroundings: version, doctor, completions, manual pages.
+//! What the program reports about itself and its environment: version, doctor, completions, manual pages.
 
 #[cfg(feature = "tui")]
 use crate::common::pty;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::tempdir;
 
-/// The commands that the help names.
+/// Returns the commands that the help lists.
 fn commands() -> Vec<String> {
     let help = run(Path::new("."), &["--help"]).expect(0, "help").stdout;
     let list = help.split("Commands:\n").nth(1).expect("a list of commands");
@@ -79,7 +79,7 @@ fn doctor_looks_at_everything_and_leaves_no_trace() {
             assert!(finding["why"].as_str().is_some_and(|why| !why.is_empty()), "{finding}");
         }
     }
-    // No terminal here, and that is what decides.
+    // The test has no terminal, and that decides this finding.
     assert_eq!(find("screen")["state"], "note");
     assert_eq!(fs::read_dir(temp.path()).expect("readable").count(), 0);
 }
@@ -87,7 +87,7 @@ fn doctor_looks_at_everything_and_leaves_no_trace() {
 #[test]
 fn doctor_fails_where_a_run_would_fail() {
     let temp = tempdir().expect("a temporary folder");
-    // Nobody can make a folder there, whoever runs the tests.
+    // Nobody can create a folder there, not even root.
     let ended = run(temp.path(), &["doctor", "--run-dir", "/proc/self/runs"]).expect(1, "doctor");
     assert!(ended.stdout.contains("FAIL  runs"), "{}", ended.stdout);
     assert!(ended.stderr.contains("would make a run fail"), "{}", ended.stderr);

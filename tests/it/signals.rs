@@ -1,4 +1,5 @@
-//! Each signal in each phase: the run ends as documented, and what it computes in the end is what it would have been.
+//! Each signal in each phase of a run: the run ends as documented, and after a resume it computes what it would have
+//! computed without the signal.
 
 use crate::common::{self, Reader, Running};
 use rustix::process::{Pid, Signal, kill_process};
@@ -6,7 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Phases of a length that a signal can hit: a slower model, and a validation of half the photos.
+/// Settings that make each phase long enough to be hit by a signal: a slower model, and half of the photos for
+/// validation.
 const SLOW: [&str; 9] = [
     "model.image_size=64",
     "model.embed_dim=96",
@@ -24,7 +26,7 @@ fn slow(run: &str) -> Vec<&str> {
     common::tiny(&sets.chain(["--run-dir", run]).collect::<Vec<_>>())
 }
 
-/// A moment of a run.
+/// The moment of a run at which a signal arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     FirstValidation,
@@ -46,10 +48,10 @@ const MOMENTS: [Moment; 6] = [
 
 fn send(process: u32, signal: Signal) {
     let process = Pid::from_raw(process as i32).expect("a process");
-    kill_process(process, signal).expect("it lives");
+    kill_process(process, signal).expect("it is running");
 }
 
-/// Waits for the moment without a rest: some are short.
+/// Waits for a moment of the run. It polls with hardly a pause because some moments are short.
 fn wait_for(moment: Moment, run: &Path, process: u32) {
     let end = Instant::now() + Duration::from_mins(1);
     loop {
@@ -73,7 +75,7 @@ fn wait_for(moment: Moment, run: &Path, process: u32) {
     }
 }
 
-/// Starts a run in `folder` and gives it a signal at a moment.
+/// Starts a run in `folder`, sends it signals at a moment, and returns how it ended.
 fn signalled(folder: &Path, moment: Moment, signals: &[Signal]) -> common::Ended {
     let mut arguments = slow("run");
     if moment == Moment::Saving {
@@ -116,7 +118,7 @@ fn each_signal_in_each_phase_does_what_the_table_says() {
     for (signal, by, (command, reason)) in table {
         for moment in MOMENTS {
             if by == "hangup" && moment == Moment::Paused {
-                continue; // goes on being paused, see below
+                continue; // The run stays paused; the last test of this file covers that.
             }
             let what = format!("{by} at {moment:?}");
             let folder = temp.path().join(&what);
@@ -128,7 +130,7 @@ fn each_signal_in_each_phase_does_what_the_table_says() {
             let told = told.unwrap_or_else(|| panic!("{what}: the log tells of it: {obeyed:?}"));
             assert_eq!(told["command"], command, "{what}");
             let finished = common::events_of(&run, "finished").remove(0);
-            // A signal that came while the last step was being saved finds nothing to stop.
+            // A signal that arrives while the last step is being saved finds nothing to stop.
             if finished["step"].as_u64() < Some(whole.updates) {
                 assert_eq!(finished["reason"], reason, "{what}");
                 let step = finished["step"].as_u64().expect("a number");
@@ -150,7 +152,7 @@ fn a_second_signal_ends_the_process_at_once_and_nothing_saved_is_lost() {
         let folder = temp.path().join(&what);
         fs::create_dir(&folder).expect("writable");
         let ended = signalled(&folder, moment, &[Signal::TERM, Signal::INT]);
-        // The first may have been enough.
+        // The first signal may have ended the run before the second one arrived.
         assert!(matches!(ended.code, Some(0 | 130)), "{what}: {ended:?}");
         common::run(&folder, &["--resume", "run"]).expect(0, &what);
         common::assert_same_state(&common::newest_state(&folder.join("run")), &whole, &what);

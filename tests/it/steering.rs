@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// Far more than any of these runs takes.
+/// The time after which a wait has failed: far more than any of these runs takes.
 const DEADLINE: Duration = Duration::from_mins(2);
 
 fn config(sets: &[&str]) -> Config {
@@ -44,7 +44,7 @@ struct Running {
     ended: Receiver<Result<RunSummary, TrainError>>,
 }
 
-/// Starts a trainer to which `first` was said before it began.
+/// Starts a trainer that has the orders `first` in its channel before it begins.
 fn start(config: Config, root: &Path, first: &[Command]) -> Running {
     let run =
         if root.exists() { common::reopen(root) } else { RunDir::create(root).expect("a new run") };
@@ -169,7 +169,7 @@ fn a_branch_has_a_checkpoint_from_its_first_moment() {
     let trainer =
         Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never()).expect("it is built");
     let state = trainer.engine_state();
-    drop(trainer); // as a kill would
+    drop(trainer); // The trainer ends here without saving, as after a kill.
     let saved = checkpoint::load(&checkpoint_at(&new, 42)).expect("the branch can be resumed");
     assert_eq!(saved.engine, state);
 }

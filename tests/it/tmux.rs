@@ -1,16 +1,16 @@
-//! The program in a real tmux, where it is skipped with a word if there is none.
+//! The program in a real tmux. The test is skipped with a message if there is no tmux.
 
 use crate::common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A tmux server of its own with one pane; dropping it ends the server.
+/// A private tmux server with one pane. Dropping this ends the server.
 struct Tmux {
     socket: PathBuf,
 }
 
 impl Tmux {
-    /// Runs the program with `arguments` at 80x24; `None` where there is no tmux.
+    /// Runs the program with `arguments` at 80x24. Returns `None` if there is no tmux.
     fn start(folder: &Path, arguments: &[&str]) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             eprintln!("skipped: there is no tmux here");
@@ -18,7 +18,7 @@ impl Tmux {
         }
         let tmux = Self { socket: folder.join("socket") };
         let path = folder.to_str().expect("a plain path");
-        // The shell tells the exit code and keeps the pane: tmux itself sometimes misses the code.
+        // The shell prints the exit code and keeps the pane open, because tmux itself sometimes misses the code.
         let shell = r#""$0" "$@"; echo "exit code $?"; cat"#;
         let end = ["-c", path, "sh", "-c", shell, env!("CARGO_BIN_EXE_simmim-tui")];
         let start = [
@@ -40,7 +40,7 @@ impl Tmux {
         command.env_remove("TMUX").env("LC_ALL", "C.UTF-8").output().expect("tmux runs")
     }
 
-    /// The pane with its colours as escape sequences.
+    /// Returns the contents of the pane with colours as escape sequences.
     fn pane(&self) -> String {
         let output = self.command(&["capture-pane", "-e", "-p", "-t", "test"]);
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -104,7 +104,7 @@ fn a_whole_session_in_tmux() {
     tmux.until_hidden("running");
     tmux.press("Space");
     tmux.until_shown("● running");
-    // The pane is divided and whole again: everything is painted anew.
+    // After the pane is split and whole again, everything is painted anew.
     tmux.command(&["split-window", "-d", "-v", "-t", "test", "sleep 600"]);
     tmux.until_hidden("┌ learning rate");
     tmux.command(&["kill-pane", "-a", "-t", "test"]);

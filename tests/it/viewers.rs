@@ -1,4 +1,4 @@
-//! Viewers come and go while a real run trains: it doesn't notice.
+//! Viewers come and go while a real run trains, and the run is not affected.
 
 use crate::common::line::{Line, Style};
 use crate::common::{self, Reader, Running};
@@ -19,7 +19,7 @@ fn arguments(run: &str) -> Vec<&str> {
     common::tiny(&[&LONG[..], &["--run-dir", run]].concat())
 }
 
-/// Follows until the process has greeted.
+/// Follows a run and waits until its process has accepted the connection.
 fn attach(run: &Path) -> Follower {
     let mut follower = Follower::open(run, "a viewer", false).expect("a run");
     common::until("the viewer is connected", || {
@@ -34,7 +34,7 @@ fn attach(run: &Path) -> Follower {
     follower
 }
 
-/// Reads all news until told to stop; returns the steps it heard of, each once.
+/// Follows a run until its end or until `stop` is set. Returns the steps of all reports it received.
 fn watch(run: &Path, stop: &AtomicBool) -> Vec<u64> {
     let mut follower = Follower::open(run, "a watcher", true).expect("a run");
     let mut steps = Vec::new();
@@ -54,7 +54,7 @@ fn watch(run: &Path, stop: &AtomicBool) -> Vec<u64> {
 }
 
 fn count(process: u32, what: &str) -> usize {
-    fs::read_dir(format!("/proc/{process}/{what}")).expect("it lives").count()
+    fs::read_dir(format!("/proc/{process}/{what}")).expect("it is running").count()
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_hundred_visits_and_eight_viewers_leave_no_trace_in_the_run() {
     common::run(temp.path(), &arguments("whole")).expect(0, "the undisturbed run");
     let whole = common::newest_state(&temp.path().join("whole"));
     let run = temp.path().join("run");
-    // It can't end before the visits are over: it is paused at their end, however slow they were.
+    // The last visitor pauses the run, so that it does not end before the visits are over, however slow they are.
     let endless = common::tiny(&[&LONG[..], &["--run-dir", "run"]].concat());
     let process = Running::start(temp.path(), &endless, Reader::All);
     common::until_step(&run, "step", 100);
@@ -78,7 +78,7 @@ fn a_hundred_visits_and_eight_viewers_leave_no_trace_in_the_run() {
     for visit in 0..100 {
         let mut follower = attach(&run);
         if visit % 10 == 0 {
-            // Some give orders; pauses and saves change nothing in what is computed.
+            // Some visitors give orders. Pauses and checkpoints must not change what the run computes.
             for command in [Command::Pause, Command::Checkpoint, Command::Resume] {
                 assert!(follower.send(command), "visit {visit}: {command:?} is taken");
             }
@@ -90,7 +90,7 @@ fn a_hundred_visits_and_eight_viewers_leave_no_trace_in_the_run() {
         common::events_of(&run, "phase").last().is_some_and(|event| event["phase"] == "paused")
     });
     common::until("the visitors are forgotten", || {
-        // The eight and the last one.
+        // Eight watchers and the last visitor are still connected.
         count(process.id(), "fd") <= before.0 + 9
     });
     assert_eq!(count(process.id(), "task"), before.1, "as many threads as before");
@@ -130,7 +130,7 @@ fn screens_attach_steer_and_leave() {
         screen.write(b"exit\n");
         screen.child().wait().expect("the shell ends");
     }
-    // A viewer whose line drops is gone; the run doesn't care.
+    // A viewer ends when its line drops, and the run is not affected.
     let mut screen = Line::start(temp.path(), &["attach", "run"], Style::SessionLeader, true);
     common::until("the screen is there", || screen.text().contains("running"));
     screen.hang_up();
@@ -141,7 +141,7 @@ fn screens_attach_steer_and_leave() {
     assert!(ctl.stdout.contains("stopped and saved at step"), "{ctl:?}");
     process.end().expect(0, "the run");
     common::assert_finished(&run, "stopped");
-    // And now it is a replay, which no other key leaves.
+    // The viewer now replays an ended run, which only the quit key leaves.
     let mut screen = Line::start(temp.path(), &["attach", "run"], Style::SessionLeader, true);
     common::until("the screen is there", || screen.text().contains("stopped"));
     screen.write(b"xg");

@@ -1,4 +1,4 @@
-//! The dashboard fed with a recorded run: fixed times, fixed figures of the machine, recorded pictures.
+//! The dashboard with the events of a recorded run, fixed times, a fixed load of the machine and recorded pictures.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
@@ -15,21 +15,21 @@ use simmim_tui::ui::overlay::Overlay;
 use simmim_tui::ui::view::{self, previews::PreviewCache};
 use std::path::PathBuf;
 
-/// Step of the recorded run at which it is halfway seen: after the newest recorded pictures.
+/// The step of the recorded run up to which [`midway`] plays it: after the newest recorded pictures.
 pub const MIDWAY: u64 = 140;
 
-/// The folder that stands for the run's: it has the recorded pictures.
+/// Returns the folder that takes the place of the run's folder: it has the recorded pictures.
 pub fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))
 }
 
-/// All events of a run with the default configuration.
+/// Returns all events of the recorded run, which had the default configuration.
 pub fn recorded() -> Vec<Stamped> {
     let lines = include_str!("../../data/events.jsonl").lines();
     lines.map(|line| serde_json::from_str(line).expect("a recorded event")).collect()
 }
 
-/// The recorded events up to the report of a step.
+/// Returns the recorded events up to the report of a step.
 pub fn recorded_to(step: u64) -> Vec<Stamped> {
     let mut events = recorded();
     let report = |stamped: &Stamped| matches!(&stamped.event, Event::Step(r) if r.step == step);
@@ -38,6 +38,7 @@ pub fn recorded_to(step: u64) -> Vec<Stamped> {
     events
 }
 
+/// Returns the dashboard of a run that has no events yet.
 pub fn empty(depth: ColorDepth, ascii: bool) -> App {
     let lr = |step: u64| {
         let rest = (step as f64 - 20.0) / 380.0;
@@ -48,7 +49,7 @@ pub fn empty(depth: ColorDepth, ascii: bool) -> App {
     App::new("runs/default-001".to_owned(), Box::new(lr), colors, ascii)
 }
 
-/// The recorded run, halfway.
+/// Returns the recorded run, halfway.
 pub fn midway(depth: ColorDepth, ascii: bool) -> App {
     let mut app = empty(depth, ascii);
     play(&mut app, recorded_to(MIDWAY));
@@ -59,7 +60,7 @@ pub fn midway_true() -> App {
     midway(ColorDepth::True, false)
 }
 
-/// A viewer on the recorded run, halfway, with this link.
+/// Returns a viewer of the recorded run, halfway, with this link.
 pub fn viewer(link: Link) -> App {
     let mut app = empty(ColorDepth::True, false).viewer();
     play(&mut app, recorded_to(MIDWAY));
@@ -68,12 +69,12 @@ pub fn viewer(link: Link) -> App {
     app
 }
 
-/// An alarm begins or, without `active`, is over.
+/// Returns the event that an alarm begins or, if not `active`, that it is over.
 pub fn alarm(kind: AlarmKind, active: bool, step: u64, message: &str) -> Event {
     Event::Alarm(Alarm { kind, active, step, message: message.to_owned() })
 }
 
-/// Earlier runs: each the recorded one up to a step, with higher losses.
+/// Returns earlier runs. Each is the recorded run up to some step, with higher losses.
 pub fn overlays() -> Vec<Overlay> {
     let run = |number: u64| {
         let mut events = recorded_to(400 - 75 * (number - 1));
@@ -90,7 +91,7 @@ pub fn overlays() -> Vec<Overlay> {
     vec![run(1), run(2)]
 }
 
-/// Takes in events with what they ask for, then the time of the last one and the load of a machine.
+/// Plays events and serves what the app asks for, then sets the time of the last event and the load of the machine.
 pub fn play(app: &mut App, events: impl IntoIterator<Item = Stamped>) {
     for event in events {
         let time = event.time;
@@ -129,7 +130,7 @@ pub fn sheet(preview: &PreviewFile) -> Option<Sheet> {
     sheet::split(&image, preview.image, preview.scale, preview.psnr.len())
 }
 
-/// One event more, a second after the app's time.
+/// Sends one more event, a second after the app's time.
 pub fn tell(app: &mut App, event: Event) -> Option<Effect> {
     let time = app.now + 1.0;
     let effect = app.update(Msg::Event(Box::new(Stamped { time, event })));
@@ -137,7 +138,7 @@ pub fn tell(app: &mut App, event: Event) -> Option<Effect> {
     effect
 }
 
-/// Three evaluations of the recorded run.
+/// Adds three evaluations to the recorded run.
 pub fn evaluations(app: &mut App) {
     let metric = |name: &str, value: f64| Metric {
         name: name.to_owned(),
@@ -170,14 +171,14 @@ pub fn press(app: &mut App, code: KeyCode) -> Option<Effect> {
     app.update(Msg::Key(key(code)))
 }
 
-/// Presses the keys of the characters; none of them has an effect outside.
+/// Presses the keys of the characters. Fails if one of them has an effect outside of the app.
 pub fn press_all(app: &mut App, text: &str) {
     for letter in text.chars() {
         assert_eq!(press(app, KeyCode::Char(letter)), None, "{letter} of {text}");
     }
 }
 
-/// The screen at a size.
+/// Returns the screen at a size.
 pub fn drawn(app: &mut App, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("no terminal");
     let mut cache = PreviewCache::default();
@@ -185,7 +186,7 @@ pub fn drawn(app: &mut App, width: u16, height: u16) -> Buffer {
     terminal.backend().buffer().clone()
 }
 
-/// The characters of a screen, line by line.
+/// Returns the characters of a screen, line by line.
 pub fn text(buffer: &Buffer) -> String {
     let area = buffer.area;
     let row = |y| {
@@ -195,7 +196,7 @@ pub fn text(buffer: &Buffer) -> String {
     (0..area.height).map(row).collect::<Vec<_>>().join("\n")
 }
 
-/// The characters that an app shows at a size.
+/// Returns the characters that an app shows at a size.
 pub fn shown(app: &mut App, width: u16, height: u16) -> String {
     text(&drawn(app, width, height))
 }

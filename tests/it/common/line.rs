@@ -1,4 +1,4 @@
-//! A terminal line that can drop: a pty whose master is held by nobody else.
+//! A terminal line that can drop: a pseudo-terminal whose master has no other owner.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// How a program is started on a line.
+/// How the program is started on a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// As the command of an ssh call.
+    /// The program is the leader of the session, like the command of an ssh call.
     SessionLeader,
     ChildOfShell,
-    /// The parent ignores SIGHUP, so the program never gets one.
+    /// The shell ignores SIGHUP, so the program never receives one.
     ChildOfTrappingShell,
-    /// Typed at a prompt.
+    /// The program is typed at the prompt of an interactive shell.
     InteractiveJob,
 }
 
@@ -34,14 +34,14 @@ pub struct Line {
     read: Arc<Mutex<Vec<u8>>>,
 }
 
-/// Quoted for a shell.
+/// Returns the words as one command line, quoted for a shell.
 fn quoted(words: &[&str]) -> String {
     let quote = |word: &&str| format!("'{}'", word.replace('\'', "'\\''"));
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
 impl Line {
-    /// Starts simmim-tui in `folder`; with `reads` the other end takes what it writes.
+    /// Starts simmim-tui in `folder`. Unless `reads`, the other end of the line never reads what the program writes.
     pub fn start(folder: &Path, arguments: &[&str], style: Style, reads: bool) -> Self {
         let program = env!("CARGO_BIN_EXE_simmim-tui");
         let words = [&[program], arguments].concat();
@@ -72,7 +72,7 @@ impl Line {
             let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
             rustix::fs::open(&name, flags, Mode::empty()).expect("the pty has another end")
         };
-        // A session of its own, with the pty as its controlling terminal.
+        // The child gets a session of its own with the pseudo-terminal as its controlling terminal.
         let child = Command::new("setsid")
             .arg("--ctty")
             .args(command)
@@ -97,16 +97,17 @@ impl Line {
     }
 
     pub fn write(&self, bytes: &[u8]) {
-        let master = self.master.as_ref().expect("the line is there");
+        let master = self.master.as_ref().expect("the line has not dropped");
         rustix::io::write(master, bytes).expect("the line takes keys");
     }
 
-    /// What came so far.
+    /// Returns the text that has arrived so far.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.read.lock().expect("nobody panics with it")).into_owned()
+        String::from_utf8_lossy(&self.read.lock().expect("no thread panicked while holding it"))
+            .into_owned()
     }
 
-    /// The line drops.
+    /// Drops the line.
     pub fn hang_up(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(reader) = self.reader.take() {
@@ -116,7 +117,7 @@ impl Line {
         drop(Arc::into_inner(master).expect("nobody else holds it"));
     }
 
-    /// The process that was started, which may be a shell.
+    /// Returns the process that was started, which may be a shell.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
@@ -124,7 +125,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.kill(); // It may have ended already.
         let _ = self.child.wait();
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -138,7 +139,9 @@ fn take_in(master: &OwnedFd, stop: &AtomicBool, read: &Mutex<Vec<u8>>) {
         if poll(&mut polled, Some(&wait)).is_ok_and(|ready| ready > 0) {
             match rustix::io::read(master, &mut buffer) {
                 Ok(count) if count > 0 => {
-                    read.lock().expect("nobody panics with it").extend(&buffer[..count]);
+                    read.lock()
+                        .expect("no thread panicked while holding it")
+                        .extend(&buffer[..count]);
                 }
                 _ => return,
             }

@@ -1,4 +1,4 @@
-//! The real loop of the screen on a terminal in memory: keys by a script, events from a list.
+//! The screen's real event loop on a terminal in memory, with keys from a script and events from a list.
 
 use crossterm::event::{Event as TerminalEvent, KeyEvent};
 use image::RgbImage;
@@ -19,16 +19,16 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// After this long without what is waited for, a script has failed.
+/// The time after which a script has failed if what it waits for has not happened.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What someone at the terminal does next.
+/// One step of a script: what the person at the terminal does next.
 pub enum Step {
-    /// Waits until the screen has this text.
+    /// Waits until the screen shows this text.
     Saw(&'static str),
     Wait(Duration),
     Key(KeyEvent),
-    /// The terminal takes another size.
+    /// Resizes the terminal.
     Resize(u16, u16),
 }
 
@@ -42,17 +42,17 @@ impl Script {
     }
 }
 
-/// A trainer that has said some things and obeys.
+/// A trainer that has sent some events and carries out orders.
 pub struct Source {
     events: VecDeque<Stamped>,
     sent: Vec<Command>,
-    /// One event per look, as from a slow trainer.
+    /// Sends one event per second poll, like a slow trainer.
     pub one_at_a_time: bool,
     pause: bool,
-    /// What a viewer is told of the trainer after the events.
+    /// The links that a viewer receives after the events.
     pub links: VecDeque<Link>,
     pub unattended: bool,
-    /// It ends after the events, perhaps with an error.
+    /// Whether the run ends after the events, and with which error.
     #[expect(clippy::option_option, reason = "whether it ends, and with what error")]
     pub ends: Option<Option<String>>,
 }
@@ -105,14 +105,14 @@ impl Feed for Source {
     }
 }
 
-/// What the terminal in memory has been through.
+/// Counts what was done to the terminal in memory.
 #[derive(Default)]
 struct Counts {
     frames: Shared<u64>,
     clears: Shared<u64>,
 }
 
-/// ratatui's own backend in memory, to be looked at from the other side, with counts.
+/// ratatui's backend in memory, shared with the test, which looks at its contents, and with counts.
 #[derive(Clone)]
 struct Memory {
     inner: Rc<RefCell<TestBackend>>,
@@ -167,7 +167,7 @@ struct Person {
     script: Script,
     screen: Memory,
     pictures: Vec<(u32, u32)>,
-    /// When the present step began.
+    /// When the current step of the script began.
     since: Instant,
 }
 
@@ -222,7 +222,7 @@ impl Console for Person {
     }
 }
 
-/// How a run of the loop went.
+/// What happened while the event loop ran.
 pub struct Ran {
     pub exit: Exit,
     pub sent: Vec<Command>,
@@ -232,12 +232,12 @@ pub struct Ran {
     pub took: Duration,
 }
 
-/// Runs the loop of a trainer's own screen until the script leaves it.
+/// Runs the event loop of a trainer's own screen until the script leaves it.
 pub fn run(script: Script, source: Source, size: (u16, u16)) -> Ran {
     run_app(super::dashboard::empty(ColorDepth::True, false), script, source, size)
 }
 
-/// Runs the loop of a viewer until the script leaves it.
+/// Runs the event loop of a viewer until the script leaves it.
 pub fn watch(script: Script, source: Source, size: (u16, u16)) -> Ran {
     run_app(super::dashboard::empty(ColorDepth::True, false).viewer(), script, source, size)
 }
@@ -270,7 +270,7 @@ impl Write for Line {
     }
 }
 
-/// The bytes that go to a real terminal, and what it shows.
+/// A terminal that counts the bytes sent to it and interprets them.
 pub struct Bytes {
     line: Line,
     terminal: Terminal<CrosstermBackend<Line>>,
@@ -293,7 +293,7 @@ impl Bytes {
         }
     }
 
-    /// Draws a frame as the loop does and returns its bytes.
+    /// Draws a frame as the event loop does. Returns the number of bytes that were sent.
     pub fn draw(&mut self, app: &mut App) -> usize {
         self.terminal.backend_mut().begin(true).expect("memory");
         self.terminal.draw(|frame| view::draw(app, &mut self.cache, frame)).expect("memory");

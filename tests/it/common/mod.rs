@@ -1,4 +1,5 @@
-//! The program as others run it: a tiny model on the CPU, a deadline for everything, and a look at what is left.
+//! Runs the program as a child process: with a tiny model on the CPU, with a deadline for every wait, and with helpers
+//! that read the files of a run.
 
 #[cfg(feature = "tui")]
 pub mod dashboard;
@@ -22,10 +23,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// After this long a wait has failed. Nothing here takes a hundredth of it on an idle machine.
+/// The time after which a wait has failed. Nothing here takes a hundredth of it on an idle machine.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// The smallest model with every part in it, as `--set` texts: a step takes about a millisecond.
+/// The smallest model that has every part, as `--set` values. A step takes about a millisecond.
 pub const TINY: [&str; 10] = [
     "model.image_size=16",
     "model.patch_size=8",
@@ -42,10 +43,10 @@ pub const TINY: [&str; 10] = [
 /// Steps per epoch of [`TINY`] on the embedded photos.
 pub const STEPS_PER_EPOCH: u64 = 171 / 8;
 
-/// A run that goes on until someone ends it.
+/// Arguments of a run that goes on until it is stopped.
 pub const ENDLESS: [&str; 2] = ["--set", "train.epochs=1000000"];
 
-/// `--set` for each of [`TINY`], then `extra`, which outranks it.
+/// Returns the arguments for a model of [`TINY`], followed by `extra`, which takes precedence.
 pub fn tiny<'a>(extra: &[&'a str]) -> Vec<&'a str> {
     let sets = TINY.into_iter().flat_map(|set| ["--set", set]);
     sets.chain(extra.iter().copied()).collect()
@@ -54,14 +55,14 @@ pub fn tiny<'a>(extra: &[&'a str]) -> Vec<&'a str> {
 /// How a process ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// `None` when a signal ended it.
+    /// The exit code, or `None` if a signal ended the process.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Ended {
-    /// Fails unless the process ended with `code` and without a panic anywhere.
+    /// Fails unless the process exited with `code` and no thread panicked.
     pub fn expect(self, code: i32, what: &str) -> Self {
         assert_eq!(self.code, Some(code), "{what}: the exit code is {code}; {self:?}");
         for text in [&self.stdout, &self.stderr] {
@@ -71,22 +72,22 @@ impl Ended {
     }
 }
 
-/// How much of the standard output someone reads.
+/// How much of the standard output is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     All,
-    /// As `| head -1`: the pipe is closed after the first line.
+    /// The pipe is closed after the first line, as by `| head -1`.
     OneLine,
 }
 
-/// A process of the program; dropping it kills it.
+/// A process of the program. Dropping this kills the process.
 pub struct Running {
     child: Child,
     stdout: Stream,
     stderr: Stream,
 }
 
-/// What has come through a pipe so far, and the thread that reads it.
+/// The bytes that have come through a pipe so far, and the thread that reads it.
 struct Stream {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -119,7 +120,7 @@ impl Running {
         assert!(status.success(), "the process takes SIG{name}");
     }
 
-    /// As the kernel does it when memory is short: SIGKILL, no word of warning.
+    /// Kills the process with SIGKILL, as the kernel does when memory is short.
     pub fn kill(mut self) -> Ended {
         self.child.kill().expect("the process can be killed");
         self.end()
@@ -129,14 +130,14 @@ impl Running {
         self.child.try_wait().expect("the process can be waited for").is_some()
     }
 
-    /// Waits for the end.
+    /// Waits until the process ends.
     pub fn end(mut self) -> Ended {
         until("the program ends", || self.has_ended());
         let code = self.child.wait().expect("it has ended").code();
         Ended { code, stdout: self.stdout.all(), stderr: self.stderr.all() }
     }
 
-    /// Waits until it has said this on standard error.
+    /// Waits until the process has written `text` to standard error.
     pub fn until_warned(&mut self, text: &str) {
         until(&format!("it says {text:?}"), || {
             let said = self.stderr.so_far();
@@ -148,7 +149,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.kill(); // It may have ended already.
         let _ = self.child.wait();
     }
 }
@@ -162,7 +163,7 @@ impl Stream {
             loop {
                 let mut line = Vec::new();
                 let count = pipe.read_until(b'\n', &mut line).expect("the pipe can be read");
-                all.lock().expect("nobody panics with it").extend(line);
+                all.lock().expect("no thread panicked while holding it").extend(line);
                 if count == 0 || reader == Reader::OneLine {
                     break;
                 }
@@ -172,14 +173,14 @@ impl Stream {
     }
 
     fn so_far(&self) -> String {
-        let bytes = self.bytes.lock().expect("nobody panics with it");
+        let bytes = self.bytes.lock().expect("no thread panicked while holding it");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// All that came, once the other end is closed.
+    /// Waits until the pipe is closed and returns everything that came through it.
     fn all(&mut self) -> String {
         self.reader.take().expect("read once").join().expect("the reader doesn't panic");
-        let bytes = self.bytes.lock().expect("nobody panics with it").clone();
+        let bytes = self.bytes.lock().expect("no thread panicked while holding it").clone();
         String::from_utf8(bytes).expect("the output is UTF-8")
     }
 }
@@ -189,12 +190,12 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Ended {
     Running::start(folder, arguments, Reader::All).end()
 }
 
-/// [`run`] of a tiny model.
+/// Like [`run`], with a tiny model.
 pub fn run_tiny(folder: &Path, extra: &[&str]) -> Ended {
     run(folder, &tiny(extra))
 }
 
-/// Waits for a condition.
+/// Waits until a condition holds; fails after [`DEADLINE`].
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
@@ -203,7 +204,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The whole lines of a run's event log; each of them must be JSON. Empty while there is no log.
+/// Returns the events of a run's log, or none if there is no log. Every whole line must be JSON.
 pub fn events(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
     let whole = text.rfind('\n').map_or(0, |at| at + 1);
@@ -213,7 +214,7 @@ pub fn events(run: &Path) -> Vec<Value> {
     text[..whole].lines().map(parse).collect()
 }
 
-/// The events of one kind.
+/// Returns the events of one kind.
 pub fn events_of(run: &Path, kind: &str) -> Vec<Value> {
     events(run).into_iter().filter(|event| event["event"] == kind).collect()
 }
@@ -225,7 +226,7 @@ pub fn until_step(run: &Path, kind: &str, step: u64) {
     });
 }
 
-/// The process that writes a run.
+/// Returns the id of the process that writes a run.
 pub fn writer_of(run: &Path) -> u32 {
     let lock = fs::read_to_string(run.join("lock")).expect("the run is locked");
     let number: String =
@@ -233,7 +234,7 @@ pub fn writer_of(run: &Path) -> u32 {
     number.parse().expect("its number")
 }
 
-/// Fails unless the last event says that the run ended in this way.
+/// Fails unless the last event of the log says that the run ended for this reason.
 pub fn assert_finished(run: &Path, reason: &str) {
     let events = events(run);
     let last = events.last().expect("the log has events");
@@ -241,8 +242,8 @@ pub fn assert_finished(run: &Path, reason: &str) {
     assert_eq!(last["reason"], reason, "the last event says how it ended: {last}");
 }
 
-/// Opens the folder of an earlier run. A child that another test starts just now holds the lock of that run until
-/// its own program begins, so this waits.
+/// Opens the folder of an earlier run. Waits for its lock, because a child process that another test is starting holds
+/// a copy of the lock until it executes its own program.
 pub fn reopen(root: &Path) -> RunDir {
     let mut run = None;
     until("the run is free", || {
@@ -252,12 +253,12 @@ pub fn reopen(root: &Path) -> RunDir {
     run.expect("waited for")
 }
 
-/// The checkpoint of a run at `step`.
+/// Returns the path of the checkpoint of a run at `step`.
 pub fn checkpoint_at(run: &Path, step: u64) -> PathBuf {
     run.join("checkpoints").join(checkpoint::file_name(step, 0))
 }
 
-/// The state in the newest checkpoint of a run.
+/// Returns the state in the newest checkpoint of a run.
 pub fn newest_state(run: &Path) -> EngineState {
     let path = checkpoint::list(&run.join("checkpoints"))
         .expect("readable")
@@ -266,7 +267,7 @@ pub fn newest_state(run: &Path) -> EngineState {
     checkpoint::load(&path).expect("the newest checkpoint is sound").engine
 }
 
-/// Fails unless two states are the same bit for bit: weights, moments, gradients and counters.
+/// Fails unless the weights, moments, gradients and counters of two states are the same, bit for bit.
 pub fn assert_same_state(found: &EngineState, expected: &EngineState, what: &str) {
     assert_eq!(found.updates, expected.updates, "{what}: as many updates were made");
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
@@ -287,7 +288,7 @@ pub fn assert_same_state(found: &EngineState, expected: &EngineState, what: &str
     }
 }
 
-/// All files below `folder` with their contents; folders with none.
+/// Returns everything below `folder`: files with their contents, and folders with `None`.
 pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -295,7 +296,7 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         for entry in fs::read_dir(&folder).expect("the folder can be listed") {
             let path = entry.expect("the folder can be listed").path();
             if !path.is_dir() && !path.is_file() {
-                continue; // the socket of a live run
+                continue; // This is the socket of a running process.
             }
             let content = if path.is_dir() { None } else { fs::read(&path).ok() };
             if content.is_none() {
@@ -307,12 +308,12 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
-/// Names of everything below `folder`.
+/// Returns the paths of everything below `folder`.
 pub fn names(folder: &Path) -> BTreeSet<PathBuf> {
     contents(folder).into_keys().collect()
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with everything in it.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the copy can be made");
     for (path, content) in contents(from) {
@@ -325,7 +326,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Writes `count` small PNG pictures, no two alike.
+/// Writes `count` small PNG pictures, each different from the others.
 pub fn pictures(folder: &Path, count: u32) {
     fs::create_dir_all(folder).expect("the folder can be made");
     for number in 0..count {
@@ -337,13 +338,13 @@ pub fn pictures(folder: &Path, count: u32) {
     }
 }
 
-/// A file system of its own in memory, for what only a mount can show; dropping it unmounts it.
+/// A file system in memory, for tests that need a full or read-only disk. Dropping this unmounts it.
 pub struct Disk {
     pub path: PathBuf,
 }
 
 impl Disk {
-    /// `None`, and a word on it, where mounting isn't permitted.
+    /// Mounts the file system. Where mounting isn't permitted, prints that `skipped` is skipped and returns `None`.
     pub fn mount(path: PathBuf, size: &str, skipped: &str) -> Option<Self> {
         fs::create_dir_all(&path).expect("the mount point can be made");
         let text = path.to_str().expect("a plain path");

@@ -1,4 +1,4 @@
-//! The program on a terminal that is watched from the other side. It never answers a query, as some terminals don't.
+//! The program on a pseudo-terminal whose contents a test can read. Like some real terminals, it never answers queries.
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, SlavePty, native_pty_system};
 use std::io::{Read as _, Write};
@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// The time after which a wait has failed.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Lines come whole, typed characters are shown: ICANON and ECHO of `termios.h`.
+/// ICANON and ECHO of `termios.h`: the terminal passes on whole lines and shows typed characters.
 const COOKED: u64 = 0o2 | 0o10;
 
-/// What came from the program and what a terminal makes of it.
+/// The bytes that the program has written, and the screen that they produce.
 struct Shown {
     bytes: Vec<u8>,
     parser: vt100::Parser,
@@ -33,7 +34,7 @@ pub struct Tty {
 pub struct Left {
     pub code: u32,
     pub bytes: Vec<u8>,
-    /// What stands on the terminal afterwards.
+    /// The text that is on the terminal afterwards.
     pub text: String,
     alternate: bool,
     cursor_hidden: bool,
@@ -41,7 +42,7 @@ pub struct Left {
 }
 
 impl Left {
-    /// Fails unless the program ended with `code` and the terminal is as it was.
+    /// Fails unless the program exited with `code` and restored the terminal.
     pub fn expect(self, code: u32) -> Self {
         assert_eq!(self.code, code, "the exit code; it said {}", self.text);
         assert!(!self.text.contains("panicked"), "nothing panics: {}", self.text);
@@ -49,7 +50,7 @@ impl Left {
         self
     }
 
-    /// Fails unless the terminal is as it was.
+    /// Fails unless the program restored the terminal.
     pub fn terminal_is_back(&self) {
         assert!(!self.alternate, "the alternate screen is left");
         assert!(!self.cursor_hidden, "the cursor is shown");
@@ -70,7 +71,8 @@ fn nonzero(n: u16) -> NonZeroU16 {
 }
 
 impl Tty {
-    /// Starts the program in `folder`. The environment is that of a good terminal, then `env` is set or removed.
+    /// Starts the program in `folder`. Its environment is that of a capable terminal, in which the variables of `env`
+    /// are then set or removed.
     pub fn start(
         folder: &Path,
         arguments: &[&str],
@@ -128,23 +130,23 @@ impl Tty {
         look(&self.shown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The characters on the screen.
+    /// Returns the characters on the screen.
     pub fn text(&self) -> String {
         self.look(|shown| shown.parser.screen().contents())
     }
 
-    /// Bytes that the program has written.
+    /// Returns the number of bytes that the program has written.
     pub fn written(&self) -> usize {
         self.look(|shown| shown.bytes.len())
     }
 
-    /// Waits until a condition holds, and tells what is on the screen if it never does.
+    /// Waits until a condition holds. Fails and prints the screen if the condition never holds.
     pub fn until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + DEADLINE;
         while !condition(self) {
             let late = Instant::now() > end;
             let ended = self.child.try_wait().expect("it can be waited for");
-            // What it wrote last may still be on its way.
+            // The last bytes of the program may not have been read yet.
             if late || ended.is_some() {
                 thread::sleep(Duration::from_millis(100));
                 let text = self.text();
@@ -173,7 +175,7 @@ impl Tty {
         self.master.resize(size(columns, rows)).expect("the terminal takes a size");
     }
 
-    /// Sends signals by their names, one right after the other; the first may have ended the program.
+    /// Sends signals by name, in quick succession. The program may end before it receives all of them.
     pub fn signal(&self, names: &[&str]) {
         let id = self.child.process_id().expect("it runs");
         let commands: Vec<String> = names.iter().map(|name| format!("kill -{name} {id}")).collect();
@@ -187,7 +189,7 @@ impl Tty {
         u64::from(termios.local_flags.bits()) & COOKED == COOKED
     }
 
-    /// Waits for the end.
+    /// Waits until the program ends.
     pub fn end(mut self) -> Left {
         let end = Instant::now() + DEADLINE;
         let status = loop {
@@ -214,7 +216,7 @@ impl Tty {
 
 impl Drop for Tty {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.kill(); // It may have ended already.
         let _ = self.child.wait();
     }
 }

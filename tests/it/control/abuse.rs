@@ -1,4 +1,4 @@
-//! Clients that say nonsense, too much, too little or nothing: the server and good clients go on.
+//! Clients that send nonsense, too much, too little or nothing must not disturb the server or other clients.
 
 use super::fake::{DEADLINE, Fake, numbered, place, until};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -18,7 +18,7 @@ fn connect(root: &Path) -> UnixStream {
     stream
 }
 
-/// All that the server says until it hangs up.
+/// Returns everything that the server sends until it closes the connection.
 fn last_words(mut stream: UnixStream) -> String {
     let mut text = Vec::new();
     let mut bytes = [0; 4096];
@@ -33,7 +33,7 @@ fn last_words(mut stream: UnixStream) -> String {
     String::from_utf8(text).expect("UTF-8")
 }
 
-/// Fails unless a client that behaves is served.
+/// Fails unless a well-behaved client is served.
 fn assert_serves(fake: &mut Fake, what: &str) {
     while fake.orders.try_recv().is_ok() {}
     let (mut client, _) = Client::connect(&fake.root, "good").expect(what);
@@ -75,11 +75,11 @@ fn random_bytes_do_no_harm() {
             let word = words[random.random_range(0..words.len())];
             let sent = stream.write_all(if random.random() { word } else { &noise });
             if sent.is_err() {
-                break; // it was sent away
+                break; // The server has closed the connection.
             }
         }
         if round % 3 == 0 {
-            lingering.push_back(stream); // never reads what it is told
+            lingering.push_back(stream); // This client never reads.
             if lingering.len() > 20 {
                 lingering.pop_front();
             }
@@ -95,7 +95,7 @@ fn a_line_that_never_ends_is_cut_short() {
     let mut fake = Fake::start(&root);
     for length in [4097, 1 << 20] {
         let mut stream = connect(&root);
-        let _ = stream.write_all(&vec![b'x'; length]); // it may be sent away meanwhile
+        let _ = stream.write_all(&vec![b'x'; length]); // The server may close the connection first.
         let words = last_words(stream);
         assert!(words.ends_with("{\"refused\":{\"reason\":\"line too long\"}}\n"), "{words}");
     }
@@ -142,7 +142,7 @@ fn a_flood_of_orders_is_dammed() {
         let words = flood.join().expect("no panic");
         assert!(words.ends_with("too many lines a second\"}}\n"), "{words}");
     }
-    // On a slow machine a flood may take more than a second.
+    // On a slow machine a flood may last more than a second.
     let seconds = begin.elapsed().as_secs() as usize + 1;
     assert!(fake.orders.len() <= 4 * 100 * seconds, "{} in {seconds} s", fake.orders.len());
     assert!(fake.orders.len() >= 100);

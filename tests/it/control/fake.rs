@@ -1,4 +1,4 @@
-//! A run without a trainer: its folder, its log and its socket.
+//! A run without a trainer: it has a folder, a log and a socket.
 
 use crossbeam_channel::{Receiver, unbounded};
 use simmim_tui::control::Link;
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// After this long a wait has failed. Nothing here takes a tenth of it on an idle machine.
+/// The time after which a wait has failed. Nothing here takes a tenth of it on an idle machine.
 pub const DEADLINE: Duration = Duration::from_mins(2);
 
-/// The process that trains, as others see it.
+/// Stands for the process that trains, as other processes see it.
 pub struct Fake {
     pub root: PathBuf,
     pub log: EventLog,
@@ -27,10 +27,11 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// Begins a run, or goes on with one.
+    /// Starts a run, or resumes it if it has a log.
     pub fn start(root: &Path) -> Self {
         let mut run = None;
-        // A child that another test starts just now holds the lock of the run before until its program begins.
+        // A child process that another test is starting holds a copy of the last run's lock until it executes its
+        // own program.
         until("the run can be written", || {
             let goes_on = root.join("events.jsonl").exists();
             run = if goes_on { RunDir::open(root) } else { RunDir::create(root) }.ok();
@@ -43,25 +44,25 @@ impl Fake {
         Self { root: root.to_owned(), log, broadcast, orders, server: Some(server), _run: run }
     }
 
-    /// Logs and tells an event.
+    /// Logs an event and broadcasts it.
     pub fn say(&mut self, event: Event) {
         let stamped = Stamped::now(event);
         self.log.append(&stamped).expect("written");
         self.broadcast.tell(&stamped, self.log.end());
     }
 
-    /// As with a full disk: the event is told but not logged.
+    /// Broadcasts an event that isn't logged, as when the disk is full.
     pub fn say_unlogged(&mut self, event: Event) {
         let stamped = Stamped { time: simmim_tui::event::now(), event };
         self.broadcast.tell(&stamped, self.log.end());
     }
 
-    /// Closes the socket in order while the process lives on.
+    /// Closes the socket in an orderly way while the process goes on.
     pub fn hang_up(&mut self) {
         self.server = None;
     }
 
-    /// As after `kill -9`: the run is free, and the process behind it is not there any more.
+    /// Leaves the run as after `kill -9`: it is not locked, and the process that wrote it is gone.
     pub fn die(self) {
         let root = self.root.clone();
         drop(self);
@@ -69,13 +70,13 @@ impl Fake {
     }
 }
 
-/// Makes the process that wrote a run last one that is gone.
+/// Names a process that is gone as the one that wrote the run last.
 pub fn bury(root: &Path) {
     let dead = Owner { pid: 4711, started: 1, boot: "an earlier one".to_owned(), ..Owner::me() };
     own(root, &dead);
 }
 
-/// Writes into the lock file who owns the run.
+/// Writes the owner of the run into its lock file.
 pub fn own(root: &Path, owner: &Owner) {
     let lock = File::options().create(true).truncate(false).write(true).open(root.join("lock"));
     owner.write(&lock.expect("writable")).expect("written");
@@ -85,7 +86,7 @@ pub fn numbered(number: u64) -> Event {
     Event::Log { level: Level::Info, message: number.to_string() }
 }
 
-/// The number of a [`numbered`] event.
+/// Returns the number of a [`numbered`] event.
 pub fn number(stamped: &Stamped) -> Option<u64> {
     match &stamped.event {
         Event::Log { level: Level::Info, message } => message.parse().ok(),
@@ -144,7 +145,7 @@ pub fn follow(root: &Path) -> Follower {
     Follower::open(root, "test", false).expect("a run to follow")
 }
 
-/// Polls until `enough` of what came is there.
+/// Polls until `enough` returns true for an update. Returns all updates so far.
 pub fn collect(follower: &mut Follower, mut enough: impl FnMut(&Update) -> bool) -> Vec<Update> {
     let end = Instant::now() + DEADLINE;
     let mut updates = Vec::new();
@@ -163,12 +164,12 @@ pub fn collect(follower: &mut Follower, mut enough: impl FnMut(&Update) -> bool)
     }
 }
 
-/// Polls until `link` is told.
+/// Polls until the follower reports `link`.
 pub fn until_link(follower: &mut Follower, link: &Link) -> Vec<Update> {
     collect(follower, |update| matches!(update, Update::Link(found) if found == link))
 }
 
-/// Polls until the event with this number is there.
+/// Polls until the event with the number `last` arrives.
 pub fn until_number(follower: &mut Follower, last: u64) -> Vec<Update> {
     collect(
         follower,
@@ -176,7 +177,7 @@ pub fn until_number(follower: &mut Follower, last: u64) -> Vec<Update> {
     )
 }
 
-/// The numbers among what came.
+/// Returns the numbers of the events among the updates.
 pub fn numbers(updates: &[Update]) -> Vec<u64> {
     let number = |update: &Update| match update {
         Update::Event(stamped) => number(stamped),
@@ -185,7 +186,7 @@ pub fn numbers(updates: &[Update]) -> Vec<u64> {
     updates.iter().filter_map(number).collect()
 }
 
-/// The links among what came.
+/// Returns the links among the updates.
 pub fn links(updates: &[Update]) -> Vec<Link> {
     let link = |update: &Update| match update {
         Update::Link(link) => Some(link.clone()),
@@ -202,14 +203,14 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A new folder and the root of a run in it.
+/// Returns a new temporary folder and the root of a run in it.
 pub fn place() -> (tempfile::TempDir, PathBuf) {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let root = temp.path().join("run");
     (temp, root)
 }
 
-/// Names in a run folder.
+/// Returns the names of the entries of a run's folder.
 pub fn names(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root).expect("readable").flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()

@@ -1,4 +1,4 @@
-//! What a follower hears: everything once, whatever happens to the process and its socket.
+//! A follower receives every event exactly once, whatever happens to the process and its socket.
 
 use super::fake::{
     DEADLINE, Fake, bury, collect, failed, finished, follow, links, number, numbered, numbers, own,
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Follows from now to the end and fails unless the numbers are 0, 1, … `count` - 1.
+/// Follows a run after `delay` and fails unless the numbers of its events are 0, 1, … `count` - 1.
 fn hear_all(root: &Path, count: u64, delay: Duration) {
     thread::sleep(delay);
     let mut follower = follow(root);
@@ -51,7 +51,7 @@ fn many_followers_hear_everything_once_while_others_come_and_go() {
                 }
             });
         }
-        // As fast as it goes: the queue may overflow, which must not be noticed either.
+        // The events come as fast as possible. The queue may overflow, which the followers must not notice.
         for number in 0..COUNT {
             fake.say(numbered(number));
             if number % 5000 == 0 {
@@ -66,7 +66,7 @@ fn an_event_that_could_not_be_logged_is_still_told_once() {
     let (_temp, root) = place();
     let mut fake = Fake::start(&root);
     fake.say(numbered(0));
-    fake.say_unlogged(numbered(1)); // nobody was there
+    fake.say_unlogged(numbered(1)); // Nobody is connected yet.
     let mut follower = follow(&root);
     until_link(&mut follower, &Link::Steerable);
     for number in 2..10 {
@@ -111,7 +111,7 @@ fn who_stops_reading_is_sent_away_and_hears_the_rest_later() {
             fake.log.append(&stamped).expect("written");
             let begin = Instant::now();
             fake.broadcast.tell(&stamped, fake.log.end());
-            // Some 4 MB: more than the outbox and any buffer of the system.
+            // All in all some 4 MB: more than the outbox and any buffer of the system.
             for _ in 0..3 {
                 let step = Stamped::now(step(number));
                 fake.log.append(&step).expect("written");
@@ -119,10 +119,10 @@ fn who_stops_reading_is_sent_away_and_hears_the_rest_later() {
             }
             told += begin.elapsed();
             if number % 100 == 0 {
-                thread::sleep(Duration::from_millis(2)); // the queue must not be what overflows
+                thread::sleep(Duration::from_millis(2)); // The outbox shall overflow, not the queue.
             }
         }
-        // A tell that waited for the slow one would never end.
+        // A broadcast that waited for the slow follower would never end.
         assert!(told < DEADLINE / 4, "{told:?} for {COUNT} times four events");
         attentive.join().expect("the attentive one hears everything");
         let updates = until_number(&mut slow, COUNT - 1);
@@ -155,7 +155,7 @@ fn a_run_that_dies_and_is_resumed_comes_to_life_again() {
     assert!(text.starts_with("process 4711 ended without a word; last sign of life "), "{text}");
     assert!(text.ends_with(" ago (step 120)"), "{text}");
     assert!(!follower.send(Command::Stop));
-    // The kill left half a line.
+    // The kill leaves half a line in the log.
     let mut log = File::options().append(true).open(root.join("events.jsonl")).expect("there");
     log.write_all(b"{\"time\":1,\"event\":\"log\",\"lev").expect("written");
     let end = Instant::now() + Duration::from_millis(1500);
@@ -216,7 +216,7 @@ fn the_end_is_told_as_it_was() {
         assert_eq!(links(&updates), [last], "an ended run has one link");
         assert_eq!(updates.len(), 3, "the log comes first: {updates:?}");
     }
-    // The last events of a run are heard by those who watch it.
+    // Followers receive the last events of a run.
     let (_temp, root) = place();
     let mut fake = Fake::start(&root);
     let mut follower = follow(&root);
@@ -261,7 +261,7 @@ fn who_only_reads_is_connected_but_gives_no_orders() {
     let mut follower = Follower::open(&root, "test", true).expect("a run");
     until_link(&mut follower, &Link::WatchOnly("--read-only".to_owned()));
     assert!(!follower.send(Command::Stop));
-    fake.say_unlogged(numbered(0)); // only the socket has it
+    fake.say_unlogged(numbered(0)); // The event comes only over the socket.
     until_number(&mut follower, 0);
     assert!(fake.orders.try_recv().is_err());
 }
@@ -290,7 +290,7 @@ fn what_is_no_run_is_refused() {
     fs::create_dir_all(root.join("events.jsonl")).expect("a folder");
     let error = Follower::open(&root, "test", false).expect_err("no file");
     assert!(matches!(error, FollowError::Unreadable { .. }), "{error}");
-    // A run that has just begun has a configuration and no log.
+    // A run that has just started has a configuration but no log.
     fs::write(temp.path().join("config.toml"), "").expect("writable");
     let mut follower = follow(temp.path());
     collect(&mut follower, |update| matches!(update, Update::Link(Link::Dead(_))));

@@ -1,4 +1,4 @@
-//! Nothing piles up in the process that trains, however many viewers come and go.
+//! The training process leaks no files and no threads, however many viewers come and go.
 
 use super::fake::{Fake, follow, number, numbered, place, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Open files and threads of this process.
+/// Returns the numbers of open files and threads of this process.
 fn held() -> (usize, usize) {
     let count = |folder| fs::read_dir(folder).expect("a Linux system").count();
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
-/// Set in the process that has this test for itself.
+/// The environment variable that is set in the process that runs only this test.
 const ALONE: &str = "SIMMIM_TEST_ALONE";
 
-/// Runs the test below once more in a process of its own, as it counts and limits what the whole process holds.
+/// Runs the test below again in a process of its own, because it counts and limits the open files of the whole process.
 fn run_alone() {
     let name = "control::leaks::viewers_come_and_go_without_a_trace";
     let output = Command::new(std::env::current_exe().expect("a program"))
@@ -83,10 +83,10 @@ fn viewers_come_and_go_without_a_trace() {
     assert_eq!(held(), before, "nothing is left of the server");
 }
 
-/// When the process may open no more files a connection waits in line, and the server doesn't turn in circles.
+/// Checks that a connection waits while the process can open no more files, and that the server doesn't spin meanwhile.
 fn wait_out_a_shortage(root: &Path) {
     let plenty = getrlimit(Resource::Nofile);
-    // Room for the file of this side and none for the other.
+    // The limit leaves room for this end of a connection and none for the server's end.
     let highest = open_files().into_iter().max().expect("some");
     let fill: Vec<_> = std::iter::repeat_with(|| fs::File::open("/dev/null"))
         .map(|file| file.expect("there"))
@@ -107,13 +107,13 @@ fn wait_out_a_shortage(root: &Path) {
     drop((fill, stream));
 }
 
-/// Numbers of this process's open files.
+/// Returns the numbers of the open files of this process.
 fn open_files() -> Vec<u64> {
     let entries = fs::read_dir("/proc/self/fd").expect("a Linux system").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Computing time of the server's thread so far, hundredths of a second.
+/// Returns the CPU time of the server's thread so far, in hundredths of a second.
 fn server_time() -> u64 {
     let tasks = fs::read_dir("/proc/self/task").expect("a Linux system").flatten();
     let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
@@ -123,7 +123,7 @@ fn server_time() -> u64 {
     times.map(|time| time.parse::<u64>().expect("a number")).sum()
 }
 
-/// One visit: short, with an order, rude, or a look at the whole run.
+/// Makes one visit. It is short, gives an order, sends garbage, or reads the whole run, depending on `kind`.
 fn visit(root: &Path, kind: usize, round: usize) {
     match kind {
         0 => drop(UnixStream::connect(root.join("control.sock")).expect("connected")),

@@ -1,4 +1,4 @@
-//! Watching and steering a run over its socket, against a run without a trainer.
+//! Watching and steering a run over its socket, tested on a run without a trainer.
 
 mod abuse;
 mod fake;

@@ -1,4 +1,4 @@
-//! The commands `ctl` and `runs`, against a trainer that only pretends.
+//! The commands `ctl` and `runs`, tested on a fake trainer.
 
 use super::fake::{DEADLINE, Fake, bury, failed, finished, own, place, started, step, until};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Exit code, standard output and standard error of the program.
+/// Runs the program in `folder`; returns its exit code, standard output and standard error.
 fn program(arguments: &[&str], folder: &Path) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_simmim-tui"))
         .args(arguments)
@@ -23,13 +23,13 @@ fn program(arguments: &[&str], folder: &Path) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// Does as the trainer does, until a stop.
+/// Answers orders as a trainer would, until it is told to stop.
 fn pretend(mut fake: Fake) -> JoinHandle<Fake> {
     fake.say(started(0));
     fake.say(step(120));
     thread::spawn(move || {
         while let Ok(order) = fake.orders.recv() {
-            // Somebody else's orders are carried out too, and are not to be taken for one's own.
+            // Orders of others are carried out, too, and `ctl` must not take them for its own.
             fake.say(Event::Obeyed(Order::new(order.command, "the screen")));
             thread::sleep(Duration::from_millis(100));
             match order.command {
@@ -104,7 +104,7 @@ fn an_order_without_an_effect_ends_in_one_line() {
     assert_eq!(code, Some(1));
     let text = "simmim-tui: run: pause not carried out within 1s; the trainer will still do it\n";
     assert_eq!(err, text);
-    // The run ends, fails or dies before it gets to it.
+    // The run ends, fails or is killed before it carries out the order.
     let gone = AtomicBool::new(false);
     let wait = |fake: &Fake| {
         let ordered = fake.orders.recv_timeout(DEADLINE);

@@ -1,4 +1,4 @@
-//! The socket itself: where it lies, who may use it, and how connections begin and end.
+//! The socket: where it is, who may use it, and how connections begin and end.
 
 use super::fake::{
     DEADLINE, Fake, follow, names, numbered, place, until, until_link, until_number,
@@ -41,7 +41,7 @@ fn a_socket_that_a_dead_process_left_is_replaced() {
     fs::write(root.join(".control.sock.tmp"), "rubbish").expect("writable");
     let fake = Fake::start(&root);
     Client::connect(&root, "t").expect("connected");
-    // Another process has put its own there: it must stay.
+    // Another process has put its own socket there, which must stay.
     fs::remove_file(socket(&root)).expect("removable");
     let _other = UnixListener::bind(socket(&root)).expect("bound");
     drop(fake);
@@ -108,7 +108,7 @@ fn the_end_of_a_server_does_not_wait_for_who_does_not_read() {
     fake.hang_up();
     assert!(begin.elapsed() < DEADLINE / 12, "{:?}", begin.elapsed());
     drop(stuck);
-    // What was told when it ended is still heard, unless the reader fell behind.
+    // The client still receives the events that were sent before the end, unless it fell behind.
     let mut heard = 0;
     let end = Instant::now() + DEADLINE;
     loop {
@@ -120,7 +120,7 @@ fn the_end_of_a_server_does_not_wait_for_who_does_not_read() {
         }
     }
     assert!(heard > 0);
-    // Telling goes on without harm.
+    // Further events do no harm.
     fake.say(numbered(3000));
 }
 
@@ -140,10 +140,11 @@ fn half_closed_clients_get_their_answers() {
     assert_eq!(fake.orders.recv_timeout(DEADLINE).expect("an order").command, Command::Pause);
 }
 
-/// Where the test below says what to do in another process.
+/// The environment variable that tells a process of another user which socket to use.
 const TARGET: &str = "SIMMIM_TEST_SOCKET";
 
-/// No test of its own: what another user does in [`another_user_is_refused`].
+/// Acts as another user for [`another_user_is_refused`], which starts this function in a process of its own. Does
+/// nothing otherwise.
 #[test]
 fn as_another_user() {
     let Some(path) = std::env::var_os(TARGET) else { return };
@@ -184,7 +185,7 @@ fn another_user_is_refused() {
     };
     let act = || {
         let mut output = start();
-        // A child that another test starts just now holds the copy open until its own program begins.
+        // A child process that another test is starting holds the copy open until it executes its own program.
         until("the copy is free", || {
             let busy =
                 matches!(&output, Err(error) if error.kind() == ErrorKind::ExecutableFileBusy);

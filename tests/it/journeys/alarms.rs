@@ -1,4 +1,4 @@
-//! Alarms come, are acknowledged and go.
+//! Alarms on the screen: they appear, are acknowledged and disappear.
 
 use super::next_report;
 use crate::common::dashboard::{self, alarm, midway_true, press, press_all, shown, tell};
@@ -18,7 +18,7 @@ fn spiking() -> App {
     app
 }
 
-/// The line of notices.
+/// Returns the line of notices.
 fn notices(app: &mut App, width: u16) -> String {
     let text = shown(app, width, 24);
     text.lines().nth(22).expect("24 lines").to_owned()
@@ -143,7 +143,7 @@ fn alarms_of_a_run_that_ended_or_is_being_read_are_history() {
     assert!(!shown(&mut own, 80, 24).contains("ALARM"));
 }
 
-/// Puts the cursor on the column of a step.
+/// Moves the cursor to the column of a step.
 fn stand_on(app: &mut App, step: f64) {
     shown(app, 120, 40);
     for _ in 0..app.chart_columns {

@@ -1,4 +1,4 @@
-//! What the screen costs on a line, in bytes.
+//! The number of bytes that the screen sends over a terminal line.
 
 use super::next_report;
 use crate::common::dashboard::{self, midway_true, tell};
@@ -7,7 +7,7 @@ use simmim_tui::event::Event;
 use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::app::{App, Msg};
 
-/// Bytes that a change of the app costs on a terminal that shows the app as it was.
+/// Returns the bytes that a change of the app takes on a terminal that shows the app as it was before.
 fn cost(app: &mut App, change: impl FnOnce(&mut App)) -> usize {
     let mut screen = memory::Bytes::new(120, 40);
     screen.draw(app);

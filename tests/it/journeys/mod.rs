@@ -1,5 +1,5 @@
-//! What people do at the keys, one test a journey: through `App::update`, and through the real loop on a terminal in
-//! memory.
+//! What people do at the keyboard, one test for each journey: through `App::update`, and through the real event loop on
+//! a terminal in memory.
 
 mod alarms;
 mod cost;
@@ -25,7 +25,7 @@ fn asked_for(effect: Option<&Effect>) -> u64 {
     preview.step
 }
 
-/// The next report of the recorded run after what the app has seen.
+/// Returns the next report of the recorded run after the last one that the app has seen.
 fn next_report(app: &App) -> StepReport {
     let mut report = app.state.last_step.clone().expect("a report");
     report.step += 5;
@@ -38,7 +38,7 @@ fn pause_is_sent_once_and_after_the_trainer_paused_the_same_key_resumes() {
     let mut app = midway_true();
     assert_eq!(press(&mut app, KeyCode::Char('p')), Some(Effect::Send(Command::Pause)));
     assert!(shown(&mut app, 80, 24).contains("pausing after this step"));
-    // Until the trainer says so it isn't paused: once more the same, not the opposite.
+    // Until the trainer reports the pause, the same key sends the same order again, not its opposite.
     assert_eq!(press(&mut app, KeyCode::Char('p')), Some(Effect::Send(Command::Pause)));
     dashboard::phase(&mut app, Phase::Paused);
     assert!(shown(&mut app, 80, 24).contains("PAUSED"));
@@ -61,7 +61,7 @@ fn a_checkpoint_is_ordered_and_its_file_is_named() {
     assert_eq!(app.notice, None, "a notice goes by itself");
 }
 
-/// Every key that a terminal sends, with and without modifiers.
+/// Returns every key that a terminal sends, with and without modifiers.
 fn every_key() -> Vec<KeyEvent> {
     use KeyCode::{BackTab, Backspace, Delete, Down, End, Enter, Esc, F, Home, Insert, Left};
     use KeyCode::{PageDown, PageUp, Right, Tab, Up};
@@ -108,7 +108,7 @@ fn no_single_key_ends_or_leaves_a_run() {
     }
 }
 
-/// The dashboard halfway after these keys.
+/// Returns the recorded run, halfway, after these keys.
 fn after(keys: &str) -> App {
     let mut app = midway_true();
     press_all(&mut app, keys);
@@ -171,7 +171,7 @@ fn tab_goes_round_the_visible_panels() {
         press(&mut app, KeyCode::Tab);
     }
     let mut filled = Panel::ALL.to_vec();
-    filled.retain(|&panel| panel != Panel::Accuracy); // nothing was evaluated
+    filled.retain(|&panel| panel != Panel::Accuracy); // Nothing was evaluated, so this panel is empty.
     assert_eq!(seen, filled);
     assert_eq!(app.focus, Panel::Loss, "round");
     press(&mut app, KeyCode::BackTab);
@@ -254,7 +254,7 @@ fn held_arrow_keys_ask_for_each_sheet_once() {
     let effects: Vec<_> =
         (0..app.chart_columns).filter_map(|_| press(&mut app, KeyCode::Char('h'))).collect();
     assert_eq!(effects.len(), 5, "100, 75, 50, 25 and 0: {effects:?}");
-    // The answers come late and in order; only that for the newest question counts.
+    // The sheets arrive late and in order, and only the one that was asked for last is shown.
     for effect in effects {
         let Effect::LoadSheet(preview) = effect else { panic!("{effect:?}") };
         let sheet = Some(Sheet { rows: vec![row()] });
@@ -264,7 +264,7 @@ fn held_arrow_keys_ask_for_each_sheet_once() {
     }
 }
 
-/// Halfway, with pictures also at the steps whose pictures were not recorded.
+/// Returns the recorded run, halfway, with pictures also at the steps whose pictures were not recorded.
 fn with_all_pictures() -> App {
     let mut app = dashboard::empty(ColorDepth::True, false);
     for event in dashboard::recorded_to(dashboard::MIDWAY) {
@@ -372,7 +372,7 @@ fn a_frozen_view_stands_still_and_catches_up() {
     dashboard::phase(&mut app, Phase::Evaluating);
     assert_eq!((app.train.len(), app.previews.len(), app.state.phase), before);
     assert!(app.is_frozen() && shown(&mut app, 120, 40).contains("FROZEN"));
-    // Orders still go out.
+    // Orders are still sent.
     assert_eq!(press(&mut app, KeyCode::Char('p')), Some(Effect::Send(Command::Pause)));
     let effect = press(&mut app, KeyCode::Char('f'));
     assert_eq!(asked_for(effect.as_ref()), 400, "the pictures that came meanwhile");
@@ -561,7 +561,7 @@ fn nothing_is_drawn_while_nothing_changes() {
     let time = events.last().expect("events").time;
     events.push(Stamped { time, event: Event::Phase { phase: Phase::Paused } });
     let ran = memory::run(script, Source::obedient(events), (120, 40));
-    // First, events, three seconds' ticks, two looks at the machine; the box.
+    // The first frame, the events, the ticks of three seconds, two readings of the machine's load, and the box.
     assert!(ran.frames <= 10, "{} frames", ran.frames);
 }
 

@@ -1,4 +1,4 @@
-//! Earlier runs behind the loss.
+//! Earlier runs behind the loss curve.
 
 use super::next_report;
 use crate::common::dashboard::{self, midway_true, overlays, press, press_all, shown, tell};

@@ -1,4 +1,4 @@
-//! Journeys of someone who watches a run from another process.
+//! Journeys of a viewer, who watches a run from another process.
 
 use super::{asked_for, every_key, next_report};
 use crate::common::dashboard::{self, control, press, press_all, shown, tell, viewer};
@@ -20,7 +20,7 @@ fn dead() -> Link {
     Link::Dead("process 4711 ended without a word".to_owned())
 }
 
-/// A viewer on the whole recorded run, which ended in this way, or failed.
+/// Returns a viewer of the whole recorded run, which ended for this reason, or failed if there is none.
 fn over(reason: Option<Reason>) -> App {
     let mut app = dashboard::empty(ColorDepth::True, false).viewer();
     let mut events = dashboard::recorded();
@@ -131,7 +131,7 @@ fn a_dead_run_is_never_shown_as_a_live_one() {
     assert!(text.contains(" DEAD process 4711"), "the banner stays beside it: {text}");
 }
 
-/// Keys that end the screen of an app.
+/// Returns the keys that end the screen of an app.
 fn leaving(prepare: impl Fn() -> App) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for key in every_key() {
