@@ -36,6 +36,14 @@ fn undisturbed(folder: &Path) -> EngineState {
     common::newest_state(&folder.join("whole"))
 }
 
+/// Returns the id of the process that writes a run.
+fn writer_of(run: &Path) -> u32 {
+    let lock = fs::read_to_string(run.join("lock")).expect("the run is locked");
+    let number: String =
+        lock.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    number.parse().expect("its number")
+}
+
 fn until_finished(run: &Path) {
     common::until("the run ends", || !common::events_of(run, "finished").is_empty());
 }
@@ -99,7 +107,7 @@ fn a_dropped_line_costs_no_step_however_the_program_was_started() {
             let run = folder.join("run");
             let mut line = Line::start(&folder, &arguments(mode), style, true);
             common::until_step(&run, "step", 300);
-            let process = common::writer_of(&run);
+            let process = writer_of(&run);
             line.hang_up();
             assert_screen_is_idle(process, &run, &what);
             until_finished(&run);
@@ -124,7 +132,7 @@ fn a_hangup_can_end_the_run_instead() {
         let extra = [mode, &["--on-hangup", "stop"], &common::ENDLESS].concat();
         let mut line = Line::start(&folder, &arguments(&extra), Style::ChildOfShell, true);
         common::until_step(&run, "step", 300);
-        let process = common::writer_of(&run);
+        let process = writer_of(&run);
         line.hang_up();
         until_gone(process);
         common::assert_finished(&run, "stopped");
@@ -141,7 +149,7 @@ fn detaching_gives_the_shell_back_and_the_run_goes_on() {
     let run = folder.join("run");
     let mut line = Line::start(folder, &arguments(&[]), Style::InteractiveJob, true);
     common::until_step(&run, "step", 300);
-    let process = common::writer_of(&run);
+    let process = writer_of(&run);
     line.write(b"q");
     common::until("the box is there", || line.text().contains("leave?"));
     line.write(b"d");
@@ -167,7 +175,7 @@ fn a_run_can_start_in_the_background() {
     let run = temp.path().join("run");
     let ended = common::run(temp.path(), &arguments(&["--detach"])).expect(0, "the start");
     assert!(ended.stdout.contains("back to it: simmim-tui attach run"), "{ended:?}");
-    let process = common::writer_of(&run);
+    let process = writer_of(&run);
     assert!(lives(process), "it goes on");
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it is running");
     let session = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(4));
@@ -197,7 +205,7 @@ fn a_terminal_that_takes_nothing_holds_up_neither_the_run_nor_its_end() {
         let extra = [mode, &common::ENDLESS, &["--set", "train.log_every=1"]].concat();
         let mut line = Line::start(&folder, &arguments(&extra), Style::SessionLeader, false);
         common::until_step(&run, "step", 3000);
-        let process = common::writer_of(&run);
+        let process = writer_of(&run);
         rustix::process::kill_process(pid(process), Signal::TERM).expect("it is running");
         until_gone(process);
         common::assert_finished(&run, "stopped");
@@ -212,7 +220,7 @@ fn a_killed_launcher_is_a_hangup() {
     let run = temp.path().join("run");
     let mut line = Line::start(temp.path(), &arguments(&[]), Style::SessionLeader, true);
     common::until_step(&run, "step", 300);
-    let process = common::writer_of(&run);
+    let process = writer_of(&run);
     line.child().kill().expect("it is running");
     line.child().wait().expect("it ends");
     thread::sleep(Duration::from_millis(10));
@@ -227,7 +235,7 @@ fn at_a_prompt(folder: &Path) -> (Line, PathBuf, u32) {
     let endless = arguments(&common::ENDLESS);
     let line = Line::start(folder, &endless, Style::InteractiveJob, true);
     common::until_step(&run, "step", 300);
-    let process = common::writer_of(&run);
+    let process = writer_of(&run);
     (line, run, process)
 }
 

@@ -226,14 +226,6 @@ pub fn until_step(run: &Path, kind: &str, step: u64) {
     });
 }
 
-/// Returns the id of the process that writes a run.
-pub fn writer_of(run: &Path) -> u32 {
-    let lock = fs::read_to_string(run.join("lock")).expect("the run is locked");
-    let number: String =
-        lock.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
-    number.parse().expect("its number")
-}
-
 /// Fails unless the last event of the log says that the run ended for this reason.
 pub fn assert_finished(run: &Path, reason: &str) {
     let events = events(run);
