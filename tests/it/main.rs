@@ -13,8 +13,8 @@ mod common;
 mod docs;
 /// Reads what earlier releases wrote.
 mod formats;
-/// Checks the layers of `src` by its `use` lines.
-mod layering;
+/// A room of `src` imports only rooms below it; ARCHITECTURE.md describes each.
+mod rooms;
 
 // How a step computes.
 
