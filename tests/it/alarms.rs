@@ -44,7 +44,9 @@ fn the_users_command_hears_of_alarms_and_of_the_end() {
 #[test]
 fn a_command_that_hangs_or_fails_holds_up_nothing() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    for (name, command) in [("fails", "exit 7"), ("missing", "/nowhere/at/all"), ("shouts", "yes")]
+    // The command that shouts stops writing at some point: nobody ends it once its run is killed.
+    let shouts = "yes | head -c 10000000; sleep 20";
+    for (name, command) in [("fails", "exit 7"), ("missing", "/nowhere/at/all"), ("shouts", shouts)]
     {
         let extra = ["--run-dir", name, "--notify", command];
         let process = Running::start(temp.path(), &common::tiny(&extra), Reader::All);
