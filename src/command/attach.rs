@@ -16,7 +16,7 @@ use crate::text::say::say;
 use crate::ui::app::App;
 use crate::ui::overlay::Overlay;
 use crate::ui::{self, Exit, Feed, Polled};
-use std::io::stdout;
+use std::io::{IsTerminal as _, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,7 +72,9 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
     let unattended = flags.clone();
     let mut feed = Watched { follower, root: root.clone(), rates, flags: unattended };
     let exit = ui::watch(&mut feed, app, root, &flags);
-    if flags.hung_up.load(Ordering::Relaxed) {
+    // The screen may fail on a line that dropped before the thread that watches the line has noticed.
+    let dropped = exit.is_err() && !stdout().is_terminal();
+    if dropped || flags.hung_up.load(Ordering::Relaxed) {
         return Ok(()); // nobody is there to be told
     }
     let exit = exit.map_err(|source| Error::System { what: "attach", source })?;
