@@ -19,7 +19,7 @@ use burn::tensor::{DType, Tensor};
 
 /// What goes into a pass through the model.
 pub struct Pass<B: AutodiffBackend> {
-    /// [B·N, P]
+    /// `[B·N, P]`
     pub patches: Tensor<B, 2>,
     pub aim: Aim<B>,
     pub drop_path: DropPath<B>,
@@ -29,13 +29,13 @@ pub struct Pass<B: AutodiffBackend> {
     pub shares: usize,
 }
 
-/// The loss [1] of one micro-batch and the gradients of its share.
+/// The loss `[1]` of one micro-batch and the gradients of its share.
 pub type LossAndGradients<B> = (
     Tensor<<B as AutodiffBackend>::InnerBackend, 1>,
     Gradients<<B as AutodiffBackend>::InnerBackend>,
 );
 
-/// Keeps the whole graph. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
+/// Keeps the whole graph. `loss` makes `[1]` of the prediction, `[B·M, P]` or `[B, C]`.
 pub fn keep<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,
@@ -48,7 +48,7 @@ pub fn keep<B: TrainBackend>(
     (value, take_gradients(model, &mut gradients))
 }
 
-/// Keeps the inputs of the blocks alone. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
+/// Keeps the inputs of the blocks alone. `loss` makes `[1]` of the prediction, `[B·M, P]` or `[B, C]`.
 pub fn recompute<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,

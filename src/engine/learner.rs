@@ -80,9 +80,9 @@ pub struct Learner<B: AutodiffBackend> {
     model: Option<SimMimVit<B>>,
     optimizer: AdamW<B::InnerBackend>,
     gradients: Gradients<B::InnerBackend>,
-    /// Losses of the current accumulation. [1] each
+    /// Losses of the current accumulation. `[1]` each
     losses: Vec<Tensor<B::InnerBackend, 1>>,
-    /// Loss and gradient norm of steps that were not read yet. [1] each
+    /// Loss and gradient norm of steps that were not read yet. `[1]` each
     unread: Vec<[Tensor<B::InnerBackend, 1>; 2]>,
 }
 
@@ -111,7 +111,7 @@ impl<B: AutodiffBackend> Learner<B> {
         self.model.as_ref().expect("put back at the end of every step")
     }
 
-    /// [B·N, P]
+    /// `[B·N, P]`
     fn patches(&self, pixels: Pixels<'_>, batch: usize) -> Tensor<B::InnerBackend, 2> {
         patchify(pixels, batch, &self.config.shape, &self.config.normalization, &self.plain)
     }
@@ -120,7 +120,7 @@ impl<B: AutodiffBackend> Learner<B> {
         model::products(self.config.precision)
     }
 
-    /// What the model is to give for patches [B·N, P], and what would be right. [B·M, P] or [B, C]
+    /// What the model is to give for patches `[B·N, P]`, and what would be right. `[B·M, P]` or `[B, C]`
     fn aim<T: Backend>(
         &self,
         patches: &Tensor<T, 2>,
@@ -141,7 +141,7 @@ impl<B: AutodiffBackend> Learner<B> {
         }
     }
 
-    /// Mean loss of a prediction; both as [`Self::aim`] says. [1]
+    /// Mean loss of a prediction; both as [`Self::aim`] says. `[1]`
     fn loss<T: Backend>(&self, prediction: Tensor<T, 2>, target: Tensor<T, 2>) -> Tensor<T, 1> {
         match self.config.shape.classes {
             None => loss::loss(prediction, target, &self.config.loss),

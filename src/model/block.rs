@@ -25,11 +25,11 @@ pub struct Mlp<B: Backend> {
 /// Learned per-channel scale of a residual branch (Touvron et al. 2021).
 #[derive(Module, Debug)]
 pub struct LayerScale<B: Backend> {
-    /// [D]
+    /// `[D]`
     pub gamma: Param<Tensor<B, 1>>,
 }
 
-/// Per-image factors of the two residual branches: 0 or 1 / keep probability. [B, 1, 1] each
+/// Per-image factors of the two residual branches: 0 or 1 / keep probability. `[B, 1, 1]` each
 pub type BranchFactors<B> = [Tensor<B, 3>; 2];
 
 #[derive(Module, Debug)]
@@ -65,8 +65,8 @@ impl<B: Backend> Block<B> {
     }
 
     /// # Shapes
-    /// - rows: [B·N, D], with N = `patches`
-    /// - bias: [1, heads, N, N]
+    /// - rows: `[B·N, D]`, with N = `patches`
+    /// - bias: `[1, heads, N, N]`
     ///
     /// `products` is the type of the operands of matrix products.
     pub fn forward(

@@ -1,4 +1,4 @@
-//! The two primitive layers, for collapsed [rows, features] input: weights here, arithmetic in [`crate::ops`].
+//! The two primitive layers, for collapsed `[rows, features]` input: weights here, arithmetic in [`crate::ops`].
 
 use crate::ops::{LinearWeights, NormWeights, stock};
 use burn::module::{Module, Param};
@@ -16,9 +16,9 @@ pub fn zeros<B: Backend, const D: usize>(
 /// `y = x · W + b` on rows.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
-    /// [in, out]: the transpose of PyTorch's layout, which `state` converts.
+    /// `[in, out]`: the transpose of PyTorch's layout, which `state` converts.
     pub weight: Param<Tensor<B, 2>>,
-    /// [out]
+    /// `[out]`
     pub bias: Param<Tensor<B, 1>>,
 }
 
@@ -35,9 +35,9 @@ impl<B: Backend> Linear<B> {
 /// Layer normalisation over the last dimension.
 #[derive(Module, Debug)]
 pub struct LayerNorm<B: Backend> {
-    /// Scale. [D]
+    /// Scale. `[D]`
     pub weight: Param<Tensor<B, 1>>,
-    /// Shift. [D]
+    /// Shift. `[D]`
     pub bias: Param<Tensor<B, 1>>,
 }
 
@@ -50,7 +50,7 @@ impl<B: Backend> LayerNorm<B> {
         [self.weight.val(), self.bias.val()]
     }
 
-    /// [rows, D] -> [rows, D]
+    /// `[rows, D]` -> `[rows, D]`
     pub fn forward(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         stock::layer_norm(rows, self.weights())
     }

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData, activation};
 /// Added to the variance of a patch, as in MAE.
 pub const PATCH_VARIANCE_EPS: f64 = 1e-6;
 
-/// What the head shall predict. [B·M, P] normalised pixels -> [B·M, P]
+/// What the head shall predict. `[B·M, P]` normalised pixels -> `[B·M, P]`
 pub fn target<B: Backend>(patches: Tensor<B, 2>, config: &LossConfig) -> Tensor<B, 2> {
     if !config.normalize_targets {
         return patches;
@@ -17,7 +17,7 @@ pub fn target<B: Backend>(patches: Tensor<B, 2>, config: &LossConfig) -> Tensor<
     (patches - mean) / variance.add_scalar(PATCH_VARIANCE_EPS).sqrt()
 }
 
-/// Mean loss over all numbers of prediction and target. [B·M, P] twice -> [1]
+/// Mean loss over all numbers of prediction and target. `[B·M, P]` twice -> `[1]`
 pub fn loss<B: Backend>(
     prediction: Tensor<B, 2>,
     target: Tensor<B, 2>,
@@ -38,7 +38,7 @@ pub fn loss<B: Backend>(
 }
 
 /// What a classifier shall give: 1 − s for the image's class, and s spread evenly over all classes (label smoothing,
-/// Szegedy et al. 2016, as in `torch.nn.CrossEntropyLoss`). Labels are below `classes`. [B, C]
+/// Szegedy et al. 2016, as in `torch.nn.CrossEntropyLoss`). Labels are below `classes`. `[B, C]`
 pub fn class_targets<B: Backend>(
     labels: &[u32],
     classes: usize,
@@ -53,7 +53,7 @@ pub fn class_targets<B: Backend>(
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }
 
-/// Mean over the images of −Σ target · log softmax(logits). [B, C] twice -> [1]
+/// Mean over the images of −Σ target · log softmax(logits). `[B, C]` twice -> `[1]`
 pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 2>) -> Tensor<B, 1> {
     let images = logits.dims()[0];
     (activation::log_softmax(logits, 1) * targets).sum().div_scalar(images as f64).neg()

@@ -20,7 +20,7 @@ pub struct MaskGenerator {
 /// The masks of one batch on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostMask {
-    /// True where a patch is hidden. [B·N]
+    /// True where a patch is hidden. `[B·N]`
     pub hidden: Vec<bool>,
     /// B
     pub batch: usize,
@@ -71,7 +71,7 @@ impl MaskGenerator {
 }
 
 impl HostMask {
-    /// Row numbers of the hidden patches in [B·N], ascending. [B·M]
+    /// Row numbers of the hidden patches in `[B·N]`, ascending. `[B·M]`
     pub fn rows(&self) -> Vec<i32> {
         let hidden = self.hidden.iter().enumerate().filter(|&(_, &hidden)| hidden);
         hidden.map(|(row, _)| row as i32).collect()

@@ -10,7 +10,7 @@
 //! ```text
 //!        ─ depth × Block ─▶ LayerNorm ─ mean over an image's tokens ─▶ Linear ─▶ logits [B,C]
 //! ```
-//! Tokens stay collapsed to [B·N, D] wherever a linear layer works on them: Burn's batched linear would
+//! Tokens stay collapsed to `[B·N, D]` wherever a linear layer works on them: Burn's batched linear would
 //! materialise one weight gradient per image.
 
 pub mod block;
@@ -122,9 +122,9 @@ pub fn products(precision: Precision) -> DType {
 /// The mask of one batch on the device.
 #[derive(Debug, Clone)]
 pub struct BatchMask<B: Backend> {
-    /// 1 where the patch is hidden, else 0. [B·N, 1]
+    /// 1 where the patch is hidden, else 0. `[B·N, 1]`
     pub hidden: Tensor<B, 2>,
-    /// Rows of the hidden patches in [B·N], ascending. [B·M]
+    /// Rows of the hidden patches in `[B·N]`, ascending. `[B·M]`
     pub rows: Tensor<B, 1, Int>,
 }
 
@@ -141,7 +141,7 @@ pub enum Aim<B: Backend> {
 #[derive(Module, Debug)]
 pub struct SimMimVit<B: Backend> {
     pub encoder: Encoder<B>,
-    /// Stands in for every hidden patch before the encoder; a classifier has none. [1, 1, D]
+    /// Stands in for every hidden patch before the encoder; a classifier has none. `[1, 1, D]`
     pub mask_token: Option<Param<Tensor<B, 3>>>,
     pub head: Linear<B>,
 }
@@ -159,7 +159,7 @@ impl<B: Backend> SimMimVit<B> {
     /// `products` is the type of the operands of matrix products.
     ///
     /// # Shapes
-    /// - patches: [B·N, P]
+    /// - patches: `[B·N, P]`
     /// - output: as [`Self::predict`]
     pub fn forward(
         &self,
@@ -188,8 +188,8 @@ impl<B: Backend> SimMimVit<B> {
     /// pools first and then normalises; here the pre-trained norm goes on to see what it saw.
     ///
     /// # Shapes
-    /// - rows: [B·N, D]
-    /// - output: [B·M, P], or logits [B, C]
+    /// - rows: `[B·N, D]`
+    /// - output: `[B·M, P]`, or logits `[B, C]`
     pub fn predict(&self, rows: Tensor<B, 2>, aim: &Aim<B>, products: DType) -> Tensor<B, 2>
     where
         B: FastOps,
@@ -203,7 +203,7 @@ impl<B: Backend> SimMimVit<B> {
         }
     }
 
-    /// Mean over the tokens of each image. [B·N, D] -> [B, D]
+    /// Mean over the tokens of each image. `[B·N, D]` -> `[B, D]`
     fn pool(&self, tokens: Tensor<B, 2>) -> Tensor<B, 2> {
         let [rows, dim] = tokens.dims();
         let n = self.encoder.patches();
@@ -214,8 +214,8 @@ impl<B: Backend> SimMimVit<B> {
     /// (at least 1, at most all) without it.
     ///
     /// # Shapes
-    /// - patches: [B·N, P]
-    /// - output: [B, D]
+    /// - patches: `[B·N, P]`
+    /// - output: `[B, D]`
     pub fn features(
         &self,
         patches: Tensor<B, 2>,

@@ -7,9 +7,9 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 /// One batch of images on the host.
 #[derive(Debug, Clone, Copy)]
 pub enum Pixels<'a> {
-    /// 8-bit RGB, interleaved. [B, H, W, 3]
+    /// 8-bit RGB, interleaved. `[B, H, W, 3]`
     Bytes(&'a [u8]),
-    /// Normalised planes. [B, 3, H, W]
+    /// Normalised planes. `[B, 3, H, W]`
     Normalized(&'a [f32]),
 }
 
@@ -32,7 +32,7 @@ impl Normalization {
     }
 }
 
-/// Uploads a batch and cuts it into rows of patches. Output [B·N, P]
+/// Uploads a batch and cuts it into rows of patches. Output `[B·N, P]`
 ///
 /// Bytes are normalised on the device, so that a quarter of the data crosses the bus.
 pub fn patchify<B: Backend>(
@@ -66,7 +66,7 @@ fn row<B: Backend>(values: [f32; 3], device: &B::Device) -> Tensor<B, 2> {
     Tensor::from_data(TensorData::new(values.to_vec(), [1, 3]), device)
 }
 
-/// Offset in an interleaved [H, W, 3] image of each of the P numbers of patch `patch`.
+/// Offset in an interleaved `[H, W, 3]` image of each of the P numbers of patch `patch`.
 pub fn pixel_offsets(shape: &ModelShape, patch: usize) -> impl Iterator<Item = usize> {
     let (p, width) = (shape.patch, shape.grid[1] * shape.patch);
     let (top, left) = (patch / shape.grid[1] * p, patch % shape.grid[1] * p);

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// The 2-D sine-cosine table of MAE. [N · D], row-major; D is a multiple of 4.
+/// The 2-D sine-cosine table of MAE. `[N · D]`, row-major; D is a multiple of 4.
 ///
 /// The first half of the channels encodes the column, the second the row; each half is sines then cosines.
 pub fn sincos([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
@@ -27,9 +27,9 @@ pub fn sincos([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
 /// Bias on attention logits by the offset between two patches (Swin, BEiT), shared by all blocks.
 #[derive(Module, Debug)]
 pub struct RelativeBias<B: Backend> {
-    /// One number per offset and head. [(2·rows − 1)·(2·columns − 1), heads]
+    /// One number per offset and head. `[(2·rows − 1)·(2·columns − 1), heads]`
     pub relative_position_bias_table: Param<Tensor<B, 2>>,
-    /// Row of the table for each pair of patches; a constant, so no parameter. [N·N]
+    /// Row of the table for each pair of patches; a constant, so no parameter. `[N·N]`
     pairs: Tensor<B, 1, Int>,
     heads: usize,
     patches: usize,
@@ -47,7 +47,7 @@ impl<B: Backend> RelativeBias<B> {
         }
     }
 
-    /// The bias of every pair of patches. [1, heads, N, N]
+    /// The bias of every pair of patches. `[1, heads, N, N]`
     pub fn logits(&self) -> Tensor<B, 4> {
         let table = self.relative_position_bias_table.val();
         let rows = table.select(0, self.pairs.clone()); // [N·N, heads]

@@ -1,7 +1,7 @@
 //! Named weights on the host, in the names and layouts of timm.
 //!
-//! Inside the model a linear weight is [in, out] and the patch projection [3·p·p, D]; outside it is PyTorch's
-//! [out, in] and the convolution kernel [D, 3, p, p]. Only this module knows both.
+//! Inside the model a linear weight is `[in, out]` and the patch projection `[3·p·p, D]`; outside it is PyTorch's
+//! `[out, in]` and the convolution kernel `[D, 3, p, p]`. Only this module knows both.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::Backend;

@@ -21,7 +21,7 @@ pub struct PatchEmbed<B: Backend> {
 #[derive(Module, Debug)]
 pub struct Encoder<B: Backend> {
     pub patch_embed: PatchEmbed<B>,
-    /// Learned or fixed absolute position; absent with a relative bias. [1, N, D]
+    /// Learned or fixed absolute position; absent with a relative bias. `[1, N, D]`
     pub pos_embed: Option<Param<Tensor<B, 3>>>,
     pub rel_pos_bias: Option<RelativeBias<B>>,
     pub blocks: Vec<Block<B>>,
@@ -60,7 +60,7 @@ impl<B: Backend> Encoder<B> {
     }
 
     /// Embeds the patches and runs the blocks; the final norm is left to the caller. `products` is the type of the
-    /// operands of matrix products. [B·N, P] -> [B·N, D]
+    /// operands of matrix products. `[B·N, P]` -> `[B·N, D]`
     pub fn encode(
         &self,
         patches: Tensor<B, 2>,
@@ -93,7 +93,7 @@ impl<B: Backend> Encoder<B> {
     }
 
     /// Projects the patches, masks them if asked and adds the position (after masking, as the paper does).
-    /// [B·N, P] -> [B·N, D]
+    /// `[B·N, P]` -> `[B·N, D]`
     pub fn embed(
         &self,
         patches: Tensor<B, 2>,
@@ -107,12 +107,12 @@ impl<B: Backend> Encoder<B> {
         B::embed(patches, self.patch_embed.proj.weights(), mask, position, products)
     }
 
-    /// The relative bias of all blocks, where the model has one. [1, heads, N, N]
+    /// The relative bias of all blocks, where the model has one. `[1, heads, N, N]`
     pub fn bias(&self) -> Option<Tensor<B, 4>> {
         self.rel_pos_bias.as_ref().map(RelativeBias::logits)
     }
 
-    /// Runs one block with what [`Self::bias`] gave. [B·N, D] -> [B·N, D]
+    /// Runs one block with what [`Self::bias`] gave. `[B·N, D]` -> `[B·N, D]`
     pub fn block(
         &self,
         index: usize,

@@ -31,7 +31,7 @@ struct Factors {
     clip: f32,
 }
 
-/// Updates a weight and its moments in place; `clip` multiplies the gradient. [elements] each
+/// Updates a weight and its moments in place; `clip` multiplies the gradient. `[elements]` each
 pub fn update(
     weight: &mut [f32],
     gradient: &[f32],

@@ -27,7 +27,7 @@ impl Heads {
         (self.head_dim() as f64).powf(-0.5) as f32
     }
 
-    /// Queries (0), keys (1) or values (2) of one head. [N, d]
+    /// Queries (0), keys (1) or values (2) of one head. `[N, d]`
     fn part(self, qkv: &[f32], part: usize, head: usize) -> Matrix<'_> {
         let start = part * self.dim + head * self.head_dim();
         Matrix::strided(&qkv[start..], self.patches, self.head_dim(), 3 * self.dim)
@@ -38,13 +38,13 @@ impl Heads {
         MatrixMut::strided(&mut qkv[start..], self.patches, self.head_dim(), 3 * self.dim)
     }
 
-    /// The columns of one head. [N, d]
+    /// The columns of one head. `[N, d]`
     fn columns(self, rows: &[f32], head: usize) -> Matrix<'_> {
         let start = head * self.head_dim();
         Matrix::strided(&rows[start..], self.patches, self.head_dim(), self.dim)
     }
 
-    /// Logits of one head without bias. [N, N]
+    /// Logits of one head without bias. `[N, N]`
     fn logits(self, qkv: &[f32], head: usize, out: &mut [f32]) {
         let (query, key) = (self.part(qkv, 0, head), self.part(qkv, 1, head));
         let out = MatrixMut::new(out, self.patches, self.patches);
@@ -58,10 +58,10 @@ impl Heads {
 }
 
 /// # Shapes
-/// - qkv: [N, 3·D]
-/// - bias: [heads, N, N], added to the logits
-/// - mixed: the result, [N, D]
-/// - `log_sums`: logarithm of the sum of exponentials by row, [heads, N]
+/// - qkv: `[N, 3·D]`
+/// - bias: `[heads, N, N]`, added to the logits
+/// - mixed: the result, `[N, D]`
+/// - `log_sums`: logarithm of the sum of exponentials by row, `[heads, N]`
 pub fn forward(
     heads: Heads,
     qkv: &[f32],
@@ -83,20 +83,20 @@ pub fn forward(
 /// What the backward pass of one image needs beside its gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept<'a> {
-    /// [N, 3·D]
+    /// `[N, 3·D]`
     pub qkv: &'a [f32],
-    /// [heads, N, N]
+    /// `[heads, N, N]`
     pub bias: Option<&'a [f32]>,
-    /// [heads, N]
+    /// `[heads, N]`
     pub log_sums: &'a [f32],
 }
 
 /// With P the probabilities and dP = dO · Vᵀ: dS = P · (dP − rowsum(P · dP)), dQ = dS · K, dK = dSᵀ · Q, dV = Pᵀ · dO.
 ///
 /// # Shapes
-/// - gradient: of the result, [N, D]
-/// - out: gradient of qkv, [N, 3·D]
-/// - bias: its gradient is added here, [heads, N, N]
+/// - gradient: of the result, `[N, D]`
+/// - out: gradient of qkv, `[N, 3·D]`
+/// - bias: its gradient is added here, `[heads, N, N]`
 pub fn backward(
     heads: Heads,
     kept: Kept<'_>,
@@ -127,7 +127,7 @@ pub fn backward(
 }
 
 vectorized! {
-    /// Softmax by row after adding the bias. logits, bias [N, N]; `log_sums` [N]
+    /// Softmax by row after adding the bias. logits, bias `[N, N]`; `log_sums` `[N]`
     fn softmax(logits: &'k mut [f32], bias: Option<&'k [f32]>, log_sums: &'k mut [f32]) {
         let n = log_sums.len();
         add(logits, bias);
@@ -155,7 +155,7 @@ vectorized! {
         }
     }
 
-    /// slopes [N, N], the gradient of the probabilities, becomes that of the logits: P · (dP − Σ P · dP) by row.
+    /// slopes `[N, N]`, the gradient of the probabilities, becomes that of the logits: P · (dP − Σ P · dP) by row.
     fn softmax_backward(weights: &'k [f32], slopes: &'k mut [f32]) {
         let n = weights.len().isqrt();
         for (weights, slopes) in weights.chunks_exact(n).zip(slopes.chunks_exact_mut(n)) {

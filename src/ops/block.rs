@@ -40,9 +40,9 @@ impl Sizes {
 /// One residual branch's ending.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending<'a> {
-    /// `LayerScale`. [D]
+    /// `LayerScale`. `[D]`
     pub scale: Option<&'a [f32]>,
-    /// Drop path's factor of each image. [B]
+    /// Drop path's factor of each image. `[B]`
     pub factors: Option<&'a [f32]>,
 }
 
@@ -55,7 +55,7 @@ pub struct BlockWeights<'a> {
     pub norm2: Affine<'a>,
     pub fc1: LinearLayer<'a>,
     pub fc2: LinearLayer<'a>,
-    /// [heads, N, N]
+    /// `[heads, N, N]`
     pub bias: Option<&'a [f32]>,
     pub endings: [Ending<'a>; 2],
 }
@@ -63,15 +63,15 @@ pub struct BlockWeights<'a> {
 /// What the backward pass needs beside input and weights.
 #[derive(Debug, Clone)]
 pub struct Saved {
-    /// [B·N, 3·D]
+    /// `[B·N, 3·D]`
     qkv: Buffer,
-    /// [B, heads, N]
+    /// `[B, heads, N]`
     log_sums: Buffer,
-    /// Attention before its projection. [B·N, D]
+    /// Attention before its projection. `[B·N, D]`
     mixed: Buffer,
-    /// Rows after the attention branch. [B·N, D]
+    /// Rows after the attention branch. `[B·N, D]`
     middle: Buffer,
-    /// First MLP layer before GELU. [B·N, H]
+    /// First MLP layer before GELU. `[B·N, H]`
     hidden: Buffer,
 }
 
@@ -100,7 +100,7 @@ fn by_image<'a>(
     }
 }
 
-/// branch [r, D] becomes rows + factor · scale · (branch + bias), image by image.
+/// branch `[r, D]` becomes rows + factor · scale · (branch + bias), image by image.
 fn end_branch(
     images: Range<usize>,
     ending: Ending<'_>,
@@ -117,7 +117,7 @@ fn end_branch(
     });
 }
 
-/// rows [B·N, D] -> ([B·N, D], what [`backward`] needs)
+/// rows `[B·N, D]` -> (`[B·N, D]`, what [`backward`] needs)
 pub fn forward(sizes: Sizes, weights: &BlockWeights<'_>, rows: &[f32]) -> (Vec<f32>, Saved) {
     let mut out = vec![0.0; rows.len()];
     let mut saved = Saved::new(&sizes);
@@ -237,13 +237,13 @@ impl Sums {
 
 /// Buffers of the backward pass that all images share.
 struct Slopes {
-    /// Of the MLP before GELU. [B·N, H]
+    /// Of the MLP before GELU. `[B·N, H]`
     hidden: Buffer,
-    /// Of the rows between the branches. [B·N, D]
+    /// Of the rows between the branches. `[B·N, D]`
     middle: Buffer,
-    /// Of queries, keys and values. [B·N, 3·D]
+    /// Of queries, keys and values. `[B·N, 3·D]`
     qkv: Buffer,
-    /// First norm's output again. [B·N, D]
+    /// First norm's output again. `[B·N, D]`
     normed: Buffer,
     /// Of the two branches before scale: attention's, the MLP's. Unset where it is the gradient of the rows itself.
     branches: [Option<Buffer>; 2],
@@ -290,7 +290,7 @@ fn back_through(layer: LinearLayer<'_>, scale: Option<&[f32]>, slope: &[f32], ou
     }
 }
 
-/// gradient [B·N, D] of the output -> (gradient of the rows, gradients of the weights)
+/// gradient `[B·N, D]` of the output -> (gradient of the rows, gradients of the weights)
 pub fn backward(
     sizes: Sizes,
     weights: &BlockWeights<'_>,
@@ -368,9 +368,9 @@ fn backward_groups<'a>(
 struct BackwardGroup<'a> {
     images: Range<usize>,
     rows: &'a [f32],
-    /// Of the block's output. [r, D]
+    /// Of the block's output. `[r, D]`
     gradient: &'a [f32],
-    /// Gradient of the rows. [r, D]
+    /// Gradient of the rows. `[r, D]`
     out: &'a mut [f32],
     qkv: &'a [f32],
     log_sums: &'a [f32],

@@ -14,15 +14,15 @@ const TASK: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub struct Embedding<'a> {
     pub proj: LinearLayer<'a>,
-    /// Mask token [D], and not 0 where it stands in for a patch [B·N].
+    /// Mask token `[D]`, and not 0 where it stands in for a patch `[B·N]`.
     pub mask: Option<(&'a [f32], &'a [f32])>,
-    /// [N, D]
+    /// `[N, D]`
     pub position: Option<&'a [f32]>,
     /// N
     pub patches: usize,
 }
 
-/// patches [B·N, P] -> [B·N, D]
+/// patches `[B·N, P]` -> `[B·N, D]`
 pub fn embed(embedding: &Embedding<'_>, patches: &[f32]) -> Vec<f32> {
     let dim = embedding.proj.bias.len();
     let rows = patches.len() / (embedding.proj.weight.len() / dim);
@@ -57,7 +57,7 @@ pub struct EmbeddingGradients {
     pub position: Vec<f32>,
 }
 
-/// gradient [B·N, D] -> gradients of the weights
+/// gradient `[B·N, D]` -> gradients of the weights
 pub fn embed_backward(
     embedding: &Embedding<'_>,
     patches: &[f32],
@@ -89,7 +89,7 @@ pub fn embed_backward(
     EmbeddingGradients { proj: [weight, bias], token, position }
 }
 
-/// Rows of `rows` [B·N, D], normalised and multiplied by the head: [M, P], and the picked rows [M, D].
+/// Rows of `rows` `[B·N, D]`, normalised and multiplied by the head: `[M, P]`, and the picked rows `[M, D]`.
 pub fn predict(
     rows: &[f32],
     picked: &[usize],
@@ -115,13 +115,13 @@ pub fn predict(
 /// Gradients of the prediction.
 #[derive(Debug)]
 pub struct PredictionGradients {
-    /// [B·N, D]
+    /// `[B·N, D]`
     pub rows: Vec<f32>,
     pub norm: [Vec<f32>; 2],
     pub head: [Vec<f32>; 2],
 }
 
-/// `total` is B·N, `chosen` what [`predict`] gave beside its result, gradient [M, P].
+/// `total` is B·N, `chosen` what [`predict`] gave beside its result, gradient `[M, P]`.
 pub fn predict_backward(
     total: usize,
     picked: &[usize],

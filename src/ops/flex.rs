@@ -210,7 +210,7 @@ const EMBED_INPUTS: usize = 5;
 #[derive(Debug, Clone)]
 struct EmbedState {
     inputs: [FlexTensor; EMBED_INPUTS],
-    /// [B·N, 1]
+    /// `[B·N, 1]`
     hidden: Option<FlexTensor>,
     with_position: bool,
 }

@@ -110,12 +110,12 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Row-major [rows, columns] without gaps.
+    /// Row-major `[rows, columns]` without gaps.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Row-major [rows, columns] with `row_stride` numbers from row to row.
+    /// Row-major `[rows, columns]` with `row_stride` numbers from row to row.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(span(rows, columns, row_stride) <= data.len(), "the matrix lies inside the slice");
         Self { data, rows, columns, row_stride, column_stride: 1 }
@@ -143,12 +143,12 @@ pub struct MatrixMut<'a> {
 }
 
 impl<'a> MatrixMut<'a> {
-    /// [rows, columns] without gaps.
+    /// `[rows, columns]` without gaps.
     pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// [rows, columns] with `row_stride` numbers from row to row.
+    /// `[rows, columns]` with `row_stride` numbers from row to row.
     pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride || rows <= 1, "rows don't overlap");
         assert!(span(rows, columns, row_stride) <= data.len(), "the matrix lies inside the slice");

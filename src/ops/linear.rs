@@ -3,7 +3,7 @@
 use super::kernel::{Matrix, MatrixMut, multiply};
 use rayon::prelude::*;
 
-/// Weight [in, out] and bias [out] of `y = x · W + b`.
+/// Weight `[in, out]` and bias `[out]` of `y = x · W + b`.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearLayer<'a> {
     pub weight: &'a [f32],
@@ -11,13 +11,13 @@ pub struct LinearLayer<'a> {
 }
 
 impl LinearLayer<'_> {
-    /// [in, out]
+    /// `[in, out]`
     fn matrix(&self) -> Matrix<'_> {
         let columns = self.bias.len();
         Matrix::new(self.weight, self.weight.len() / columns, columns)
     }
 
-    /// x · W without the bias: [rows, in] -> [rows, out]
+    /// x · W without the bias: `[rows, in]` -> `[rows, out]`
     pub fn product(&self, rows: &[f32], out: &mut [f32]) {
         let (weight, columns) = (self.matrix(), self.bias.len());
         let input = self.weight.len() / columns;
@@ -25,7 +25,7 @@ impl LinearLayer<'_> {
         multiply(MatrixMut::new(out, count, columns), Matrix::new(rows, count, input), weight, 1.0);
     }
 
-    /// Gradient of the input: [rows, out] -> [rows, in]
+    /// Gradient of the input: `[rows, out]` -> `[rows, in]`
     pub fn product_back(&self, gradient: &[f32], out: &mut [f32]) {
         let columns = self.bias.len();
         let input = self.weight.len() / columns;
@@ -37,7 +37,7 @@ impl LinearLayer<'_> {
 
 /// Products of two tall matrices over all rows, xᵀ · dy: the weight gradients of linear layers.
 ///
-/// `products` are x [rows, inputs], inputs, dy [rows, outputs], outputs; the results [inputs, outputs]. Each thread
+/// `products` are x `[rows, inputs]`, inputs, dy `[rows, outputs]`, outputs; the results `[inputs, outputs]`. Each thread
 /// makes some rows of a result, so nothing is added up between threads.
 pub fn gram<const COUNT: usize>(
     rows: usize,

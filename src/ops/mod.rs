@@ -27,21 +27,21 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, DType, Int, Tensor};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Scale and shift of a layer norm. [D] each
+/// Scale and shift of a layer norm. `[D]` each
 pub type NormWeights<B> = [Tensor<B, 1>; 2];
 
-/// Weight [in, out] and bias [out].
+/// Weight `[in, out]` and bias `[out]`.
 pub type LinearWeights<B> = (Tensor<B, 2>, Tensor<B, 1>);
 
-/// Mask token [1, 1, D], and 1 where a patch is hidden, else 0 [B·N, 1].
+/// Mask token `[1, 1, D]`, and 1 where a patch is hidden, else 0 `[B·N, 1]`.
 pub type TokenMask<B> = (Tensor<B, 3>, Tensor<B, 2>);
 
 /// How a residual branch ends.
 #[derive(Debug, Clone)]
 pub struct BranchEnd<B: Backend> {
-    /// `LayerScale` (Touvron et al. 2021). [D]
+    /// `LayerScale` (Touvron et al. 2021). `[D]`
     pub scale: Option<Tensor<B, 1>>,
-    /// Drop path: per-image factors, 0 or 1 / keep probability. [B, 1, 1]
+    /// Drop path: per-image factors, 0 or 1 / keep probability. `[B, 1, 1]`
     pub factors: Option<Tensor<B, 3>>,
 }
 
@@ -54,7 +54,7 @@ pub struct BlockCall<B: Backend> {
     pub norm2: NormWeights<B>,
     pub fc1: LinearWeights<B>,
     pub fc2: LinearWeights<B>,
-    /// Added to the logits of attention. [1, heads, N, N]
+    /// Added to the logits of attention. `[1, heads, N, N]`
     pub bias: Option<Tensor<B, 4>>,
     /// Of the attention branch and the MLP branch.
     pub ends: [BranchEnd<B>; 2],
@@ -77,7 +77,7 @@ pub struct AdamWStep {
     pub update: u64,
 }
 
-/// A parameter and its moments, flat. [elements] each
+/// A parameter and its moments, flat. `[elements]` each
 #[derive(Debug)]
 pub struct Trained<B: Backend> {
     pub weight: Tensor<B, 1>,
@@ -88,12 +88,12 @@ pub struct Trained<B: Backend> {
 /// What the model is made of; the methods that aren't overridden are Burn's plain operations. `products` is the type of the
 /// operands of matrix products; all else is computed in the type that the tensors have.
 pub trait FastOps: Backend {
-    /// One pre-norm encoder block. [B·N, D] -> [B·N, D]
+    /// One pre-norm encoder block. `[B·N, D]` -> `[B·N, D]`
     fn block(rows: Tensor<Self, 2>, call: BlockCall<Self>) -> Tensor<Self, 2> {
         stock::block(rows, call)
     }
 
-    /// Patch projection, mask token and position [1, N, D]. [B·N, P] -> [B·N, D]
+    /// Patch projection, mask token and position `[1, N, D]`. `[B·N, P]` -> `[B·N, D]`
     fn embed(
         patches: Tensor<Self, 2>,
         proj: LinearWeights<Self>,
@@ -104,7 +104,7 @@ pub trait FastOps: Backend {
         stock::embed(patches, proj, mask, position, products)
     }
 
-    /// Norm and linear head of the picked rows. [B·N, D], [M] -> [M, P]
+    /// Norm and linear head of the picked rows. `[B·N, D]`, `[M]` -> `[M, P]`
     fn predict(
         rows: Tensor<Self, 2>,
         picked: Tensor<Self, 1, Int>,
@@ -115,7 +115,7 @@ pub trait FastOps: Backend {
         stock::predict(rows, picked, norm, head, products)
     }
 
-    /// One `AdamW` update (Loshchilov & Hutter 2019) with the gradient times `factor` [1]. Nothing changes where `bad` [1]
+    /// One `AdamW` update (Loshchilov & Hutter 2019) with the gradient times `factor` `[1]`. Nothing changes where `bad` `[1]`
     /// is true.
     fn adamw(
         trained: Trained<Self>,
@@ -127,7 +127,7 @@ pub trait FastOps: Backend {
         stock::adamw(trained, gradient, factor, bad, step)
     }
 
-    /// Sum of squares. [elements] -> [1]
+    /// Sum of squares. `[elements]` -> `[1]`
     fn square_sum(values: Tensor<Self, 1>) -> Tensor<Self, 1> {
         values.square().sum()
     }

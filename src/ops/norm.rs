@@ -6,7 +6,7 @@ use super::math::{sum, sum_pairs};
 /// Epsilon of timm's Vision Transformers.
 pub const EPS: f64 = 1e-6;
 
-/// Scale and shift. [D] each
+/// Scale and shift. `[D]` each
 #[derive(Debug, Clone, Copy)]
 pub struct Affine<'a> {
     pub weight: &'a [f32],
@@ -24,7 +24,7 @@ fn moments(row: &[f32]) -> (f32, f32) {
 }
 
 vectorized! {
-    /// rows [r, D] -> out [r, D]
+    /// rows `[r, D]` -> out `[r, D]`
     pub fn forward(rows: &'k [f32], affine: Affine<'k>, out: &'k mut [f32]) {
         let dim = affine.weight.len();
         for (row, out) in rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
@@ -37,11 +37,11 @@ vectorized! {
 
     /// With x̂ = (x − mean) · scale and g = dy · weight: dx = scale · (g − mean(g) − x̂ · mean(g · x̂)).
     ///
-    /// - rows: the input, [r, D]; becomes the output of the forward pass
-    /// - gradient: dy, [r, D]
-    /// - through: added to dx, the gradient that bypasses the norm, [r, D]
-    /// - out: dx + through, [r, D]
-    /// - weight, bias: their gradients are added here, [D] each
+    /// - rows: the input, `[r, D]`; becomes the output of the forward pass
+    /// - gradient: dy, `[r, D]`
+    /// - through: added to dx, the gradient that bypasses the norm, `[r, D]`
+    /// - out: dx + through, `[r, D]`
+    /// - weight, bias: their gradients are added here, `[D]` each
     pub fn backward(
         rows: &'k mut [f32],
         affine: Affine<'k>,

@@ -4,7 +4,7 @@ use super::kernel::vectorized;
 use super::math::{normal_cdf, normal_density};
 
 vectorized! {
-    /// rows [r, D] += bias [D]
+    /// rows `[r, D]` += bias `[D]`
     pub fn add_bias(rows: &'k mut [f32], bias: &'k [f32]) {
         for row in rows.chunks_exact_mut(bias.len()) {
             for (x, &b) in row.iter_mut().zip(bias) {
@@ -13,7 +13,7 @@ vectorized! {
         }
     }
 
-    /// Adds the bias [H] and applies GELU, x · Φ(x). rows [r, H] keeps what GELU was applied to, out [r, H] is the result.
+    /// Adds the bias `[H]` and applies GELU, x · Φ(x). rows `[r, H]` keeps what GELU was applied to, out `[r, H]` is the result.
     pub fn bias_gelu(rows: &'k mut [f32], bias: &'k [f32], out: &'k mut [f32]) {
         let dim = bias.len();
         for (row, out) in rows.chunks_exact_mut(dim).zip(out.chunks_exact_mut(dim)) {
@@ -33,7 +33,7 @@ vectorized! {
         }
     }
 
-    /// The end of a residual branch: branch [r, D] becomes rows + factor · scale · (branch + bias).
+    /// The end of a residual branch: branch `[r, D]` becomes rows + factor · scale · (branch + bias).
     pub fn residual(
         branch: &'k mut [f32],
         bias: &'k [f32],
@@ -66,7 +66,7 @@ vectorized! {
         }
     }
 
-    /// rows [r, D] times scale [D], to out [r, D]
+    /// rows `[r, D]` times scale `[D]`, to out `[r, D]`
     pub fn scaled_columns(rows: &'k [f32], scale: &'k [f32], out: &'k mut [f32]) {
         let dim = scale.len();
         for (row, out) in rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
@@ -76,7 +76,7 @@ vectorized! {
         }
     }
 
-    /// sums [D] += the sum over the rows [r, D]
+    /// sums `[D]` += the sum over the rows `[r, D]`
     pub fn add_column_sums(rows: &'k [f32], sums: &'k mut [f32]) {
         for row in rows.chunks_exact(sums.len()) {
             for (sum, &x) in sums.iter_mut().zip(row) {

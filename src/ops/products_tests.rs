@@ -29,7 +29,7 @@ fn rounded(value: f32) -> f64 {
     f64::from(f32::from_bits((bits + up) & 0xffff_0000))
 }
 
-/// Row-major left [rows, inner] · right [inner, columns] of rounded numbers, unrounded: (sum, sum of sizes) of each entry.
+/// Row-major left `[rows, inner]` · right `[inner, columns]` of rounded numbers, unrounded: (sum, sum of sizes) of each entry.
 fn exact(left: &[f32], right: &[f32], [rows, inner, columns]: [usize; 3]) -> Vec<(f64, f64)> {
     let entry = |row: usize, column: usize| {
         let term = |i: usize| rounded(left[row * inner + i]) * rounded(right[i * columns + column]);

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, DType, Int, Tensor, TensorPrimitive, activation};
 
 /// `a · b` with both operands rounded to `products`, as in mixed-precision training (Micikevicius et al. 2018): a result
 /// in the type of `a`, gradients in the types of `a` and `b`. Sums are rounded to `products` once, at their end.
-/// [.., m, k], [.., k, n] -> [.., m, n]
+/// `[.., m, k]`, `[.., k, n]` -> `[.., m, n]`
 pub fn product<B: Backend, const D: usize>(
     a: Tensor<B, D>,
     b: Tensor<B, D>,
@@ -18,7 +18,7 @@ pub fn product<B: Backend, const D: usize>(
     a.cast(products).matmul(b.cast(products)).cast(outside)
 }
 
-/// `y = x · W + b`. [rows, in] -> [rows, out]
+/// `y = x · W + b`. `[rows, in]` -> `[rows, out]`
 pub fn linear<B: Backend>(
     rows: Tensor<B, 2>,
     (weight, bias): LinearWeights<B>,
@@ -27,7 +27,7 @@ pub fn linear<B: Backend>(
     product(rows, weight, products) + bias.unsqueeze::<2>()
 }
 
-/// [rows, D] -> [rows, D]
+/// `[rows, D]` -> `[rows, D]`
 pub fn layer_norm<B: Backend>(rows: Tensor<B, 2>, [weight, bias]: NormWeights<B>) -> Tensor<B, 2> {
     Tensor::from_primitive(TensorPrimitive::Float(B::layer_norm(
         rows.into_primitive().tensor(),
@@ -50,9 +50,9 @@ pub fn block<B: Backend>(rows: Tensor<B, 2>, call: BlockCall<B>) -> Tensor<B, 2>
 }
 
 /// # Shapes
-/// - qkv: [B·N, 3·D]
-/// - bias: [1, heads, N, N], added to the logits
-/// - output: [B·N, D]
+/// - qkv: `[B·N, 3·D]`
+/// - bias: `[1, heads, N, N]`, added to the logits
+/// - output: `[B·N, D]`
 fn attention<B: Backend>(
     qkv: Tensor<B, 2>,
     bias: Option<Tensor<B, 4>>,
