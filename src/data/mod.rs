@@ -7,14 +7,14 @@
 pub mod augment;
 pub mod cache;
 pub mod cifar;
+mod class_union;
 pub mod decode;
 pub mod detect;
 pub mod error;
 pub mod fashion;
 pub mod folder;
 pub mod idx;
-pub mod labelled;
-pub mod labels;
+mod labelled_dataset;
 pub mod loader;
 pub mod order;
 pub mod packed;
@@ -27,6 +27,7 @@ mod worker;
 pub(crate) mod fixtures;
 
 pub use error::{DataError, ImageError};
+pub use labelled_dataset::{LabelledDataset, open_labelled};
 
 use crate::config::{DataConfig, DataFormat};
 use image::RgbImage;
@@ -137,7 +138,7 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
     let train = cached(train, decodes);
     let own_validation = val.is_some();
     let (train, val, classes) = if let Some(val) = val {
-        labels::unify(train, val)
+        class_union::unify(train, val)
     } else {
         let (rest, held_out) = split::split(&train.source, config.val_fraction);
         (rest, held_out, train.classes)
@@ -201,5 +202,4 @@ fn open_as(format: DataFormat, path: &Path, guessed: bool) -> Result<Opened, Dat
 }
 
 #[cfg(test)]
-#[path = "open_tests.rs"]
 mod tests;

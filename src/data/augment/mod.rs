@@ -188,5 +188,4 @@ fn at_most(length: f64, whole: u32) -> u32 {
 }
 
 #[cfg(test)]
-#[path = "augment_tests.rs"]
 mod tests;
