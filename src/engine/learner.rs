@@ -8,7 +8,7 @@ use crate::config::{Config, LossConfig, OnNan, Precision};
 use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
-use crate::model::vit::DropPath;
+use crate::model::vit::{DropPath, PassMode};
 use crate::model::{self, Aim, ModelShape, SimMimVit, init, loss};
 use crate::ops::{TrainBackend, one_graph};
 use crate::picture::painter::Painter;
@@ -177,8 +177,8 @@ impl<B: TrainBackend> Engine for Learner<B> {
         let patches = Tensor::from_inner(self.patches(batch.pixels, count));
         let (aim, target) = self.aim(&patches, batch.target, *label_smoothing, &self.device);
         let drop_path = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
-        let products = self.products();
-        let pass = Pass { patches, aim, drop_path, products, shares: *accumulation };
+        let mode = PassMode { drop_path, products: self.products() };
+        let pass = Pass { patches, aim, mode, shares: *accumulation };
         let loss_of = |prediction| self.loss(prediction, target);
         let (loss, gradients) = if self.config.activation_checkpointing {
             backward::recompute(self.model(), pass, loss_of)
@@ -232,7 +232,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
         let model = self.model().valid();
         let patches = self.patches(batch.pixels, batch.target.images());
         let (aim, target) = self.aim(&patches, batch.target, 0.0, &self.plain);
-        let prediction = model.forward(patches, &aim, &DropPath::off(), self.products());
+        let prediction = model.forward(patches, &aim, &PassMode::evaluation(self.products()));
         let loss = self.loss(prediction.clone(), target);
         let loss = state::download(loss).data[0]; // device sync
         Evaluation { loss, prediction: state::download(prediction).data } // device sync
@@ -244,7 +244,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
         let mut mask = mask.upload::<B::InnerBackend>(&self.plain);
         mask.rows = Tensor::arange(0..count, &self.plain);
         let (model, aim) = (self.model().valid(), Aim::Hidden(mask));
-        let prediction = model.forward(patches, &aim, &DropPath::off(), self.products());
+        let prediction = model.forward(patches, &aim, &PassMode::evaluation(self.products()));
         state::download(prediction).data // device sync
     }
 

@@ -25,12 +25,12 @@ pub mod tensors;
 pub mod vit;
 
 use crate::config::{Config, ModelConfig, Position, Precision};
-use crate::ops::{FastOps, TokenMask, stock};
+use crate::ops::{FastOps, PredictCall, TokenMask, stock};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor};
 use layers::Linear;
-use vit::{DropPath, Encoder};
+use vit::{Encoder, PassMode};
 
 /// Sizes that the tensor code needs, derived from a [`ModelConfig`] or given for any rectangle.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,23 +156,17 @@ impl<B: Backend> SimMimVit<B> {
         }
     }
 
-    /// `products` is the type of the operands of matrix products.
+    /// Runs the whole model.
     ///
     /// # Shapes
     /// - patches: `[B·N, P]`
     /// - output: as [`Self::predict`]
-    pub fn forward(
-        &self,
-        patches: Tensor<B, 2>,
-        aim: &Aim<B>,
-        drop_path: &DropPath<B>,
-        products: DType,
-    ) -> Tensor<B, 2>
+    pub fn forward(&self, patches: Tensor<B, 2>, aim: &Aim<B>, mode: &PassMode<B>) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let rows = self.encoder.encode(patches, self.token_mask(aim), drop_path, products); // [B·N, D]
-        self.predict(rows, aim, products)
+        let rows = self.encoder.encode(patches, self.token_mask(aim), mode); // [B·N, D]
+        self.predict(rows, aim, mode)
     }
 
     /// What hides patches from the encoder.
@@ -190,14 +184,15 @@ impl<B: Backend> SimMimVit<B> {
     /// # Shapes
     /// - rows: `[B·N, D]`
     /// - output: `[B·M, P]`, or logits `[B, C]`
-    pub fn predict(&self, rows: Tensor<B, 2>, aim: &Aim<B>, products: DType) -> Tensor<B, 2>
+    pub fn predict(&self, rows: Tensor<B, 2>, aim: &Aim<B>, mode: &PassMode<B>) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let (norm, head) = (&self.encoder.norm, self.head.weights());
+        let (norm, head, products) = (&self.encoder.norm, self.head.weights(), mode.products);
         match aim {
             Aim::Hidden(mask) => {
-                B::predict(rows, mask.rows.clone(), norm.weights(), head, products)
+                let (picked, norm) = (mask.rows.clone(), norm.weights());
+                B::predict(rows, PredictCall { picked, norm, head, products })
             }
             Aim::Class => stock::linear(self.pool(norm.forward(rows)), head, products),
         }
@@ -225,14 +220,10 @@ impl<B: Backend> SimMimVit<B> {
     where
         B: FastOps,
     {
+        let mode = PassMode::evaluation(products);
         let tokens = match layer {
-            None => {
-                let tokens = self.encoder.encode(patches, None, &DropPath::off(), products);
-                self.encoder.norm.forward(tokens)
-            }
-            Some(blocks) => {
-                self.encoder.encode_first(blocks.max(1), patches, None, &DropPath::off(), products)
-            }
+            None => self.encoder.norm.forward(self.encoder.encode(patches, None, &mode)),
+            Some(blocks) => self.encoder.encode_first(blocks.max(1), patches, None, &mode),
         };
         self.pool(tokens)
     }

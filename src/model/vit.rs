@@ -5,7 +5,7 @@ use super::block::{Block, BranchFactors};
 use super::layers::{LayerNorm, Linear};
 use super::position::{self, RelativeBias};
 use crate::config::Position;
-use crate::ops::{FastOps, TokenMask};
+use crate::ops::{EmbedCall, FastOps, TokenMask};
 use crate::rng::{self, Purpose};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
@@ -59,76 +59,94 @@ impl<B: Backend> Encoder<B> {
         self.patches
     }
 
-    /// Embeds the patches and runs the blocks; the final norm is left to the caller. `products` is the type of the
-    /// operands of matrix products. `[B·N, P]` -> `[B·N, D]`
+    /// Embeds the patches and runs all blocks. The final norm is left to the caller. `[B·N, P]` -> `[B·N, D]`
     pub fn encode(
         &self,
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
-        drop_path: &DropPath<B>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        self.encode_first(self.blocks.len(), patches, mask, drop_path, products)
+        self.encode_first(self.blocks.len(), patches, mask, mode)
     }
 
-    /// [`Self::encode`] with the first `blocks` blocks only.
+    /// Like [`Self::encode`], but runs the first `blocks` blocks only.
     pub fn encode_first(
         &self,
         blocks: usize,
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
-        drop_path: &DropPath<B>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
         let bias = self.bias();
-        let rows = self.embed(patches, mask, products);
+        let rows = self.embed(patches, mask, mode);
         (0..blocks.min(self.blocks.len()))
-            .fold(rows, |rows, index| self.block(index, rows, bias.as_ref(), drop_path, products))
+            .fold(rows, |rows, index| self.block(index, rows, bias.as_ref(), mode))
     }
 
-    /// Projects the patches, masks them if asked and adds the position (after masking, as the paper does).
-    /// `[B·N, P]` -> `[B·N, D]`
+    /// Projects the patches, replaces the hidden ones by the mask token and adds the position, in this order as in the
+    /// paper. `[B·N, P]` -> `[B·N, D]`
     pub fn embed(
         &self,
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let position = self.pos_embed.as_ref().map(Param::val);
-        B::embed(patches, self.patch_embed.proj.weights(), mask, position, products)
+        let call = EmbedCall {
+            proj: self.patch_embed.proj.weights(),
+            mask,
+            position: self.pos_embed.as_ref().map(Param::val),
+            products: mode.products,
+        };
+        B::embed(patches, call)
     }
 
-    /// The relative bias of all blocks, where the model has one. `[1, heads, N, N]`
+    /// Returns the relative bias that all blocks share, or `None` if the model has absolute positions.
+    /// `[1, heads, N, N]`
     pub fn bias(&self) -> Option<Tensor<B, 4>> {
         self.rel_pos_bias.as_ref().map(RelativeBias::logits)
     }
 
-    /// Runs one block with what [`Self::bias`] gave. `[B·N, D]` -> `[B·N, D]`
+    /// Runs one block. `bias` is what [`Self::bias`] returned. `[B·N, D]` -> `[B·N, D]`
     pub fn block(
         &self,
         index: usize,
         rows: Tensor<B, 2>,
         bias: Option<&Tensor<B, 4>>,
-        drop_path: &DropPath<B>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        self.blocks[index].forward(rows, self.patches, bias, drop_path.block(index), products)
+        let factors = mode.drop_path.block(index);
+        self.blocks[index].forward(rows, self.patches, bias, factors, mode.products)
     }
 }
 
-/// Stochastic depth for one forward pass (Huang et al. 2016), per image and residual branch.
+/// How one forward pass computes.
+#[derive(Debug, Clone)]
+pub struct PassMode<B: Backend> {
+    pub drop_path: DropPath<B>,
+    /// Type of the operands of matrix products, see [`crate::ops::stock::product`].
+    pub products: DType,
+}
+
+impl<B: Backend> PassMode<B> {
+    /// Returns the mode of an evaluation, which keeps every branch.
+    pub fn evaluation(products: DType) -> Self {
+        Self { drop_path: DropPath::off(), products }
+    }
+}
+
+/// The random factors of stochastic depth (Huang et al. 2016) for one forward pass: one per image and residual branch.
 #[derive(Debug, Clone)]
 pub struct DropPath<B: Backend> {
     blocks: Vec<Option<BranchFactors<B>>>,

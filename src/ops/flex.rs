@@ -8,8 +8,8 @@ use super::linear::LinearLayer;
 use super::norm::Affine;
 use super::pool::Buffer;
 use super::{
-    AdamWStep, BlockCall, FastOps, LinearWeights, NormWeights, TokenMask, Trained, adamw, plain,
-    stock,
+    AdamWStep, BlockCall, EmbedCall, FastOps, LinearWeights, NormWeights, PredictCall, Trained,
+    adamw, plain, stock,
 };
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
@@ -318,11 +318,10 @@ fn absent() -> FlexTensor {
 
 fn embed_inputs<B: Backend>(
     patches: Tensor<B, 2>,
-    proj: LinearWeights<B>,
-    mask: Option<TokenMask<B>>,
-    position: Option<Tensor<B, 3>>,
+    call: EmbedCall<B>,
     absent: impl Fn() -> B::FloatTensorPrimitive,
 ) -> ([B::FloatTensorPrimitive; EMBED_INPUTS], Option<B::FloatTensorPrimitive>) {
+    let EmbedCall { proj, mask, position, .. } = call;
     let (token, hidden) = match mask {
         Some((token, hidden)) => (primitive(token), Some(primitive(hidden))),
         None => (absent(), None),
@@ -348,34 +347,23 @@ impl FastOps for Flex {
         tensor(run_block(&inputs.map(dense), &meta).0)
     }
 
-    fn embed(
-        patches: Tensor<Self, 2>,
-        proj: LinearWeights<Self>,
-        mask: Option<TokenMask<Self>>,
-        position: Option<Tensor<Self, 3>>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        if plain(products) {
-            return stock::embed(patches, proj, mask, position, products);
+    fn embed(patches: Tensor<Self, 2>, call: EmbedCall<Self>) -> Tensor<Self, 2> {
+        if plain(call.products) {
+            return stock::embed(patches, call);
         }
-        let with_position = position.is_some();
-        let (inputs, hidden) = embed_inputs(patches, proj, mask, position, absent);
+        let with_position = call.position.is_some();
+        let (inputs, hidden) = embed_inputs(patches, call, absent);
         let hidden = hidden.map(dense);
         tensor(EmbedState { inputs: inputs.map(dense), hidden, with_position }.run())
     }
 
-    fn predict(
-        rows: Tensor<Self, 2>,
-        picked: Tensor<Self, 1, Int>,
-        norm: NormWeights<Self>,
-        head: LinearWeights<Self>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        if plain(products) {
-            return stock::predict(rows, picked, norm, head, products);
+    fn predict(rows: Tensor<Self, 2>, call: PredictCall<Self>) -> Tensor<Self, 2> {
+        if plain(call.products) {
+            return stock::predict(rows, call);
         }
-        let inputs = predict_inputs(rows, norm, head).map(dense);
-        tensor(PredictState { inputs, picked: indices(picked) }.run().0)
+        let picked = indices(call.picked);
+        let inputs = predict_inputs(rows, call.norm, call.head).map(dense);
+        tensor(PredictState { inputs, picked }.run().0)
     }
 
     fn adamw(
@@ -432,20 +420,14 @@ impl FastOps for Graph {
         })
     }
 
-    fn embed(
-        patches: Tensor<Self, 2>,
-        proj: LinearWeights<Self>,
-        mask: Option<TokenMask<Self>>,
-        position: Option<Tensor<Self, 3>>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
+    fn embed(patches: Tensor<Self, 2>, call: EmbedCall<Self>) -> Tensor<Self, 2> {
         // Nobody asks for the gradient of pixels, so the fast path has none.
-        if plain(products) || patches.is_require_grad() {
-            return stock::embed(patches, proj, mask, position, products);
+        if plain(call.products) || patches.is_require_grad() {
+            return stock::embed(patches, call);
         }
-        let with_position = position.is_some();
+        let with_position = call.position.is_some();
         let outside = || Self::from_inner(absent());
-        let (inputs, hidden) = embed_inputs(patches, proj, mask, position, outside);
+        let (inputs, hidden) = embed_inputs(patches, call, outside);
         let hidden = hidden.map(|hidden| dense(hidden.primitive));
         let state = EmbedState { inputs: leave(&inputs), hidden, with_position };
         let out = state.run();
@@ -456,18 +438,12 @@ impl FastOps for Graph {
         })
     }
 
-    fn predict(
-        rows: Tensor<Self, 2>,
-        picked: Tensor<Self, 1, Int>,
-        norm: NormWeights<Self>,
-        head: LinearWeights<Self>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        if plain(products) {
-            return stock::predict(rows, picked, norm, head, products);
+    fn predict(rows: Tensor<Self, 2>, call: PredictCall<Self>) -> Tensor<Self, 2> {
+        if plain(call.products) {
+            return stock::predict(rows, call);
         }
-        let inputs = predict_inputs(rows, norm, head);
-        let picked = indices(picked.inner());
+        let inputs = predict_inputs(rows, call.norm, call.head);
+        let picked = indices(call.picked.inner());
         let state = PredictState { inputs: leave(&inputs), picked };
         let (out, chosen) = state.run();
         let nodes = inputs.map(|input| input.node);

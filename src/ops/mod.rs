@@ -65,6 +65,30 @@ pub struct BlockCall<B: Backend> {
     pub products: DType,
 }
 
+/// What the embedding applies to the patches.
+#[derive(Debug, Clone)]
+pub struct EmbedCall<B: Backend> {
+    /// The patch projection. `[P, D]`, `[D]`
+    pub proj: LinearWeights<B>,
+    pub mask: Option<TokenMask<B>>,
+    /// Added after masking. `[1, N, D]`
+    pub position: Option<Tensor<B, 3>>,
+    /// As [`BlockCall::products`].
+    pub products: DType,
+}
+
+/// What the prediction applies to the rows of the encoder.
+#[derive(Debug, Clone)]
+pub struct PredictCall<B: Backend> {
+    /// Numbers of the rows to predict from. `[M]`
+    pub picked: Tensor<B, 1, Int>,
+    pub norm: NormWeights<B>,
+    /// `[D, P]`, `[P]`
+    pub head: LinearWeights<B>,
+    /// As [`BlockCall::products`].
+    pub products: DType,
+}
+
 /// Numbers of one `AdamW` update.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {
@@ -93,26 +117,14 @@ pub trait FastOps: Backend {
         stock::block(rows, call)
     }
 
-    /// Patch projection, mask token and position `[1, N, D]`. `[B·N, P]` -> `[B·N, D]`
-    fn embed(
-        patches: Tensor<Self, 2>,
-        proj: LinearWeights<Self>,
-        mask: Option<TokenMask<Self>>,
-        position: Option<Tensor<Self, 3>>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        stock::embed(patches, proj, mask, position, products)
+    /// Projects the patches, sets the mask token and adds the position. `[B·N, P]` -> `[B·N, D]`
+    fn embed(patches: Tensor<Self, 2>, call: EmbedCall<Self>) -> Tensor<Self, 2> {
+        stock::embed(patches, call)
     }
 
-    /// Norm and linear head of the picked rows. `[B·N, D]`, `[M]` -> `[M, P]`
-    fn predict(
-        rows: Tensor<Self, 2>,
-        picked: Tensor<Self, 1, Int>,
-        norm: NormWeights<Self>,
-        head: LinearWeights<Self>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        stock::predict(rows, picked, norm, head, products)
+    /// Applies norm and linear head to the picked rows. `[B·N, D]` -> `[M, P]`
+    fn predict(rows: Tensor<Self, 2>, call: PredictCall<Self>) -> Tensor<Self, 2> {
+        stock::predict(rows, call)
     }
 
     /// One `AdamW` update (Loshchilov & Hutter 2019) with the gradient times `factor` `[1]`. Nothing changes where `bad` `[1]`

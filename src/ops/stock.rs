@@ -1,10 +1,11 @@
 //! The operations of [`super::FastOps`] in Burn's plain ones, for every backend.
 
 use super::{
-    AdamWStep, BlockCall, BranchEnd, LinearWeights, NormWeights, TokenMask, Trained, norm,
+    AdamWStep, BlockCall, BranchEnd, EmbedCall, LinearWeights, NormWeights, PredictCall, Trained,
+    norm,
 };
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, DType, Int, Tensor, TensorPrimitive, activation};
+use burn::tensor::{Bool, DType, Tensor, TensorPrimitive, activation};
 
 /// `a · b` with both operands rounded to `products`, as in mixed-precision training (Micikevicius et al. 2018): a result
 /// in the type of `a`, gradients in the types of `a` and `b`. Sums are rounded to `products` once, at their end.
@@ -88,13 +89,9 @@ fn end_branch<B: Backend>(branch: Tensor<B, 2>, end: BranchEnd<B>, patches: usiz
     branch.reshape([total, dim])
 }
 
-pub fn embed<B: Backend>(
-    patches: Tensor<B, 2>,
-    proj: LinearWeights<B>,
-    mask: Option<TokenMask<B>>,
-    position: Option<Tensor<B, 3>>,
-    products: DType,
-) -> Tensor<B, 2> {
+/// [`super::FastOps::embed`]. `[B·N, P]` -> `[B·N, D]`
+pub fn embed<B: Backend>(patches: Tensor<B, 2>, call: EmbedCall<B>) -> Tensor<B, 2> {
+    let EmbedCall { proj, mask, position, products } = call;
     let mut rows = linear(patches, proj, products);
     let [total, dim] = rows.dims();
     if let Some((token, hidden)) = mask {
@@ -108,13 +105,9 @@ pub fn embed<B: Backend>(
     rows
 }
 
-pub fn predict<B: Backend>(
-    rows: Tensor<B, 2>,
-    picked: Tensor<B, 1, Int>,
-    norm: NormWeights<B>,
-    head: LinearWeights<B>,
-    products: DType,
-) -> Tensor<B, 2> {
+/// [`super::FastOps::predict`]. `[B·N, D]` -> `[M, P]`
+pub fn predict<B: Backend>(rows: Tensor<B, 2>, call: PredictCall<B>) -> Tensor<B, 2> {
+    let PredictCall { picked, norm, head, products } = call;
     linear(layer_norm(rows.select(0, picked), norm), head, products)
 }
 

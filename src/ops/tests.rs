@@ -1,6 +1,8 @@
 //! Every fast operation against Burn's plain ones: results and all gradients, on sizes that divide by nothing.
 
-use super::{AdamWStep, BlockCall, BranchEnd, FastOps, Trained, one_graph, stock};
+use super::{
+    AdamWStep, BlockCall, BranchEnd, EmbedCall, FastOps, PredictCall, Trained, one_graph, stock,
+};
 use crate::rng::{self, Purpose};
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -176,10 +178,8 @@ fn the_embedding_and_its_gradients_are_those_of_the_plain_operations() {
         let hidden = Tensor::from_data(TensorData::new(hidden, [batch * n, 1]), &FlexDevice);
         let mask = masked.then(|| (token.clone(), hidden));
         let place = positioned.then(|| position.clone());
-        let results = [
-            Graph::embed(patches.clone(), proj.clone(), mask.clone(), place.clone(), DType::F32),
-            stock::embed(patches, proj.clone(), mask, place, DType::F32),
-        ];
+        let call = EmbedCall { proj: proj.clone(), mask, position: place, products: DType::F32 };
+        let results = [Graph::embed(patches.clone(), call.clone()), stock::embed(patches, call)];
         compare(&format!("embedding {dim}"), results, |all| {
             let mut found = vec![
                 ("weight".to_owned(), gradient(&proj.0, all)),
@@ -207,10 +207,10 @@ fn the_prediction_and_its_gradients_are_those_of_the_plain_operations() {
         let count = picked.len();
         let picked: Tensor<Graph, 1, Int> =
             Tensor::from_data(TensorData::new(picked, [count]), &FlexDevice);
-        let results = [
-            Graph::predict(rows.clone(), picked.clone(), norm.clone(), head.clone(), DType::F32),
-            stock::predict(rows.clone(), picked, norm.clone(), head.clone(), DType::F32),
-        ];
+        let products = DType::F32;
+        let call = PredictCall { picked, norm: norm.clone(), head: head.clone(), products };
+        let results =
+            [Graph::predict(rows.clone(), call.clone()), stock::predict(rows.clone(), call)];
         compare(&format!("prediction {total}"), results, |all| {
             vec![
                 ("rows".to_owned(), gradient(&rows, all)),
@@ -231,10 +231,17 @@ fn without_gradients_the_fast_operations_give_the_same_as_with_them() {
     let input = draw.leaf([rows, dim], 1.0);
     let norm = [draw.leaf([dim], 1.0), draw.leaf([dim], 0.5)];
     let head = (draw.leaf([dim, length], 0.3), draw.leaf([length], 0.5));
-    let picked = || Tensor::<Flex, 1, Int>::from_data([1, 7], &FlexDevice);
-    let inner = (norm.clone().map(Tensor::inner), (head.0.clone().inner(), head.1.clone().inner()));
-    let plain = Flex::predict(input.clone().inner(), picked(), inner.0, inner.1, DType::F32);
-    let graph = Graph::predict(input, Tensor::from_inner(picked()), norm, head, DType::F32);
+    let picked = Tensor::<Flex, 1, Int>::from_data([1, 7], &FlexDevice);
+    let products = DType::F32;
+    let inner = PredictCall {
+        picked: picked.clone(),
+        norm: norm.clone().map(Tensor::inner),
+        head: (head.0.clone().inner(), head.1.clone().inner()),
+        products,
+    };
+    let plain = Flex::predict(input.clone().inner(), inner);
+    let call = PredictCall { picked: Tensor::from_inner(picked), norm, head, products };
+    let graph = Graph::predict(input, call);
     assert_eq!(values(plain), values(graph.inner()));
 }
 
