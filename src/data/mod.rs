@@ -4,23 +4,23 @@
 //! [`loader`] turns a source into batches on its own threads. No stage keeps a random state: the
 //! batch number alone decides what a batch holds.
 
-pub mod augment;
-pub mod cache;
-pub mod cifar;
+pub(crate) mod augment;
+mod cache;
+mod cifar;
 mod class_union;
-pub mod decode;
-pub mod detect;
-pub mod error;
-pub mod fashion;
-pub mod folder;
-pub mod idx;
+pub(crate) mod decode;
+mod detect;
+mod error;
+mod fashion;
+mod folder;
+mod idx;
 mod labelled_dataset;
 pub mod loader;
-pub mod order;
-pub mod packed;
-pub mod photos;
-pub mod split;
-pub mod stl;
+mod order;
+mod packed;
+mod photos;
+pub(crate) mod split;
+mod stl;
 mod worker;
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
 
 /// `count` images of a source, or all if there are fewer: those with the smallest hash of their key, in the order of the
 /// source. The same ones every time, and spread over a source that is sorted by class.
+#[cfg(feature = "tui")]
 pub fn sample(source: &Source, count: usize) -> Source {
     spread(source, (0..source.len()).collect(), count)
 }
@@ -61,6 +62,7 @@ fn spread(source: &Source, mut indices: Vec<usize>, count: usize) -> Source {
 
 impl Subset {
     /// The first `count` images of a source.
+    #[cfg(feature = "tui")]
     pub fn first(source: &Source, count: usize) -> Self {
         Self { source: Arc::clone(source), indices: (0..count.min(source.len())).collect() }
     }

@@ -13,16 +13,16 @@
 //! Tokens stay collapsed to `[B·N, D]` wherever a linear layer works on them: Burn's batched linear would
 //! materialise one weight gradient per image.
 
-pub mod block;
-pub mod init;
-pub mod layers;
-pub mod loss;
+pub(crate) mod block;
+pub(crate) mod init;
+pub(crate) mod layers;
+pub(crate) mod loss;
 pub mod mask;
 pub mod patch;
-pub mod position;
+pub(crate) mod position;
 pub mod state;
 pub mod tensors;
-pub mod vit;
+pub(crate) mod vit;
 
 use crate::config::{Config, ModelConfig, Position, Precision};
 use crate::ops::{FastOps, PredictCall, TokenMask, stock};

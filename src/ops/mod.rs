@@ -5,21 +5,21 @@
 //! nothing of this program and are written as they could stand in Burn: `kernel` to `ends` work on slices, `flex`
 //! binds them to tensors. `SIMMIM_PLAIN_OPS=1` takes the plain operations everywhere.
 
-pub mod adamw;
-pub mod attention;
-pub mod block;
-pub mod ends;
+mod adamw;
+mod attention;
+mod block;
+mod ends;
 mod flex;
-pub mod groups;
-pub mod kernel;
-pub mod linear;
-pub mod math;
-pub mod norm;
-pub mod pointwise;
-pub mod pool;
+mod groups;
+pub(crate) mod kernel;
+mod linear;
+mod math;
+mod norm;
+mod pointwise;
+mod pool;
 #[cfg(test)]
 mod products_tests;
-pub mod stock;
+pub(crate) mod stock;
 #[cfg(test)]
 mod tests;
 
