@@ -167,7 +167,7 @@ vectorized! {
     }
 }
 
-#[allow(clippy::inline_always)]
+#[allow(clippy::inline_always, reason = "a part of the kernels, compiled for their instructions")]
 #[inline(always)]
 fn add(logits: &mut [f32], bias: Option<&[f32]>) {
     if let Some(bias) = bias {

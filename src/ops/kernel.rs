@@ -1,9 +1,10 @@
-//! Which vector instructions are used, and matrix multiplication: the one place with `unsafe` code.
+//! Chooses the vector instructions and multiplies matrices. One of the two files with `unsafe` code, see
+//! ARCHITECTURE.md.
 //!
 //! The kernels of the neighbouring files are plain loops. `vectorized!` compiles each of them three times, for AVX-512,
 //! for AVX2 and for any processor, and picks one at run time. For tests, `SIMMIM_SIMD=avx2` keeps to AVX2 where AVX-512
 //! is there, and `SIMMIM_SIMD=none` takes the loops for any processor (matrix products then choose for themselves).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "vector instructions and matrix products by pointer")]
 
 use std::sync::OnceLock;
 
@@ -56,10 +57,10 @@ pub trait Kernel {
 /// Runs a kernel with the instructions of [`Simd::get`].
 pub fn dispatch(kernel: impl Kernel) {
     match Simd::get() {
-        // SAFETY: `Simd::detect` found all the features that the function is compiled for.
+        // SAFETY: `Simd::detect` found all features that the function is compiled for.
         #[cfg(target_arch = "x86_64")]
         Simd::Avx512 => unsafe { run_avx512(kernel) },
-        // SAFETY: as above.
+        // SAFETY: `Simd::detect` found AVX2 and FMA, which the function is compiled for.
         #[cfg(target_arch = "x86_64")]
         Simd::Avx2 => unsafe { run_avx2(kernel) },
         Simd::Baseline => kernel.run(),
@@ -82,11 +83,18 @@ fn run_avx2(kernel: impl Kernel) {
 macro_rules! vectorized {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments, clippy::needless_lifetimes)]
+        #[allow(
+            clippy::too_many_arguments,
+            clippy::needless_lifetimes,
+            reason = "a kernel has as many arguments as slices, and 'k names the lifetime of them all"
+        )]
         $vis fn $name<'k>($($arg: $ty),*) {
             struct Call<'k> { $($arg: $ty),* }
             impl<'k> $crate::ops::kernel::Kernel for Call<'k> {
-                #[allow(clippy::inline_always)]
+                #[allow(
+                    clippy::inline_always,
+                    reason = "inlined into `run_avx512` and others, it is compiled for their instructions"
+                )]
                 #[inline(always)]
                 fn run(self) {
                     let Self { $($arg),* } = self;
@@ -162,7 +170,7 @@ fn span(rows: usize, columns: usize, row_stride: usize) -> usize {
 }
 
 /// `out = scale · lhs · rhs` on this thread.
-#[allow(clippy::needless_pass_by_value)] // a matrix to write into is used up
+#[allow(clippy::needless_pass_by_value, reason = "a matrix to write into is used up")]
 pub fn multiply(out: MatrixMut<'_>, lhs: Matrix<'_>, rhs: Matrix<'_>, scale: f32) {
     assert!(
         lhs.columns == rhs.rows && out.rows == lhs.rows && out.columns == rhs.columns,
@@ -206,7 +214,12 @@ pub fn multiply(out: MatrixMut<'_>, lhs: Matrix<'_>, rhs: Matrix<'_>, scale: f32
 /// # Safety
 /// As `gemm::gemm`, on a processor with AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, clippy::similar_names)]
+#[allow(
+    clippy::too_many_arguments,
+    clippy::fn_params_excessive_bools,
+    clippy::similar_names,
+    reason = "the signature of `gemm::gemm`"
+)]
 unsafe fn gemm_avx2(
     m: usize,
     n: usize,
@@ -231,7 +244,8 @@ unsafe fn gemm_avx2(
     use gemm_f32::microkernel::fma::f32::{H_M, H_N, H_UKR, MR_DIV_N, NR, UKR};
     const LANES: usize = 8;
     let simd = gemm_common::simd::V3::try_new().expect("detected before");
-    // SAFETY: passed on from the caller.
+    // SAFETY: the caller fulfils the contract of `gemm::gemm`, which is that of this function too, and runs this on a
+    // processor with AVX2 and FMA.
     unsafe {
         gemm_common::gemm::gemm_basic_generic::<
             _,

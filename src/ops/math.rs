@@ -1,7 +1,11 @@
 //! Scalar functions that vectorise: straight arithmetic without branches, the same bits for every instruction set.
 //!
 //! All of them hand a NaN on.
-#![allow(clippy::inline_always, clippy::excessive_precision)]
+#![allow(
+    clippy::inline_always,
+    clippy::excessive_precision,
+    reason = "a part of the kernels, compiled for their instructions; constants are quoted as published"
+)]
 
 /// Independent sums, so that additions needn't wait for each other.
 const LANES: usize = 32;

@@ -14,7 +14,7 @@ pub struct Affine<'a> {
 }
 
 /// Mean and 1 / √(variance + ε) of a row.
-#[allow(clippy::inline_always)]
+#[allow(clippy::inline_always, reason = "a part of the kernels, compiled for their instructions")]
 #[inline(always)]
 fn moments(row: &[f32]) -> (f32, f32) {
     let count = row.len() as f32;
