@@ -1,4 +1,4 @@
-//! The encoder: patch embedding, position, blocks, final norm.
+//! The encoder: patch embedding, position, blocks and final norm.
 
 use super::ModelShape;
 use super::block::{Block, BranchFactors};
@@ -12,17 +12,19 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use rand::RngExt as _;
 
-/// The patch projection; named as timm names its convolution.
+/// The patch projection. The field has the name of timm's convolution.
 #[derive(Module, Debug)]
 pub struct PatchEmbed<B: Backend> {
     pub proj: Linear<B>,
 }
 
+/// The encoder. The fields have timm's names.
 #[derive(Module, Debug)]
 pub struct Encoder<B: Backend> {
     pub patch_embed: PatchEmbed<B>,
-    /// Learned or fixed absolute position; absent with a relative bias. `[1, N, D]`
+    /// The learned or fixed absolute position. A model with a relative bias has none. `[1, N, D]`
     pub pos_embed: Option<Param<Tensor<B, 3>>>,
+    /// The relative bias. A model with an absolute position has none.
     pub rel_pos_bias: Option<RelativeBias<B>>,
     pub blocks: Vec<Block<B>>,
     pub norm: LayerNorm<B>,
@@ -30,6 +32,7 @@ pub struct Encoder<B: Backend> {
 }
 
 impl<B: Backend> Encoder<B> {
+    /// Returns an encoder whose weights are all zero.
     pub fn zeros(shape: &ModelShape, device: &B::Device) -> Self {
         let pos_embed = match shape.position {
             Position::Learned => {
@@ -54,7 +57,7 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    /// N, patches per image.
+    /// Returns the number of patches per image, N.
     pub fn patches(&self) -> usize {
         self.patches
     }
@@ -153,12 +156,13 @@ pub struct DropPath<B: Backend> {
 }
 
 impl<B: Backend> DropPath<B> {
-    /// Every branch kept: evaluation, or a rate of 0.
+    /// Returns factors that keep every branch, for an evaluation or a rate of 0.
     pub fn off() -> Self {
         Self { blocks: Vec::new() }
     }
 
-    /// Draws the factors of one micro-step. `rate` is that of the last of `depth` blocks.
+    /// Draws the factors of micro-batch `micro` of the run, which has `batch` images. The probability to drop a branch
+    /// rises linearly from 0 in the first block to `rate` in the last of `depth` blocks.
     pub fn draw(
         rate: f64,
         depth: usize,
@@ -187,6 +191,7 @@ impl<B: Backend> DropPath<B> {
         Self { blocks: blocks.collect() }
     }
 
+    /// Returns the factors of one block, or `None` if it keeps every branch.
     fn block(&self, index: usize) -> Option<&BranchFactors<B>> {
         self.blocks.get(index).and_then(Option::as_ref)
     }
