@@ -1,9 +1,13 @@
 //! Tensor operations with a fast path on the CPU.
 //!
-//! [`FastOps`] has what the model is made of, each as plain Burn operations by default. Burn's CPU backend gets its own
-//! implementations, forward and backward: one pass over memory where the plain operations make many. They know
-//! nothing of this program and are written as they could stand in Burn: `kernel` to `ends` work on slices, `flex`
-//! binds them to tensors. `SIMMIM_PLAIN_OPS=1` takes the plain operations everywhere.
+//! [`FastOps`] has the operations that the model consists of. By default, each of them is made of Burn's plain
+//! operations ([`stock`]). Burn's CPU backend has implementations of its own, forward and backward, which go over memory
+//! once where the plain operations do so many times. They know nothing of this program and could as well be a part of
+//! Burn: the kernels work on slices, and `flex` binds them to tensors. `SIMMIM_PLAIN_OPS=1` takes the plain operations
+//! everywhere.
+//!
+//! The letters of shapes are those of [`crate::model`]; r is the number of rows of some images, H the hidden width of the
+//! MLP.
 
 mod adamw;
 mod attention;
@@ -27,13 +31,13 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, DType, Int, Tensor};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Scale and shift of a layer norm. `[D]` each
+/// The scale and the shift of a layer norm. `[D]` each
 pub type NormWeights<B> = [Tensor<B, 1>; 2];
 
-/// Weight `[in, out]` and bias `[out]`.
+/// The weight, `[in, out]`, and the bias, `[out]`, of a linear layer.
 pub type LinearWeights<B> = (Tensor<B, 2>, Tensor<B, 1>);
 
-/// Mask token `[1, 1, D]`, and 1 where a patch is hidden, else 0 `[B·N, 1]`.
+/// The mask token, `[1, 1, D]`, and 1 where it replaces a patch, 0 elsewhere, `[B·N, 1]`.
 pub type TokenMask<B> = (Tensor<B, 3>, Tensor<B, 2>);
 
 /// How a residual branch ends.
@@ -41,7 +45,7 @@ pub type TokenMask<B> = (Tensor<B, 3>, Tensor<B, 2>);
 pub struct BranchEnd<B: Backend> {
     /// `LayerScale` (Touvron et al. 2021). `[D]`
     pub scale: Option<Tensor<B, 1>>,
-    /// Drop path: per-image factors, 0 or 1 / keep probability. `[B, 1, 1]`
+    /// The factor of drop path for each image: 0, or 1 / (1 − drop probability). `[B, 1, 1]`
     pub factors: Option<Tensor<B, 3>>,
 }
 
@@ -56,12 +60,12 @@ pub struct BlockCall<B: Backend> {
     pub fc2: LinearWeights<B>,
     /// Added to the logits of attention. `[1, heads, N, N]`
     pub bias: Option<Tensor<B, 4>>,
-    /// Of the attention branch and the MLP branch.
+    /// The ends of the attention branch and of the MLP branch.
     pub ends: [BranchEnd<B>; 2],
     pub heads: usize,
-    /// N
+    /// Patches per image, N.
     pub patches: usize,
-    /// Type of the operands of matrix products, see [`stock::product`].
+    /// The type of the operands of matrix products, see [`stock::product`].
     pub products: DType,
 }
 
@@ -89,30 +93,33 @@ pub struct PredictCall<B: Backend> {
     pub products: DType,
 }
 
-/// Numbers of one `AdamW` update.
+/// The numbers of one `AdamW` update.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {
+    /// β of the running means of the gradient and of its square.
     pub betas: [f64; 2],
+    /// Added to the root of the mean square, ε.
     pub eps: f64,
+    /// Learning rate.
     pub lr: f64,
     /// Weight decay of this parameter.
     pub decay: f64,
-    /// Updates done with this one, from 1.
+    /// The number of this update, from 1.
     pub update: u64,
 }
 
-/// A parameter and its moments, flat. `[elements]` each
+/// A parameter and its moments, flattened. `[elements]` each
 #[derive(Debug)]
 pub struct Trained<B: Backend> {
     pub weight: Tensor<B, 1>,
-    /// Running means of the gradient and of its square.
+    /// The running means of the gradient and of its square.
     pub moments: [Tensor<B, 1>; 2],
 }
 
-/// What the model is made of; the methods that aren't overridden are Burn's plain operations. `products` is the type of the
-/// operands of matrix products; all else is computed in the type that the tensors have.
+/// The operations that the model consists of. By default, they are made of Burn's plain operations. Operands of matrix
+/// products are rounded to the type `products`. Everything else is computed in the type of the tensors.
 pub trait FastOps: Backend {
-    /// One pre-norm encoder block. `[B·N, D]` -> `[B·N, D]`
+    /// Runs one pre-norm encoder block. `[B·N, D]` -> `[B·N, D]`
     fn block(rows: Tensor<Self, 2>, call: BlockCall<Self>) -> Tensor<Self, 2> {
         stock::block(rows, call)
     }
@@ -127,8 +134,8 @@ pub trait FastOps: Backend {
         stock::predict(rows, call)
     }
 
-    /// One `AdamW` update (Loshchilov & Hutter 2019) with the gradient times `factor` `[1]`. Nothing changes where `bad` `[1]`
-    /// is true.
+    /// Makes one `AdamW` update (Loshchilov & Hutter 2019) with the gradient times `factor`, `[1]`. Nothing changes if
+    /// `bad`, `[1]`, is true.
     fn adamw(
         trained: Trained<Self>,
         gradient: Tensor<Self, 1>,
@@ -139,29 +146,30 @@ pub trait FastOps: Backend {
         stock::adamw(trained, gradient, factor, bad, step)
     }
 
-    /// Sum of squares. `[elements]` -> `[1]`
+    /// Returns the sum of squares. `[elements]` -> `[1]`
     fn square_sum(values: Tensor<Self, 1>) -> Tensor<Self, 1> {
         values.square().sum()
     }
 }
 
-/// Burn's backend for all devices takes no operations from outside.
+/// Burn's backend for all devices can't be given operations from outside, so it keeps the plain ones.
 #[cfg(feature = "cuda")]
 impl FastOps for burn::Dispatch {}
 
-/// A backend that trains.
+/// A backend that can train the model.
 pub trait TrainBackend: AutodiffBackend<InnerBackend: FastOps> + FastOps {}
 impl<B: AutodiffBackend<InnerBackend: FastOps> + FastOps> TrainBackend for B {}
 
-/// To be held from the first operation of a graph to the end of its backward pass. Burn 0.21 cleans up after each
-/// backward pass in the graphs of all threads (`GraphCleaner::cleanup_orphaned_entries`) and takes one that is just being
-/// built for unused: without a word, gradients are missing.
+/// Returns a lock to hold from the first operation of a graph to the end of its backward pass. After each backward pass,
+/// Burn 0.21 cleans up the graphs of all threads (`GraphCleaner::cleanup_orphaned_entries`) and takes one that another
+/// thread is still building for unused. Without the lock, gradients would be missing without any error.
 pub fn one_graph() -> MutexGuard<'static, ()> {
     static GRAPH: Mutex<()> = Mutex::new(());
     GRAPH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the plain operations are wanted: products aren't of 32-bit floats, or `SIMMIM_PLAIN_OPS` asks for them.
+/// Returns whether to take the plain operations: if products aren't of 32-bit floats, or if `SIMMIM_PLAIN_OPS` asks for
+/// them.
 fn plain(products: DType) -> bool {
     static PLAIN: OnceLock<bool> = OnceLock::new();
     let asked = || std::env::var_os("SIMMIM_PLAIN_OPS").is_some_and(|value| value == "1");

@@ -1,4 +1,4 @@
-//! Every fast operation against Burn's plain ones: results and all gradients, on sizes that divide by nothing.
+//! Compares every fast operation with Burn's plain ones: results and all gradients, on odd sizes.
 
 use super::{
     AdamWStep, BlockCall, BranchEnd, EmbedCall, FastOps, PredictCall, Trained, one_graph, stock,
@@ -11,7 +11,7 @@ use rand::RngExt as _;
 
 type Graph = Autodiff<Flex>;
 
-/// Numbers in ±scale, another row of them for every call.
+/// Draws numbers in ±scale, other ones with every call.
 struct Draw {
     rng: rand_chacha::ChaCha8Rng,
 }
@@ -25,7 +25,7 @@ impl Draw {
         (0..count).map(|_| self.rng.random_range(-scale..scale)).collect()
     }
 
-    /// A leaf that wants its gradient.
+    /// Returns a leaf that requires its gradient.
     fn leaf<const D: usize>(&mut self, dims: [usize; D], scale: f32) -> Tensor<Graph, D> {
         let data = TensorData::new(self.values(dims.iter().product(), scale), dims);
         Tensor::from_data(data, &FlexDevice).require_grad()
@@ -36,7 +36,7 @@ fn values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
     tensor.into_data().to_vec().expect("f32")
 }
 
-/// Largest difference relative to the largest expected number.
+/// Asserts that the largest difference is small relative to the largest expected number.
 fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let unit = expected.iter().fold(1e-3_f32, |m, x| m.max(x.abs()));
@@ -45,7 +45,8 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-/// Results and gradients of `leaves` for both ways, with a loss that weighs every output differently.
+/// Compares the results of both ways and the gradients of their leaves, with a loss that weighs every output
+/// differently.
 fn compare(
     what: &str,
     results: [Tensor<Graph, 2>; 2],
@@ -85,7 +86,7 @@ struct Case {
     dim: usize,
     hidden: usize,
     heads: usize,
-    /// Relative bias, `LayerScale`, drop path.
+    /// Whether there is a relative bias, a `LayerScale` and drop path.
     extras: [bool; 3],
 }
 
