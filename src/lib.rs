@@ -23,7 +23,7 @@ pub mod exit;
 pub mod gpu;
 pub mod headless;
 pub mod model;
-pub mod ops;
+pub(crate) mod ops;
 pub mod picture;
 pub mod process;
 pub mod rng;

@@ -3,8 +3,7 @@
 use super::args::{ConfigArgs, TrainArgs};
 use crate::config::file::Layer;
 use crate::config::{Config, file};
-use crate::data::labelled::{self, LabelledDataset};
-use crate::data::{self, Dataset};
+use crate::data::{self, Dataset, LabelledDataset};
 use crate::engine::device;
 use crate::error::Error;
 use crate::eval;
@@ -118,7 +117,7 @@ pub fn open_data(config: &mut Config) -> Result<(Dataset, Option<String>), Error
     let Some(finetune) = &mut config.finetune else {
         return Ok((data::open(&config.data)?, None));
     };
-    let LabelledDataset { data, notice } = labelled::open_labelled(&config.data)?;
+    let LabelledDataset { data, notice } = data::open_labelled(&config.data)?;
     if finetune.classes.is_empty() {
         finetune.classes.clone_from(&data.classes);
     }

@@ -142,6 +142,22 @@ pub enum DataFormat {
     Idx,
 }
 
+impl DataFormat {
+    /// Returns what the configuration calls the format.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Photos => "photos",
+            Self::FashionMnistMini => "fashion-mnist-mini",
+            Self::Folder => "folder",
+            Self::Cifar10 => "cifar10",
+            Self::Cifar100 => "cifar100",
+            Self::Stl10 => "stl10",
+            Self::Idx => "idx",
+        }
+    }
+}
+
 impl DataConfig {
     /// The same treatment of other images: those at `path`, or built-in ones by the name of their format where there is
     /// no such path.

@@ -1,15 +1,15 @@
-//! Decoded images in memory, up to a bound.
+//! Keeps decoded images in memory, up to a limit.
 //!
-//! The cache fills until it is full and never evicts. Every epoch visits all images in a fresh
-//! order, so the least recently used image is as likely to come next as any other: eviction would
-//! only replace one hit by another and pay a decode for it.
+//! The cache fills up and never evicts. Every epoch visits all images in a new order, so the least
+//! recently used image is as likely to come next as any other. Eviction would only replace one hit by
+//! another, at the price of a decode.
 
 use super::{ImageError, ImageSource, Source};
 use image::RgbImage;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Bytes that caches may still take; clones share it.
+/// Memory that caches may use, in bytes. All clones share the same budget.
 #[derive(Clone)]
 pub struct Budget {
     total: usize,
@@ -17,25 +17,29 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Returns a budget of `count` MiB.
     pub fn mebibytes(count: usize) -> Self {
         Self::bytes(count.saturating_mul(1 << 20))
     }
 
+    /// Returns a budget of `total` bytes.
     pub fn bytes(total: usize) -> Self {
         Self { total, left: Arc::new(AtomicUsize::new(total)) }
     }
 
-    /// Bytes that are still free.
+    /// Returns the number of bytes that are still free.
     #[cfg(test)]
     pub fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// `source` behind a cache that draws on this budget; `source` itself if the budget is 0.
+    /// Puts a cache that draws on this budget in front of `source`. Returns `source` itself if the
+    /// budget is 0.
     pub fn wrap(&self, source: Source) -> Source {
         if self.total == 0 { source } else { Arc::new(Cached::new(source, self.clone())) }
     }
 
+    /// Takes memory out of the budget. Returns `false` and takes nothing if there is too little left.
     fn take(&self, bytes: usize) -> bool {
         self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
@@ -55,6 +59,7 @@ pub struct Cached {
 }
 
 impl Cached {
+    /// Returns an empty cache in front of `source`.
     pub fn new(source: Source, budget: Budget) -> Self {
         let slots = std::iter::repeat_with(OnceLock::new).take(source.len()).collect();
         Self { source, slots, budget }
@@ -85,7 +90,7 @@ impl ImageSource for Cached {
             && self.budget.take(bytes)
             && slot.set(Arc::clone(&image)).is_err()
         {
-            // Another thread decoded the same image meanwhile.
+            // Another thread has cached the same image meanwhile.
             self.budget.give_back(bytes);
         }
         Ok(image)

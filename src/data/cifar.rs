@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100, binary version: records of label bytes and three 32x32 planes.
+//! Reads the binary version of CIFAR-10 and CIFAR-100: records of label bytes and three planes of 32x32.
 
 use super::packed::{Packed, PackedPixels, RecordLayout, append_records, class_names};
 use super::{DataError, Opened, Part};
@@ -8,14 +8,18 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct CifarKind {
     title: &'static str,
-    /// Folder that the official archive unpacks to.
+    /// The folder that the official archive unpacks to.
     folder: &'static str,
+    /// Names of the training files.
     train: &'static [&'static str],
+    /// Name of the test file.
     test: &'static str,
+    /// Name of the file with the names of the classes, one a line.
     names: &'static str,
-    /// Label bytes per record; the last one is the class.
+    /// Label bytes per record. The last one is the class.
     labels: usize,
     classes: usize,
+    /// The files, for the message when there are none.
     looked_for: &'static str,
 }
 
@@ -47,23 +51,24 @@ pub const CIFAR100: CifarKind = CifarKind {
     looked_for: "train.bin (CIFAR-100 binary version), there or in cifar-100-binary/",
 };
 
-/// The folder with the files, `path` itself or the official folder in it.
+/// Returns the folder with the training files: `path` itself or the official folder in it.
 pub fn locate(path: &Path, kind: &CifarKind) -> Option<PathBuf> {
     [path.to_owned(), path.join(kind.folder)]
         .into_iter()
         .find(|folder| kind.train.iter().any(|file| folder.join(file).is_file()))
 }
 
-/// Whether `path` is called like a file of the data set.
+/// Returns whether `path` is a file with the name of a file of the data set.
 pub fn is_file_of(path: &Path, kind: &CifarKind) -> bool {
     let name = path.file_name().unwrap_or_default();
     path.is_file() && (kind.train.iter().any(|file| name == *file) || name == kind.test)
 }
 
-/// Opens the folder (those training batches that are there, and the test set if it is) or one file.
+/// Opens one file, or a folder with the training batches and the test set as far as they are there.
 ///
 /// # Errors
-/// No file of the data set, a wrong size, or a label that the data set doesn't have.
+/// Returns an error if there is no file of the data set, if a file has a wrong size, or if it holds a
+/// label that the data set doesn't have.
 pub(crate) fn open(path: &Path, kind: &'static CifarKind) -> Result<Opened, DataError> {
     let opened = |train, val| Opened { train, val, kind: kind.title, decodes: false };
     if path.is_file() {
@@ -77,6 +82,7 @@ pub(crate) fn open(path: &Path, kind: &'static CifarKind) -> Result<Opened, Data
     Ok(opened(load(&train, kind)?, test))
 }
 
+/// Reads some files of the data set as one part.
 fn load(paths: &[PathBuf], kind: &CifarKind) -> Result<Part, DataError> {
     let layout =
         RecordLayout { width: 32, height: 32, before: kind.labels, pixels: PackedPixels::Planes };

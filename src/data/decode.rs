@@ -1,20 +1,20 @@
-//! Encoded bytes (JPEG, PNG, WebP) to an upright 8-bit RGB image.
+//! Decodes JPEG, PNG and WebP to upright 8-bit RGB images.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use std::io::Cursor;
 
-/// Largest file and largest decoded image, bytes. A few kilobytes can announce gigabytes of pixels,
-/// and a failed allocation would end the program.
+/// Size of the largest file and of the largest decoded image, in bytes. A file of a few kilobytes can
+/// announce gigabytes of pixels, and a failed allocation would end the program.
 pub const MAX_BYTES: u64 = 512 * 1024 * 1024;
 
-/// Decodes by content, whatever the file is called.
+/// Decodes an image by its content, whatever its file is called.
 ///
-/// 16-bit, grey and palette images become 8-bit RGB, transparency is laid over white, and the EXIF
-/// orientation is applied.
+/// 16-bit, grey and palette images become 8-bit RGB, transparent pixels are blended with white, and the
+/// EXIF orientation is applied.
 ///
 /// # Errors
-/// One line on why the bytes aren't a usable image.
+/// Returns one line on why the bytes aren't a usable image.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
@@ -34,17 +34,18 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     if width == 0 || height == 0 {
         return Err(format!("the image is {width}x{height} pixels"));
     }
-    // The decoders' own limits don't cover the pixel buffer, which we allocate here.
+    // The limits of the decoders don't cover the buffer for the pixels, which is allocated below.
     if decoder.total_bytes() > MAX_BYTES {
         return Err(format!("{width}x{height} pixels exceed the limit of {} MiB", MAX_BYTES >> 20));
     }
-    // Broken metadata is no reason to lose the picture.
+    // An image with broken metadata is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
     Ok(if image.color().has_alpha() { over_white(image) } else { image.into_rgb8() })
 }
 
+/// Blends transparent pixels with white.
 fn over_white(image: DynamicImage) -> RgbImage {
     let rgba = image.into_rgba8();
     let mut rgb = RgbImage::new(rgba.width(), rgba.height());
@@ -55,6 +56,7 @@ fn over_white(image: DynamicImage) -> RgbImage {
     rgb
 }
 
+/// Joins the lines of a message.
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

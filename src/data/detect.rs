@@ -1,21 +1,23 @@
-//! What kind of data a path holds.
+//! Finds out which format the data under a path has.
 
 use super::{DataError, cifar, folder, idx, stl};
 use crate::config::DataFormat;
 use std::path::Path;
 
-/// What `auto` tries, for the message when nothing fits.
+/// The files that `auto` looks for in a folder, for the message when there are none.
 pub const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, data_batch_*.bin or train.bin (CIFAR binary \
      version), train_X.bin (STL-10), train-images* (IDX)";
 
+/// The files that `auto` knows, for the message about any other.
 const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.bin, *_X.bin, or a jpg, \
      png or webp image; unpack archives first, or set data.format";
 
-/// The format to open `path` with: `format` itself, or for `auto` the first that fits. A folder without
-/// binary data files is a tree of images.
+/// Returns the format to open `path` with: `format` itself, or for `auto` the first one that fits. A
+/// folder without binary data files counts as a tree of images.
 ///
 /// # Errors
-/// Nothing at `path`, no permission, or a file that no format claims.
+/// Returns an error if there is nothing at `path`, if it may not be read, or if it is a file of no known
+/// format.
 pub fn resolve(format: DataFormat, path: &Path) -> Result<DataFormat, DataError> {
     let metadata = std::fs::metadata(path).map_err(|error| DataError::io(path, error))?;
     if format != DataFormat::Auto {

@@ -1,11 +1,11 @@
-//! What can go wrong with data: a whole data set ([`DataError`]) or one image ([`ImageError`]).
+//! Errors of a whole data set ([`DataError`]) and of one image ([`ImageError`]).
 
 use crate::config::DataFormat;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a data set can't be used, in one line.
+/// Why a data set can't be used. The message has one line.
 #[derive(Debug, Error)]
 pub enum DataError {
     #[error("no such file or folder: {path}; check data.path and data.val_path")]
@@ -14,7 +14,7 @@ pub enum DataError {
     Read { path: PathBuf, source: io::Error },
     #[error(
         "data.format = {} needs data.path; leave both out to train on the embedded photos",
-        format!("{format:?}").to_lowercase()
+        format.name()
     )]
     PathNeeded { format: DataFormat },
     #[error(
@@ -48,7 +48,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// The variant for an I/O error at `path`.
+    /// Returns the error for an I/O error at `path`.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::NotFound {
             return Self::Missing { path: path.to_owned() };
@@ -56,17 +56,17 @@ impl DataError {
         Self::Read { path: path.to_owned(), source }
     }
 
-    /// No file of a wanted format under `path`.
+    /// Returns the error for a `path` without any file of the wanted format.
     pub(crate) fn empty(path: &Path, looked_for: impl Into<String>) -> Self {
         Self::Empty { place: path.display().to_string(), looked_for: looked_for.into() }
     }
 }
 
-/// One image that can't be used; the loader goes on without it.
+/// Why one image can't be used. The loader goes on without it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{name}: {reason}")]
 pub struct ImageError {
-    /// Path or `file#index`.
+    /// The path of the image, or `file#index`.
     pub name: String,
     pub reason: String,
 }

@@ -1,5 +1,5 @@
-//! The part of Fashion-MNIST inside the binary (Xiao et al. 2017, arXiv 1708.07747): labelled images that need no
-//! download, for evaluations.
+//! The part of Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747) that is embedded in the binary: labelled images for
+//! evaluations, without a download.
 
 use super::{DataError, Opened, Part, idx};
 use include_dir::{Dir, include_dir};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/assets/fashion-mnist-mini");
 
-/// Names of the labels 0 to 9.
+/// Names of the classes 0 to 9.
 const CLASSES: [&str; 10] = [
     "T-shirt/top",
     "Trouser",
@@ -21,10 +21,10 @@ const CLASSES: [&str; 10] = [
     "Ankle boot",
 ];
 
-/// The first 5000 training and the first 1000 test images, 28 × 28 grey.
+/// Opens the first 5000 training and the first 1000 test images, 28 × 28 pixels in grey.
 ///
 /// # Errors
-/// The embedded files are damaged, which a test rules out.
+/// Returns an error if the embedded files are damaged, which a test rules out.
 pub(crate) fn open() -> Result<Opened, DataError> {
     let part = |name: &str| -> Result<Part, DataError> {
         let bytes = |what: &str| {

@@ -1,4 +1,4 @@
-//! Small images and files for the tests of this module tree.
+//! Small images and files for the tests of this room.
 
 use super::{ImageError, ImageSource};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
@@ -13,7 +13,7 @@ pub fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// An image whose every pixel tells place and number.
+/// Returns an image whose pixels hold their position (red, green) and a number (blue).
 pub fn pattern(width: u32, height: u32, number: u8) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([(x * 5) as u8, (y * 5) as u8, number]))
 }
@@ -23,7 +23,7 @@ pub fn write_image(path: &Path, image: &RgbImage, format: ImageFormat) {
     std::fs::write(path, encode(&image.clone().into(), format)).unwrap();
 }
 
-/// A JPEG with an APP1 segment that holds one EXIF tag, 0x0112 (orientation).
+/// Returns a JPEG with an APP1 segment that holds one EXIF tag, 0x0112 (orientation).
 pub fn jpeg_with_orientation(image: &RgbImage, orientation: u8) -> Vec<u8> {
     let plain = encode(&image.clone().into(), ImageFormat::Jpeg);
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
@@ -67,12 +67,12 @@ fn zlib(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A PNG of a hundred bytes that announces `width` x `height` RGB pixels.
+/// Returns a PNG of a hundred bytes that announces `width` x `height` RGB pixels.
 pub fn png_header(width: u32, height: u32) -> Vec<u8> {
     png(width, height, 2, &[(*b"IDAT", &zlib(&[0; 64]))])
 }
 
-/// 2x1 pixels: opaque red, then transparent blue.
+/// Returns a PNG of 2x1 pixels: opaque red, then transparent blue.
 pub fn palette_png() -> Vec<u8> {
     let pixels = zlib(&[0, 0, 1]);
     let chunks: [([u8; 4], &[u8]); 3] =
@@ -86,10 +86,12 @@ pub fn gzip(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Numbered images in memory, some of them bad; counts the reads.
+/// Numbered images in memory, some of them unreadable.
 pub struct Numbered {
     pub images: usize,
+    /// Reading one of these returns an error.
     pub bad: Vec<usize>,
+    /// How often any image was read.
     pub reads: AtomicUsize,
     /// Reading this one panics.
     pub panics: Option<usize>,

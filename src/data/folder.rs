@@ -1,4 +1,4 @@
-//! Any tree of jpg, png and webp files.
+//! Reads trees of jpg, png and webp files.
 
 use super::decode::{MAX_BYTES, decode};
 use super::{DataError, ImageError, ImageSource, Opened, Part};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use walkdir::{DirEntry, WalkDir};
 
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
-/// Names of a validation folder beside `train/`, the best first.
+/// Names of a validation folder beside `train/`. The first one that exists is taken.
 const VALIDATION: [&str; 4] = ["val", "valid", "validation", "test"];
 
 /// The image files below one folder, sorted by path.
@@ -17,15 +17,15 @@ pub struct Folder {
     root: PathBuf,
     /// Paths relative to `root`.
     files: Vec<PathBuf>,
-    /// Class of each file; files that lie directly in `root` have none.
+    /// Class of each file. Files that lie directly in `root` have none.
     labels: Vec<Option<u32>>,
 }
 
-/// Opens a tree of images: `train/` with `val/`, `valid/`, `validation/` or `test/` if the folder has
-/// both, else everything below it. A single image file is a set of one.
+/// Opens a tree of images. A folder with `train/` and one of `val/`, `valid/`, `validation/` or `test/`
+/// has two parts; of any other, all images below it are one part. A single image file is a set of one.
 ///
 /// # Errors
-/// A missing or unreadable folder, or a part without any image file.
+/// Returns an error if a folder is missing or unreadable, or if a part has no image file.
 pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
     let train = path.join("train");
     let val = VALIDATION.iter().map(|name| path.join(name)).find(|folder| folder.is_dir());
@@ -36,9 +36,9 @@ pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
     Ok(Opened { train, val, kind: "images", decodes: true })
 }
 
-/// Lists the images below `root`; the first folder level is the class.
+/// Lists the images below `root`. The name of the first folder on the way to an image is its class.
 fn scan(root: &Path) -> Result<Part, DataError> {
-    // An own look at the root tells "missing" from "empty".
+    // Looking at the root first tells a missing folder from an empty one.
     std::fs::metadata(root).map_err(|error| DataError::io(root, error))?;
     let mut files = Vec::new();
     for entry in WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_visible) {
@@ -47,11 +47,12 @@ fn scan(root: &Path) -> Result<Part, DataError> {
                 files.push(relative(root, entry.path()));
             }
             Ok(_) => {}
-            // A link back to a parent folder: its files are listed there already.
+            // A link back to a parent folder adds nothing: its files are listed in that folder.
             Err(error) if error.loop_ancestor().is_some() => {}
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
-                // A link to nowhere is one unreadable image (or nothing at all), not the end.
+                // A link to nowhere counts as one unreadable image, or as nothing if its name isn't
+                // that of an image.
                 if path.is_symlink() && !path.exists() {
                     if is_image_name(&path) {
                         files.push(relative(root, &path));
@@ -77,17 +78,19 @@ fn scan(root: &Path) -> Result<Part, DataError> {
     Ok(Part { source: Arc::new(Folder { root: root.to_owned(), files, labels }), classes })
 }
 
+/// Returns whether an entry is the root or not hidden.
 fn is_visible(entry: &DirEntry) -> bool {
-    // The root itself may be called "." or lie in a hidden folder.
+    // The root itself may be called "." or be hidden.
     entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
+/// Returns whether the name has the extension of an image file.
 pub(crate) fn is_image_name(path: &Path) -> bool {
     path.extension()
         .is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
-/// `path` below `root`; the file name alone if the root is that file.
+/// Returns `path` relative to `root`; an empty path if the root is the file itself.
 fn relative(root: &Path, path: &Path) -> PathBuf {
     match path.strip_prefix(root) {
         Ok(inner) if inner.as_os_str().is_empty() => PathBuf::new(),
@@ -96,6 +99,7 @@ fn relative(root: &Path, path: &Path) -> PathBuf {
     }
 }
 
+/// Returns the first folder of a relative path, or `None` if it is a bare file name.
 fn class_name(file: &Path) -> Option<String> {
     let mut components = file.components();
     let first = components.next()?;
@@ -104,9 +108,10 @@ fn class_name(file: &Path) -> Option<String> {
 }
 
 impl Folder {
+    /// Returns the whole path of an image.
     fn path(&self, index: usize) -> Option<PathBuf> {
         let file = self.files.get(index)?;
-        // Joining an empty path would append a slash, which turns a file into a folder.
+        // Joining an empty path would append a slash, as if the file were a folder.
         Some(if file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(file) })
     }
 

@@ -1,4 +1,4 @@
-//! IDX files (MNIST, Fashion-MNIST, …), plain or gzip: a header of big-endian numbers, then bytes.
+//! Reads IDX files (MNIST, Fashion-MNIST, …), plain or gzipped: a header of big-endian numbers, then bytes.
 
 use super::packed::{Packed, PackedPixels, RecordLayout};
 use super::{DataError, Opened, Part};
@@ -8,26 +8,28 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 const LOOKED_FOR: &str = "train-images* (IDX, plain or .gz)";
-/// Deflate can't pack more tightly than this, so a header that promises more bytes is wrong.
+/// Largest ratio of unpacked to packed bytes that deflate can reach. A header that promises more bytes is wrong.
 const MAX_GZIP_RATIO: u64 = 1040;
 
-/// Whether the folder holds IDX training images.
+/// Returns whether the folder holds IDX training images.
 pub fn is_folder_of(path: &Path) -> bool {
     path.is_dir() && matches!(find(path, "train-images"), Ok(Some(_)))
 }
 
-/// Whether the content starts as an IDX file of bytes.
+/// Returns whether the content starts like an IDX file of images in bytes.
 pub fn is_file_of(path: &Path) -> bool {
     let Ok((mut reader, _)) = reader(path) else { return false };
     let mut magic = [0; 4];
     reader.read_exact(&mut magic).is_ok() && magic[..3] == [0, 0, 8] && matches!(magic[3], 3 | 4)
 }
 
-/// Opens a folder with `train-images*` (and `t10k-images*` for validation) or one images file. Labels
-/// are read from the file beside it whose name has `labels` for `images`.
+/// Opens one file of images, or a folder with `train-images*` and perhaps `t10k-images*` for validation.
+/// The labels are read from the file beside it whose name has `labels` instead of `images`, if there is
+/// one.
 ///
 /// # Errors
-/// No such file, a wrong header, a wrong size, or labels that don't fit the images.
+/// Returns an error if there is no such file, if a header or a size is wrong, or if the labels don't fit
+/// the images.
 pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
     let opened = |train, val| Opened { train, val, kind: "IDX images", decodes: false };
     if path.is_file() {
@@ -39,7 +41,8 @@ pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
     Ok(opened(load(&train)?, val))
 }
 
-/// The first file by name whose name starts with `prefix`; a plain file sorts before its `.gz`.
+/// Returns the first file in the order of names whose name starts with `prefix`. A plain file comes
+/// before its `.gz`.
 fn find(folder: &Path, prefix: &str) -> Result<Option<PathBuf>, DataError> {
     let mut found: Option<PathBuf> = None;
     for entry in std::fs::read_dir(folder).map_err(|error| DataError::io(folder, error))? {
@@ -53,10 +56,10 @@ fn find(folder: &Path, prefix: &str) -> Result<Option<PathBuf>, DataError> {
     Ok(found)
 }
 
-/// Images and labels in memory, plain or gzip; `path` names them in messages.
+/// Reads images and labels that are in memory, plain or gzipped. Messages call them `path`.
 ///
 /// # Errors
-/// As [`open`].
+/// Returns the errors of [`open`].
 pub(super) fn parse(
     images: &'static [u8],
     labels: &'static [u8],
@@ -71,11 +74,13 @@ pub(super) fn parse(
     part(path, read(images)?, |_| Ok(labels))
 }
 
+/// Reads one file of images and the labels beside it.
 fn load(path: &Path) -> Result<Part, DataError> {
     part(path, read(path)?, |count| labels_beside(path, count))
 }
 
-/// Images of these dimensions and bytes; `labels` gives theirs, one each or none at all.
+/// Makes a part of the dimensions and bytes of a file of images. `labels` gets the number of images and
+/// returns one label for each, or none at all.
 fn part(
     path: &Path,
     (sizes, bytes): (Vec<u32>, Vec<u8>),
@@ -93,12 +98,14 @@ fn part(
     };
     let layout = RecordLayout { width, height, before: 0, pixels };
     let labels = labels(count)?;
-    // The highest label tells how many classes there are; IDX has no names.
+    // IDX files name no classes, so the highest label tells how many there are.
     let classes = labels.iter().max().map_or(0, |highest| highest + 1);
     let names = (0..classes).map(|class| class.to_string()).collect();
     Ok(Packed::new(layout, bytes, vec![(path.to_owned(), 0)], labels).into_part(names))
 }
 
+/// Reads the labels for `count` images from the file beside `images`. Returns none if there is no such
+/// file.
 fn labels_beside(images: &Path, count: u32) -> Result<Vec<u32>, DataError> {
     let name = images.file_name().unwrap_or_default().to_string_lossy();
     if !name.contains("images") {
@@ -120,7 +127,8 @@ fn labels_beside(images: &Path, count: u32) -> Result<Vec<u32>, DataError> {
     Ok(bytes.into_iter().map(u32::from).collect())
 }
 
-/// Plain or unpacking reader, and the most bytes that it can yield.
+/// Opens a file, unpacking it if it is gzipped. Also returns the largest number of bytes that it can
+/// hold.
 fn reader(path: &Path) -> Result<(Box<dyn Read>, u64), DataError> {
     let io = |error| DataError::io(path, error);
     let file = File::open(path).map_err(io)?;
@@ -128,7 +136,7 @@ fn reader(path: &Path) -> Result<(Box<dyn Read>, u64), DataError> {
     unpacked(BufReader::new(file), size).map_err(io)
 }
 
-/// The same for `size` bytes that are open already.
+/// Unpacks an open file of `size` bytes if it is gzipped. Returns what [`reader`] does.
 fn unpacked(mut bytes: impl BufRead + 'static, size: u64) -> std::io::Result<(Box<dyn Read>, u64)> {
     if bytes.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
         return Ok((Box::new(MultiGzDecoder::new(bytes)), size.saturating_mul(MAX_GZIP_RATIO)));
@@ -136,12 +144,14 @@ fn unpacked(mut bytes: impl BufRead + 'static, size: u64) -> std::io::Result<(Bo
     Ok((Box::new(bytes), size))
 }
 
-/// Dimensions and content of an IDX file of unsigned bytes.
+/// Returns the dimensions and the content of an IDX file of unsigned bytes.
 fn read(path: &Path) -> Result<(Vec<u32>, Vec<u8>), DataError> {
     let (reader, most) = reader(path)?;
     content(reader, most, path)
 }
 
+/// Returns the dimensions and the content of an open IDX file of unsigned bytes, which holds `most` bytes
+/// at most. Messages call it `path`.
 fn content(
     mut reader: Box<dyn Read>,
     most: u64,
@@ -179,10 +189,10 @@ fn content(
         return Err(wrong(most));
     }
     let mut bytes = Vec::new();
-    // One byte more than there should be shows whether there is more.
+    // One more byte than there should be is asked for, to notice a file that is too long.
     match reader.take(total + 1).read_to_end(&mut bytes) {
         Ok(_) => {}
-        // A gzip file that was cut off: the size says it more clearly.
+        // A gzipped file was cut off. The error about its size below says so more clearly.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
         Err(error) => return Err(io(error)),
     }

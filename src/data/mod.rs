@@ -1,68 +1,70 @@
-//! Images in, uint8 batches out.
+//! Turns files of images into batches of bytes.
 //!
-//! [`open`] finds what `data.path` holds and gives a training and a validation [`Source`]; the
-//! [`loader`] turns a source into batches on its own threads. No stage keeps a random state: the
-//! batch number alone decides what a batch holds.
+//! [`open`] finds out what `data.path` holds and returns a training and a validation [`Source`]. The
+//! [`loader`] turns a source into batches on its own threads. No stage keeps the state of a random
+//! generator: seed and batch number alone decide what a batch holds.
 
-pub mod augment;
-pub mod cache;
-pub mod cifar;
-pub mod decode;
-pub mod detect;
-pub mod error;
-pub mod fashion;
-pub mod folder;
-pub mod idx;
-pub mod labelled;
-pub mod labels;
+pub(crate) mod augment;
+mod cache;
+mod cifar;
+mod class_union;
+pub(crate) mod decode;
+mod detect;
+mod error;
+mod fashion;
+mod folder;
+mod idx;
+mod labelled_dataset;
 pub mod loader;
-pub mod order;
-pub mod packed;
-pub mod photos;
-pub mod split;
-pub mod stl;
+mod order;
+mod packed;
+mod photos;
+pub(crate) mod split;
+mod stl;
 mod worker;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
 
 pub use error::{DataError, ImageError};
+pub use labelled_dataset::{LabelledDataset, open_labelled};
 
 use crate::config::{DataConfig, DataFormat};
 use image::RgbImage;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A shared list of images.
+/// A list of images that threads share.
 pub type Source = Arc<dyn ImageSource>;
 
 /// A list of images that can be read in any order from many threads.
 pub trait ImageSource: Send + Sync {
-    /// Number of images.
+    /// Returns the number of images.
     fn len(&self) -> usize;
 
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Path, or `file#index`, for messages.
+    /// Returns what messages call an image: its path, or `file#index`.
     fn name(&self, index: usize) -> String;
 
-    /// Class number, an index into [`Dataset::classes`]; `None` where the data says nothing.
+    /// Returns the class of an image as an index into [`Dataset::classes`], or `None` if it has no label.
     fn label(&self, index: usize) -> Option<u32>;
 
-    /// The decoded image.
+    /// Reads and decodes an image.
     ///
     /// # Errors
-    /// The file can't be read or isn't a valid image.
+    /// Returns an error if the file can't be read or isn't a valid image.
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError>;
 
-    /// What identifies the image inside its data set wherever that lies; decides the split.
+    /// Returns what identifies an image inside its data set, wherever the data set is stored. The choice
+    /// of validation images depends on it.
     fn key(&self, index: usize) -> String {
         self.name(index)
     }
 
-    /// Where all the images come from, for messages.
+    /// Returns what messages call the place that the images come from.
     fn origin(&self) -> String {
         "the image source".to_owned()
     }
@@ -72,54 +74,37 @@ pub trait ImageSource: Send + Sync {
 pub struct Dataset {
     pub train: Source,
     pub val: Source,
-    /// Names of the labels of both sources; empty for unlabelled data.
+    /// Names of the classes of both sources. Empty if the data has no labels.
     pub classes: Vec<String>,
-    /// For example "171 train + 44 val CC0 photos (embedded)".
+    /// What the data is, for people. For example "171 train + 44 val CC0 photos (embedded)".
     pub description: String,
 }
 
-/// One part of a data set with its own class numbering.
+/// One part of a data set, with a numbering of classes of its own.
 pub(crate) struct Part {
     pub source: Source,
+    /// Names of the classes.
     pub classes: Vec<String>,
 }
 
 /// What a format module found under a path.
 pub(crate) struct Opened {
     pub train: Part,
-    /// The validation set that the data brings along.
+    /// The validation set, if the data has one.
     pub val: Option<Part>,
-    /// Kind of images for the description, for example "CIFAR-10 images".
+    /// The kind of images for [`Dataset::description`], for example "CIFAR-10 images".
     pub kind: &'static str,
-    /// Whether reading costs a decode, so that a cache pays.
+    /// Whether reading an image means to decode it, which makes a cache worthwhile.
     pub decodes: bool,
 }
 
 /// Opens the data that `config` names.
 ///
 /// # Errors
-/// Missing or unreadable path, no images, a binary file of the wrong size or content, or a path
-/// whose format isn't recognised.
+/// Returns an error if a path is missing or unreadable, if there are no images, if a binary file has a
+/// wrong size or content, or if the format of a path isn't recognised.
 pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
-    let fashion = config.format == DataFormat::FashionMnistMini;
-    let embedded = config.format == DataFormat::Photos
-        || fashion
-        || (config.format == DataFormat::Auto && config.path.is_none());
-    let (opened, format) = match (&config.path, embedded) {
-        // Photos are what is trained on when nothing is said; whoever names this set and a path means one of them.
-        (Some(path), _) if fashion => return Err(DataError::PathUnused { path: path.clone() }),
-        (None, _) if fashion => (fashion::open()?, DataFormat::Auto),
-        (_, true) => (photos::open(), DataFormat::Auto),
-        (Some(path), false) => {
-            let format = detect::resolve(config.format, path)?;
-            (open_as(format, path, config.format == DataFormat::Auto)?, format)
-        }
-        (None, false) => return Err(DataError::PathNeeded { format: config.format }),
-    };
-    let place = match &config.path {
-        Some(path) if !embedded => format!(" from {}", path.display()),
-        _ => " (embedded)".to_owned(),
-    };
+    let (opened, format, place) = open_main(config)?;
     let budget = cache::Budget::mebibytes(config.cache_mib);
     let cached = |part: Part, decodes: bool| Part {
         source: if decodes { budget.wrap(part.source) } else { part.source },
@@ -130,14 +115,14 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
         None => val.map(|part| cached(part, decodes)),
         Some(path) => {
             let other = open_as(detect::resolve(format, path)?, path, format == DataFormat::Auto)?;
-            // A data set with its own two parts lends its validation part, anything else is taken whole.
+            // Of data with two parts, the validation set is taken. Any other is taken whole.
             Some(cached(other.val.unwrap_or(other.train), other.decodes))
         }
     };
     let train = cached(train, decodes);
     let own_validation = val.is_some();
     let (train, val, classes) = if let Some(val) = val {
-        labels::unify(train, val)
+        class_union::unify(train, val)
     } else {
         let (rest, held_out) = split::split(&train.source, config.val_fraction);
         (rest, held_out, train.classes)
@@ -163,10 +148,31 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
     Ok(Dataset { train, val, classes, description })
 }
 
-/// Checks that a source has an image that can be read, so that a run doesn't start on rubbish.
+/// Opens what `data.path` holds, or the embedded set that `config` asks for. Also returns the format for
+/// `data.val_path` and the place for [`Dataset::description`].
+fn open_main(config: &DataConfig) -> Result<(Opened, DataFormat, String), DataError> {
+    let embedded = |opened| Ok((opened, DataFormat::Auto, " (embedded)".to_owned()));
+    match (config.format, &config.path) {
+        // The photos are the default of every run, so a path beside them is ignored. Whoever asks for this set by name and
+        // gives a path wants one of the two.
+        (DataFormat::FashionMnistMini, Some(path)) => {
+            Err(DataError::PathUnused { path: path.clone() })
+        }
+        (DataFormat::FashionMnistMini, None) => embedded(fashion::open()?),
+        (DataFormat::Photos, _) | (DataFormat::Auto, None) => embedded(photos::open()),
+        (format, Some(path)) => {
+            let resolved = detect::resolve(format, path)?;
+            let opened = open_as(resolved, path, format == DataFormat::Auto)?;
+            Ok((opened, resolved, format!(" from {}", path.display())))
+        }
+        (format, None) => Err(DataError::PathNeeded { format }),
+    }
+}
+
+/// Checks that at least one image of a source can be read, before a run starts on it.
 ///
 /// # Errors
-/// None can be read.
+/// Returns an error if the source is empty or if none of its images can be read.
 pub fn check_readable(source: &Source) -> Result<(), DataError> {
     let mut last = None;
     for index in 0..source.len() {
@@ -182,7 +188,8 @@ pub fn check_readable(source: &Source) -> Result<(), DataError> {
     })
 }
 
-/// Opens `path` as `format`; `guessed` widens the message about an empty folder.
+/// Opens `path` as `format`. `guessed` says that the format was `auto`: the message about an empty folder
+/// then names the files of all formats.
 fn open_as(format: DataFormat, path: &Path, guessed: bool) -> Result<Opened, DataError> {
     match format {
         DataFormat::Photos => Ok(photos::open()),
@@ -201,5 +208,4 @@ fn open_as(format: DataFormat, path: &Path, guessed: bool) -> Result<Opened, Dat
 }
 
 #[cfg(test)]
-#[path = "open_tests.rs"]
 mod tests;

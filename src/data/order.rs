@@ -1,9 +1,9 @@
-//! Which image comes when: a pure function of seed and batch number.
+//! The order of training images: a pure function of seed and batch number.
 
 use crate::rng::{Purpose, stream};
 use rand_chacha::rand_core::Rng;
 
-/// The endless order of the training images.
+/// The order of the training images, without end.
 ///
 /// Epoch `e` is the concatenation of the permutations `(e, 0)`, `(e, 1)`, … of all images, cut off
 /// after `epoch_batches · batch_size` samples.
@@ -12,17 +12,18 @@ pub struct TrainOrder {
     seed: u64,
     batch_size: usize,
     epoch_batches: u64,
-    /// The permutation used last, with its (epoch, number).
+    /// The permutation that was used last, with its epoch and number.
     current: Option<((u64, u64), Vec<usize>)>,
 }
 
 impl TrainOrder {
-    /// `images` and `batch_size` at least 1; an `epoch_batches` of 0 counts as 1.
+    /// Returns the order of `images` images. `images` and `batch_size` are at least 1; an
+    /// `epoch_batches` of 0 counts as 1.
     pub fn new(images: usize, seed: u64, batch_size: usize, epoch_batches: u64) -> Self {
         Self { images, seed, batch_size, epoch_batches: epoch_batches.max(1), current: None }
     }
 
-    /// The images of global batch `batch`, length `batch_size`.
+    /// Returns the indices of the images of global batch `batch`. `[batch_size]`
     pub fn batch(&mut self, batch: u64) -> Vec<usize> {
         let epoch = batch / self.epoch_batches;
         let first = (batch % self.epoch_batches) * self.batch_size as u64;
@@ -43,7 +44,8 @@ impl TrainOrder {
     }
 }
 
-/// Fisher–Yates over `0..images`, written out so that no release of `rand` changes a run.
+/// Shuffles `0..images` by Fisher–Yates, which is written out here so that no release of `rand` changes a
+/// run.
 fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Vec<usize> {
     let mut rng = stream(seed, Purpose::Shuffle, epoch, number);
     let mut order: Vec<usize> = (0..images).collect();

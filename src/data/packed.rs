@@ -1,4 +1,4 @@
-//! Images of one size as raw bytes in memory: what CIFAR, STL-10 and IDX files hold.
+//! Images of one size as raw bytes in memory, which is what CIFAR, STL-10 and IDX files hold.
 
 use super::{DataError, ImageError, ImageSource, Part};
 use image::RgbImage;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 /// How the bytes of one image are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackedPixels {
-    /// `[3, height, width]`.
+    /// Three planes. `[3, height, width]`
     Planes,
-    /// `[3, width, height]`: each plane column by column.
+    /// Three planes, each column by column. `[3, width, height]`
     ColumnPlanes,
-    /// `[height, width, 3]`.
+    /// The three numbers of a pixel together. `[height, width, 3]`
     Interleaved,
-    /// `[height, width]`.
+    /// One plane. `[height, width]`
     Grey,
 }
 
-/// Where the images are in the bytes of a file.
+/// The layout of a record: one image with what the file stores beside it.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordLayout {
     pub width: u32,
@@ -31,18 +31,18 @@ pub struct RecordLayout {
 }
 
 impl RecordLayout {
-    /// Bytes of the pixels of one image.
+    /// Returns the number of bytes of the pixels.
     pub fn image_bytes(&self) -> usize {
         let channels = if self.pixels == PackedPixels::Grey { 1 } else { 3 };
         self.width as usize * self.height as usize * channels
     }
 
-    /// Bytes from one image to the next.
+    /// Returns the number of bytes of the record.
     pub fn record(&self) -> usize {
         self.before + self.image_bytes()
     }
 
-    /// The image whose record this is.
+    /// Returns the image of a record.
     fn unpack(&self, record: &[u8]) -> Option<RgbImage> {
         let pixels = record.get(self.before..)?;
         let (width, height) = (self.width as usize, self.height as usize);
@@ -69,18 +69,20 @@ impl RecordLayout {
     }
 }
 
-/// Raw images of one or several files.
+/// The raw images of one or several files.
 pub struct Packed {
     layout: RecordLayout,
-    /// Records, one after the other.
+    /// The records of all files, one after the other.
     bytes: Vec<u8>,
-    /// Each file with the number of its first image.
+    /// Each file with the index of its first image.
     files: Vec<(PathBuf, usize)>,
+    /// The class of each image, or nothing.
     labels: Vec<u32>,
 }
 
 impl Packed {
-    /// `bytes` holds whole records; `labels` is empty or has one entry per record.
+    /// Takes over the records of some files. `bytes` holds whole records, `files` each file with the
+    /// index of its first image, and `labels` nothing or one entry per record.
     pub fn new(
         layout: RecordLayout,
         bytes: Vec<u8>,
@@ -90,11 +92,12 @@ impl Packed {
         Self { layout, bytes, files, labels }
     }
 
+    /// Returns the images as a part of a data set with these class names.
     pub(crate) fn into_part(self, classes: Vec<String>) -> Part {
         Part { source: Arc::new(self), classes }
     }
 
-    /// The file of an image and its number in there.
+    /// Returns the file of an image and its index in that file.
     fn place(&self, index: usize) -> (PathBuf, usize) {
         let file = self.files.iter().rev().find(|(_, first)| *first <= index);
         file.map_or_else(|| (PathBuf::new(), index), |(path, first)| (path.clone(), index - first))
@@ -136,10 +139,10 @@ impl ImageSource for Packed {
     }
 }
 
-/// Appends a file of whole records of `record` bytes to `bytes`; returns how many there were.
+/// Appends a file of records of `record` bytes to `bytes`. Returns the number of records.
 ///
 /// # Errors
-/// Unreadable file, or a size that isn't a positive multiple of `record`.
+/// Returns an error if the file can't be read, or if its size isn't a positive multiple of `record`.
 pub fn append_records(path: &Path, record: usize, bytes: &mut Vec<u8>) -> Result<usize, DataError> {
     let io = |error| DataError::io(path, error);
     let mut file = File::open(path).map_err(io)?;
@@ -149,7 +152,7 @@ pub fn append_records(path: &Path, record: usize, bytes: &mut Vec<u8>) -> Result
         expected: format!("a positive multiple of {record}"),
         found,
     };
-    // Checked before reading, so that a wrong file of many gigabytes is refused at once.
+    // The size is checked before reading, so that a wrong file of many gigabytes is refused at once.
     if size == 0 || !size.is_multiple_of(record as u64) {
         return Err(wrong(size));
     }
@@ -160,15 +163,16 @@ pub fn append_records(path: &Path, record: usize, bytes: &mut Vec<u8>) -> Result
     Ok(read / record)
 }
 
-/// Reads a small file whole.
+/// Reads a whole file.
 ///
 /// # Errors
-/// Missing or unreadable file.
+/// Returns an error if the file is missing or can't be read.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     std::fs::read(path).map_err(|error| DataError::io(path, error))
 }
 
-/// Class names from the first of `files` that holds `count` non-empty lines, else the numbers.
+/// Returns `count` class names from the first of `files` that holds so many lines that aren't empty. If
+/// there is none, the names are the numbers.
 pub fn class_names(files: &[PathBuf], count: usize) -> Vec<String> {
     let lines = |path: &PathBuf| -> Option<Vec<String>> {
         let text = std::fs::read_to_string(path).ok()?;

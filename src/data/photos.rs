@@ -1,4 +1,4 @@
-//! The CC0 photos inside the binary: a run needs no download.
+//! The CC0 photos that are embedded in the binary, so that a run needs no download.
 
 use super::decode::decode;
 use super::{ImageError, ImageSource, Opened, Part};
@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 static PHOTOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/assets/photos-cc0");
 
-/// Embedded photos of `train/` or `val/`.
+/// The embedded photos of `train/` or `val/`.
 pub struct Photos {
-    /// Path inside the assets, encoded bytes, class.
+    /// Path in the assets, encoded bytes and class of each photo.
     photos: Vec<(&'static str, &'static [u8], u32)>,
 }
 
-/// Both parts with their classes, the folder names.
+/// Opens both parts. The names of the classes are those of the folders.
 pub(crate) fn open() -> Opened {
     let part = |name: &str| {
         let mut found: Vec<(&'static str, &'static str, &'static [u8])> = Vec::new();

@@ -1,4 +1,4 @@
-//! A validation set out of the training images, by a hash of their names.
+//! Chooses some images of a source by a hash of their names: a validation set, or a sample.
 
 use super::{ImageError, ImageSource, Source};
 use image::RgbImage;
@@ -8,15 +8,15 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Some images of a source.
 pub struct Subset {
     source: Source,
-    /// Numbers in `source`, rising.
+    /// Indices in `source`, ascending.
     indices: Vec<usize>,
 }
 
-/// Divides `source` into (training, validation): `round(fraction · n)` images, at least one and never
-/// all, are held out. A single image serves as both.
+/// Divides `source` into a training and a validation set. Of n images, `round(fraction · n)` go to the
+/// latter, but at least one and never all. A single image serves as both.
 ///
-/// The images with the smallest hash of their key are held out, so that the choice needs no seed and
-/// hardly changes when images are added.
+/// The validation set consists of the images with the smallest hash of their key, so that the choice
+/// needs no seed and hardly changes when images are added.
 pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
     let images = source.len();
     if images < 2 {
@@ -35,18 +35,22 @@ pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
     (subset(train), subset(val))
 }
 
-/// `count` images of a source, or all if there are fewer: those with the smallest hash of their key, in the order of the
-/// source. The same ones every time, and spread over a source that is sorted by class.
+/// Returns `count` images of a source in its order, or all if there are fewer. The images with the smallest
+/// hash of their key are taken: they are the same ones every time, and they come from all over a source
+/// that is sorted by class.
+#[cfg(feature = "tui")]
 pub fn sample(source: &Source, count: usize) -> Source {
     spread(source, (0..source.len()).collect(), count)
 }
 
-/// [`sample`] of those images that have a label.
+/// Returns `count` of the images that have a label, chosen by the smallest hash of their key, in the order
+/// of the source.
 pub fn labelled_sample(source: &Source, count: usize) -> Source {
     let labelled = (0..source.len()).filter(|&index| source.label(index).is_some());
     spread(source, labelled.collect(), count)
 }
 
+/// Returns `count` of these images, chosen by the smallest hash of their key.
 fn spread(source: &Source, mut indices: Vec<usize>, count: usize) -> Source {
     if indices.len() > count {
         indices.sort_by_cached_key(|&index| (xxh3_64(source.key(index).as_bytes()), index));
@@ -60,17 +64,19 @@ fn spread(source: &Source, mut indices: Vec<usize>, count: usize) -> Source {
 }
 
 impl Subset {
-    /// The first `count` images of a source.
+    /// Returns the first `count` images of a source.
+    #[cfg(feature = "tui")]
     pub fn first(source: &Source, count: usize) -> Self {
         Self { source: Arc::clone(source), indices: (0..count.min(source.len())).collect() }
     }
 
-    /// The images with these numbers, in rising order.
+    /// Returns the images with these indices, which are ascending.
     pub fn of(source: &Source, indices: Vec<usize>) -> Self {
         Self { source: Arc::clone(source), indices }
     }
 
-    /// The number in the whole source; past the end for an index past the end.
+    /// Returns the index in the whole source, which is past its end if `index` is past the end of the
+    /// subset.
     fn whole(&self, index: usize) -> usize {
         self.indices.get(index).copied().unwrap_or(usize::MAX)
     }

@@ -1,4 +1,5 @@
-//! STL-10: three 96x96 planes per image, each column by column; labels, counted from 1, in own files.
+//! Reads the binary version of STL-10: three planes of 96x96 per image, each column by column. The labels,
+//! counted from 1, are in files of their own.
 
 use super::packed::{Packed, PackedPixels, RecordLayout, append_records, class_names, read_file};
 use super::{DataError, Opened, Part};
@@ -9,27 +10,28 @@ const LAYOUT: RecordLayout =
 const CLASSES: u8 = 10;
 const LOOKED_FOR: &str =
     "unlabeled_X.bin or train_X.bin (STL-10 binary version), there or in stl10_binary/";
-/// Training files, the larger unlabelled set first.
+/// The training files. The first one that exists is taken: the unlabelled set is the larger one.
 const TRAIN: [&str; 2] = ["unlabeled_X.bin", "train_X.bin"];
 
-/// The folder with the files, `path` itself or the official folder in it.
+/// Returns the folder with the training files: `path` itself or the official folder in it.
 pub fn locate(path: &Path) -> Option<PathBuf> {
     [path.to_owned(), path.join("stl10_binary")]
         .into_iter()
         .find(|folder| TRAIN.iter().any(|file| folder.join(file).is_file()))
 }
 
-/// Whether `path` is called like an image file of the data set.
+/// Returns whether `path` is a file with the name of a file of images of the data set.
 pub fn is_file_of(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     path.is_file() && (TRAIN.iter().any(|file| name == *file) || name == "test_X.bin")
 }
 
-/// Opens the folder (unlabelled images for training if there, and `test_X.bin` for validation) or one
-/// `*_X.bin` file.
+/// Opens one `*_X.bin` file, or a folder. Of a folder, the unlabelled images are for training if they are
+/// there, else the labelled ones, and `test_X.bin` is for validation.
 ///
 /// # Errors
-/// No file of the data set, a wrong size, or labels that don't fit the images.
+/// Returns an error if there is no file of the data set, if a file has a wrong size, or if the labels
+/// don't fit the images.
 pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
     let opened = |train, val| Opened { train, val, kind: "STL-10 images", decodes: false };
     if path.is_file() {
@@ -43,6 +45,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
     Ok(opened(load(&train)?, val))
 }
 
+/// Reads one file of images and the labels beside it.
 fn load(path: &Path) -> Result<Part, DataError> {
     let mut bytes = Vec::new();
     let images = append_records(path, LAYOUT.record(), &mut bytes)?;
@@ -52,7 +55,8 @@ fn load(path: &Path) -> Result<Part, DataError> {
     Ok(packed.into_part(class_names(&[names], CLASSES.into())))
 }
 
-/// The labels of `NAME_X.bin` from `NAME_y.bin`, counted from 0; none without that file.
+/// Reads the labels of `NAME_X.bin` from `NAME_y.bin` and counts them from 0. Returns none if there is no
+/// such file.
 fn labels_beside(path: &Path, images: usize) -> Result<Vec<u32>, DataError> {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let Some(name) = file.strip_suffix("_X.bin") else {

@@ -1,4 +1,4 @@
-//! The work of one loader thread: samples in, pixels out.
+//! The work of one loader thread: it reads images and writes their pixels.
 
 use super::augment::{Augment, Scratch, val_view};
 use super::{DataError, ImageError, Source};
@@ -11,39 +11,44 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A run of samples of one batch.
+/// Consecutive samples of one batch: the unit of work of a thread.
 pub struct Piece {
+    /// Number of the batch, counted from the start of the run.
     pub batch: u64,
-    /// Place of the first sample within the batch.
+    /// Position of the first sample in the batch.
     pub offset: usize,
-    /// Number of the first sample since the start of the run.
+    /// Number of the first sample, counted from the start of the run.
     pub first_sample: u64,
-    /// The images in question.
+    /// Index in the source of the image of each sample.
     pub indices: Vec<usize>,
 }
 
-/// A finished [`Piece`].
+/// The pixels of a [`Piece`].
 pub struct ReadyPiece {
+    /// As [`Piece::batch`].
     pub batch: u64,
+    /// As [`Piece::offset`].
     pub offset: usize,
-    /// `[len, size, size, 3]`.
+    /// Row-major 8-bit RGB. `[len, size, size, 3]`
     pub images: Vec<u8>,
-    /// The images that were taken, after substitution.
+    /// Index in the source of each image, after unreadable ones were replaced. `[len]`
     pub indices: Vec<usize>,
-    /// The unreadable images that were passed over, known before or not.
+    /// Indices of the unreadable images that were replaced, whether they were known before or not.
     pub bad: Vec<usize>,
 }
 
 /// What all threads of a loader share.
 pub struct Shared {
     pub source: Source,
+    /// Height and width of the images, in pixels.
     pub size: usize,
     pub seed: u64,
-    /// `None`: the centre view of validation.
+    /// Random crops and flips for training; `None` takes the centre, for validation.
     pub augment: Option<Augment>,
-    /// Unreadable images, so that none is decoded twice. Passing over a known one and finding it bad
-    /// anew lead to the same substitute, so the threads' timing can't show in a batch.
+    /// Unreadable images by index, so that none is decoded twice. An image gets the same substitute
+    /// whether it is known to be bad or found to be bad again, so batches don't depend on timing.
     bad: Mutex<BTreeMap<usize, ImageError>>,
+    /// Set when the loader is dropped.
     stop: AtomicBool,
 }
 
@@ -59,42 +64,42 @@ impl Shared {
         }
     }
 
-    /// Makes the threads leave after the image at hand.
+    /// Makes every thread end after the image that it is reading.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Why an image was passed over.
+    /// Returns why an image can't be read, or `None` if no thread has found that.
     pub fn reason(&self, index: usize) -> Option<ImageError> {
         self.bad().get(&index).cloned()
     }
 
-    /// The body of a thread; returns when the loader is gone.
-    pub fn work(&self, jobs: &Receiver<Piece>, results: &Sender<Result<ReadyPiece, DataError>>) {
+    /// Runs a thread: makes pieces until the loader is dropped or one of them fails.
+    pub fn work(&self, pieces: &Receiver<Piece>, ready: &Sender<Result<ReadyPiece, DataError>>) {
         let mut scratch = Scratch::default();
-        for job in jobs {
-            // A panicking decoder would leave the loader waiting for this job forever.
-            let done = catch_unwind(AssertUnwindSafe(|| self.make(job, &mut scratch)))
+        for piece in pieces {
+            // Without the catch, a panic would leave the loader waiting for this piece forever.
+            let made = catch_unwind(AssertUnwindSafe(|| self.make(piece, &mut scratch)))
                 .unwrap_or_else(|panic| Err(DataError::Worker { message: panic_text(&*panic) }));
-            match done {
+            match made {
                 Ok(None) => return,
-                Ok(Some(done)) => {
-                    if results.send(Ok(done)).is_err() {
+                Ok(Some(piece)) => {
+                    if ready.send(Ok(piece)).is_err() {
                         return;
                     }
                 }
                 Err(error) => {
-                    // The loader ends with the first error; if it is gone already, nobody needs it.
-                    let _ = results.send(Err(error));
+                    // The loader ends with the first error. If it was dropped, nobody needs this one.
+                    let _ = ready.send(Err(error));
                     return;
                 }
             }
         }
     }
 
-    /// `None` if the loader stopped meanwhile.
-    fn make(&self, job: Piece, scratch: &mut Scratch) -> Result<Option<ReadyPiece>, DataError> {
-        let Piece { batch, offset, first_sample, mut indices } = job;
+    /// Makes the pixels of a piece. Returns `None` if the loader was dropped meanwhile.
+    fn make(&self, piece: Piece, scratch: &mut Scratch) -> Result<Option<ReadyPiece>, DataError> {
+        let Piece { batch, offset, first_sample, mut indices } = piece;
         let bytes = self.size * self.size * 3;
         let mut images = vec![0; indices.len() * bytes];
         let mut bad = Vec::new();
@@ -108,7 +113,8 @@ impl Shared {
         Ok(Some(ReadyPiece { batch, offset, images, indices, bad }))
     }
 
-    /// Writes the view of image `wanted`, or of the next one that can be read; returns which it was.
+    /// Writes the view of image `wanted`, or of the next readable one, to `out`. Returns the index of
+    /// the image that was taken and appends those of unreadable ones to `bad`.
     fn fill(
         &self,
         sample: u64,
@@ -137,6 +143,7 @@ impl Shared {
         Err(DataError::AllUnreadable { origin: self.source.origin(), count, last })
     }
 
+    /// Writes the view of one image to `out`.
     fn view(
         &self,
         sample: u64,
@@ -156,12 +163,13 @@ impl Shared {
     }
 
     fn bad(&self) -> MutexGuard<'_, BTreeMap<usize, ImageError>> {
-        // A map of errors is whole after each insert, whichever thread panicked.
+        // A thread that panics can't leave the map half changed.
         self.bad.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads an image; a decoder that panics on a strange file costs that file, not the run.
+/// Reads an image. If the decoder panics on a strange file, that file alone counts as unreadable and
+/// the run goes on.
 pub(super) fn guarded_read(source: &Source, index: usize) -> Result<Arc<RgbImage>, ImageError> {
     catch_unwind(AssertUnwindSafe(|| source.read(index))).unwrap_or_else(|panic| {
         let reason = format!("the decoder panicked: {}", panic_text(&*panic));

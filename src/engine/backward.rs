@@ -10,53 +10,51 @@
 //! bits each time, as on the CPU, so do the two.
 
 use super::optim::{Gradients, take_gradients};
-use crate::model::vit::DropPath;
+use crate::model::vit::PassMode;
 use crate::model::{Aim, SimMimVit};
 use crate::ops::TrainBackend;
 use burn::module::Module as _;
+use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{DType, Tensor};
 
 /// What goes into a pass through the model.
 pub struct Pass<B: AutodiffBackend> {
-    /// [B·N, P]
+    /// `[B·N, P]`
     pub patches: Tensor<B, 2>,
     pub aim: Aim<B>,
-    pub drop_path: DropPath<B>,
-    /// Type of the operands of matrix products.
-    pub products: DType,
+    pub mode: PassMode<B>,
     /// Micro-batches of a step: the gradient of a step is that of the mean over them.
     pub shares: usize,
 }
 
-/// The loss [1] of one micro-batch and the gradients of its share.
+/// The loss `[1]` of one micro-batch and the gradients of its share.
 pub type LossAndGradients<B> = (
     Tensor<<B as AutodiffBackend>::InnerBackend, 1>,
     Gradients<<B as AutodiffBackend>::InnerBackend>,
 );
 
-/// Keeps the whole graph. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
+/// Keeps the whole graph. `loss` makes `[1]` of the prediction, `[B·M, P]` or `[B, C]`.
 pub fn keep<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,
     loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
 ) -> LossAndGradients<B> {
-    let Pass { patches, aim, drop_path, products, shares } = pass;
-    let loss = loss(model.forward(patches, &aim, &drop_path, products));
+    let Pass { patches, aim, mode, shares } = pass;
+    let loss = loss(model.forward(patches, &aim, &mode));
     let value = loss.clone().inner();
     let mut gradients = loss.div_scalar(shares as f64).backward();
     (value, take_gradients(model, &mut gradients))
 }
 
-/// Keeps the inputs of the blocks alone. `loss` makes [1] of the prediction, [B·M, P] or [B, C].
+/// Keeps the inputs of the blocks alone. `loss` makes `[1]` of the prediction, `[B·M, P]` or `[B, C]`.
 pub fn recompute<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,
     loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
 ) -> LossAndGradients<B> {
-    let Pass { patches, aim, drop_path, products, shares } = pass;
+    let Pass { patches, aim, mode, shares } = pass;
     let encoder = &model.encoder;
-    let embedded = encoder.embed(patches, model.token_mask(&aim), products);
+    let embedded = encoder.embed(patches, model.token_mask(&aim), &mode);
     let bias = encoder.bias();
     let bias_value = bias.clone().map(Tensor::detach);
     // Still the operations of a backend with gradients: those of the one without may round in another way.
@@ -64,13 +62,13 @@ pub fn recompute<B: TrainBackend>(
     let mut inputs = vec![embedded.clone().detach()];
     for index in 0..encoder.blocks.len() {
         let rows = inputs[index].clone();
-        inputs.push(untracked.block(index, rows, bias_value.as_ref(), &drop_path, products));
+        inputs.push(untracked.block(index, rows, bias_value.as_ref(), &mode));
     }
     drop(untracked);
 
     let mut inputs = inputs.into_iter().rev().map(Tensor::require_grad);
     let last = inputs.next().expect("the output of the last block");
-    let loss = loss(model.predict(last.clone(), &aim, products));
+    let loss = loss(model.predict(last.clone(), &aim, &mode));
     let value = loss.clone().inner();
     let mut graph = loss.div_scalar(shares as f64).backward();
     let mut slope = take(&last, &mut graph); // of the rows
@@ -78,7 +76,7 @@ pub fn recompute<B: TrainBackend>(
     let mut all = take_gradients(model, &mut graph);
     for (index, rows) in (0..encoder.blocks.len()).rev().zip(inputs) {
         let bias = bias_value.clone().map(Tensor::require_grad);
-        let out = encoder.block(index, rows.clone(), bias.as_ref(), &drop_path, products);
+        let out = encoder.block(index, rows.clone(), bias.as_ref(), &mode);
         let mut graph = back(out, slope);
         slope = take(&rows, &mut graph);
         if let Some(bias) = bias {

@@ -8,7 +8,7 @@ use crate::config::{Config, LossConfig, OnNan, Precision};
 use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, patchify};
 use crate::model::state::{self, NamedTensors, StateError};
-use crate::model::vit::DropPath;
+use crate::model::vit::{DropPath, PassMode};
 use crate::model::{self, Aim, ModelShape, SimMimVit, init, loss};
 use crate::ops::{TrainBackend, one_graph};
 use crate::picture::painter::Painter;
@@ -80,9 +80,9 @@ pub struct Learner<B: AutodiffBackend> {
     model: Option<SimMimVit<B>>,
     optimizer: AdamW<B::InnerBackend>,
     gradients: Gradients<B::InnerBackend>,
-    /// Losses of the current accumulation. [1] each
+    /// Losses of the current accumulation. `[1]` each
     losses: Vec<Tensor<B::InnerBackend, 1>>,
-    /// Loss and gradient norm of steps that were not read yet. [1] each
+    /// Loss and gradient norm of steps that were not read yet. `[1]` each
     unread: Vec<[Tensor<B::InnerBackend, 1>; 2]>,
 }
 
@@ -111,7 +111,7 @@ impl<B: AutodiffBackend> Learner<B> {
         self.model.as_ref().expect("put back at the end of every step")
     }
 
-    /// [B·N, P]
+    /// `[B·N, P]`
     fn patches(&self, pixels: Pixels<'_>, batch: usize) -> Tensor<B::InnerBackend, 2> {
         patchify(pixels, batch, &self.config.shape, &self.config.normalization, &self.plain)
     }
@@ -120,7 +120,7 @@ impl<B: AutodiffBackend> Learner<B> {
         model::products(self.config.precision)
     }
 
-    /// What the model is to give for patches [B·N, P], and what would be right. [B·M, P] or [B, C]
+    /// What the model is to give for patches `[B·N, P]`, and what would be right. `[B·M, P]` or `[B, C]`
     fn aim<T: Backend>(
         &self,
         patches: &Tensor<T, 2>,
@@ -141,7 +141,7 @@ impl<B: AutodiffBackend> Learner<B> {
         }
     }
 
-    /// Mean loss of a prediction; both as [`Self::aim`] says. [1]
+    /// Mean loss of a prediction; both as [`Self::aim`] says. `[1]`
     fn loss<T: Backend>(&self, prediction: Tensor<T, 2>, target: Tensor<T, 2>) -> Tensor<T, 1> {
         match self.config.shape.classes {
             None => loss::loss(prediction, target, &self.config.loss),
@@ -177,8 +177,8 @@ impl<B: TrainBackend> Engine for Learner<B> {
         let patches = Tensor::from_inner(self.patches(batch.pixels, count));
         let (aim, target) = self.aim(&patches, batch.target, *label_smoothing, &self.device);
         let drop_path = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
-        let products = self.products();
-        let pass = Pass { patches, aim, drop_path, products, shares: *accumulation };
+        let mode = PassMode { drop_path, products: self.products() };
+        let pass = Pass { patches, aim, mode, shares: *accumulation };
         let loss_of = |prediction| self.loss(prediction, target);
         let (loss, gradients) = if self.config.activation_checkpointing {
             backward::recompute(self.model(), pass, loss_of)
@@ -232,7 +232,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
         let model = self.model().valid();
         let patches = self.patches(batch.pixels, batch.target.images());
         let (aim, target) = self.aim(&patches, batch.target, 0.0, &self.plain);
-        let prediction = model.forward(patches, &aim, &DropPath::off(), self.products());
+        let prediction = model.forward(patches, &aim, &PassMode::evaluation(self.products()));
         let loss = self.loss(prediction.clone(), target);
         let loss = state::download(loss).data[0]; // device sync
         Evaluation { loss, prediction: state::download(prediction).data } // device sync
@@ -244,7 +244,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
         let mut mask = mask.upload::<B::InnerBackend>(&self.plain);
         mask.rows = Tensor::arange(0..count, &self.plain);
         let (model, aim) = (self.model().valid(), Aim::Hidden(mask));
-        let prediction = model.forward(patches, &aim, &DropPath::off(), self.products());
+        let prediction = model.forward(patches, &aim, &PassMode::evaluation(self.products()));
         state::download(prediction).data // device sync
     }
 

@@ -28,7 +28,7 @@ pub struct MicroBatch<'a> {
 pub enum Target<'a> {
     /// The pixels of hidden patches.
     Hidden(&'a HostMask),
-    /// The class of each image. [B]
+    /// The class of each image. `[B]`
     Classes(&'a [u32]),
 }
 
@@ -82,7 +82,7 @@ pub enum Update {
 pub struct Evaluation {
     /// Mean loss over the batch; that of a classifier without label smoothing.
     pub loss: f32,
-    /// The head's output. [B·M, P], or logits [B, C]
+    /// The head's output. `[B·M, P]`, or logits `[B, C]`
     pub prediction: Vec<f32>,
 }
 
@@ -126,10 +126,10 @@ pub trait Engine: Send {
     /// Loss and prediction without gradients or drop path. Device sync.
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation;
 
-    /// Prediction of all patches, the visible ones too, under the mask. [B·N·P], device sync.
+    /// Prediction of all patches, the visible ones too, under the mask. `[B·N·P]`, device sync.
     fn reconstruct(&self, pixels: Pixels<'_>, mask: &HostMask) -> Vec<f32>;
 
-    /// Mean over the tokens of unmasked images. [B·D], device sync.
+    /// Mean over the tokens of unmasked images. `[B·D]`, device sync.
     ///
     /// `None` takes the tokens after all blocks and the final norm; `Some(k)` those after the first k blocks, 1 to
     /// depth, without the final norm.

@@ -13,10 +13,10 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, Tensor, TensorData};
 use std::collections::BTreeMap;
 
-/// Flat gradients by parameter name. [elements] each
+/// Flat gradients by parameter name. `[elements]` each
 pub type Gradients<B> = BTreeMap<String, Tensor<B, 1>>;
 
-/// Running means of the gradient and of its square. [elements] each
+/// Running means of the gradient and of its square. `[elements]` each
 #[derive(Debug, Clone)]
 struct Moments<B: Backend> {
     first: Tensor<B, 1>,
@@ -49,7 +49,7 @@ impl<B: Backend> AdamW<B> {
 
     /// Clips and updates every parameter that has a gradient; nothing is read back from the device.
     ///
-    /// `norm` [1] is the gradient norm, `clip` its largest allowed value (0 = none). Where `bad` [1] is true, weights and
+    /// `norm` `[1]` is the gradient norm, `clip` its largest allowed value (0 = none). Where `bad` `[1]` is true, weights and
     /// moments stay as they were; the update counts all the same, as nobody asks the device here.
     pub fn step<AB>(
         &mut self,
@@ -121,7 +121,7 @@ impl<B: Backend> AdamW<B> {
     }
 }
 
-/// Square root of the sum of all squared gradients. [1]
+/// Square root of the sum of all squared gradients. `[1]`
 pub fn global_norm<B: FastOps>(gradients: &Gradients<B>, device: &B::Device) -> Tensor<B, 1> {
     let squares = gradients.values().map(|gradient| B::square_sum(gradient.clone()));
     squares.fold(Tensor::zeros([1], device), |sum, square| sum + square).sqrt()

@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 /// Features of some images; they lie in memory, 4 bytes a number.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Features {
-    /// Row-major. [n, dim]
+    /// Row-major. `[n, dim]`
     pub values: Vec<f32>,
     pub dim: usize,
-    /// Class numbers as in [`crate::data::Dataset::classes`]. [n]
+    /// Class numbers as in [`crate::data::Dataset::classes`]. `[n]`
     pub labels: Vec<Option<u32>>,
-    /// As [`crate::data::ImageSource::name`] gives them. [n]
+    /// As [`crate::data::ImageSource::name`] gives them. `[n]`
     pub names: Vec<String>,
     /// Images that could not be read and are in none of the lists.
     pub skipped: Vec<ImageError>,
@@ -30,7 +30,7 @@ impl Features {
         self.names.is_empty()
     }
 
-    /// The features of one image. [dim]
+    /// The features of one image. `[dim]`
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
     }
@@ -65,7 +65,7 @@ pub fn extract(
     collect(source, loader, features, progress)
 }
 
-/// [`extract`] with any function of the bytes of a batch [count, size, size, 3] to vectors [count, dim].
+/// [`extract`] with any function of the bytes of a batch `[count, size, size, 3]` to vectors `[count, dim]`.
 ///
 /// # Errors
 /// As [`extract`].

@@ -10,7 +10,7 @@ const CHUNK: usize = 64;
 /// Test vectors between two questions whether to go on.
 const BLOCK: usize = 16 * CHUNK;
 
-/// Classes of the test vectors for each number of neighbours in `ks`. [`ks.len()`][`test.len()`]
+/// Classes of the test vectors for each number of neighbours in `ks`. `[ks.len()][test.len()]`
 ///
 /// The majority of the k nearest decides; among classes with equally many, the one with the larger sum of cosines,
 /// then the lower number. Of neighbours at the same angle the earlier one comes first, so the result depends on nothing
@@ -103,7 +103,7 @@ fn vote(votes: impl Iterator<Item = (u32, f32)>, classes: usize) -> u32 {
     best as u32
 }
 
-/// Rows of length 1. [n, dim]
+/// Rows of length 1. `[n, dim]`
 fn normalized(vectors: &Vectors) -> Vec<f32> {
     let mut values = vectors.values.clone();
     for row in values.chunks_exact_mut(vectors.dim) {

@@ -23,10 +23,10 @@ pub const NEIGHBOURS: [usize; 3] = [5, 10, 20];
 /// Labelled vectors.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Vectors {
-    /// Row-major. [n, dim]
+    /// Row-major. `[n, dim]`
     pub values: Vec<f32>,
     pub dim: usize,
-    /// Class numbers. [n]
+    /// Class numbers. `[n]`
     pub labels: Vec<u32>,
 }
 
@@ -58,7 +58,7 @@ impl Vectors {
         self.labels.is_empty()
     }
 
-    /// The vectors in a range of rows. [range, dim]
+    /// The vectors in a range of rows. `[range, dim]`
     pub fn rows(&self, range: std::ops::Range<usize>) -> &[f32] {
         &self.values[range.start * self.dim..range.end * self.dim]
     }

@@ -20,14 +20,14 @@ const PARTS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Probe {
     scale: Standardizer,
-    /// Weights, then a row of biases. [dim + 1, classes]
+    /// Weights, then a row of biases. `[dim + 1, classes]`
     weights: Vec<f64>,
     classes: usize,
     /// The regularisation that was taken.
     pub l2: f64,
 }
 
-/// Mean and deviation of each column of the training vectors. [dim] each
+/// Mean and deviation of each column of the training vectors. `[dim]` each
 #[derive(Debug, Clone)]
 struct Standardizer {
     mean: Vec<f64>,
@@ -56,7 +56,7 @@ impl Standardizer {
         Self { factor: square.iter().zip(&mean).map(factor).collect(), mean }
     }
 
-    /// [n, dim]
+    /// `[n, dim]`
     fn apply(&self, vectors: &Vectors) -> Vec<f32> {
         let mut values = vectors.values.clone();
         for row in values.chunks_exact_mut(vectors.dim.max(1)) {
@@ -70,7 +70,7 @@ impl Standardizer {
 
 /// Standardised vectors and their classes.
 struct Problem<'a> {
-    /// [n, dim]
+    /// `[n, dim]`
     values: &'a [f32],
     labels: &'a [u32],
     dim: usize,
@@ -84,7 +84,7 @@ impl Problem<'_> {
         self.labels.len().div_ceil(PARTS).max(1)
     }
 
-    /// Value of the objective at `weights` [dim + 1, classes]; writes its gradient.
+    /// Value of the objective at `weights` `[dim + 1, classes]`; writes its gradient.
     fn objective(&self, weights: &[f64], gradient: &mut [f64]) -> f64 {
         let (dim, classes) = (self.dim, self.classes);
         let flat: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
@@ -139,7 +139,7 @@ impl Problem<'_> {
     }
 }
 
-/// [rows, classes]
+/// `[rows, classes]`
 fn logits(values: &[f32], rows: usize, dim: usize, weights: &[f32], classes: usize) -> Vec<f32> {
     let mut logits = vec![0.0; rows * classes];
     multiply(
@@ -209,7 +209,7 @@ fn path(
 }
 
 impl Probe {
-    /// The likeliest class of each vector; of equally likely ones the lower number. [n]
+    /// The likeliest class of each vector; of equally likely ones the lower number. `[n]`
     pub fn predict(&self, vectors: &Vectors) -> Vec<u32> {
         let values = self.scale.apply(vectors);
         let weights: Vec<f32> = self.weights.iter().map(|&weight| weight as f32).collect();

@@ -5,9 +5,9 @@ use serde::Serialize;
 /// What a method said about the test images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
-    /// [n]
+    /// `[n]`
     pub predicted: Vec<u32>,
-    /// Whether that is right. [n]
+    /// Whether that is right. `[n]`
     right: Vec<bool>,
 }
 
@@ -54,7 +54,7 @@ impl Score {
         Difference { difference, stderr: (variance.max(0.0) / n).sqrt() }
     }
 
-    /// How often each class (row) was taken for each (column). [classes][classes]
+    /// How often each class (row) was taken for each (column). `[classes][classes]`
     pub fn confusion(&self, labels: &[u32], classes: usize) -> Vec<Vec<u32>> {
         let mut counts = vec![vec![0; classes]; classes];
         for (&predicted, &label) in self.predicted.iter().zip(labels) {

@@ -1,4 +1,5 @@
-//! One pre-norm encoder block: attention and MLP, each with a residual, optional `LayerScale` and drop path.
+//! The weights of one pre-norm encoder block: attention and MLP, each with a residual connection, drop path and optional
+//! `LayerScale`. The arithmetic is in [`crate::ops`].
 
 use super::ModelShape;
 use super::layers::{LayerNorm, Linear, zeros};
@@ -7,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
 
-/// Multi-head self-attention with one fused projection to queries, keys and values.
+/// Multi-head self-attention with one projection to queries, keys and values together.
 #[derive(Module, Debug)]
 pub struct Attention<B: Backend> {
     pub qkv: Linear<B>,
@@ -15,23 +16,25 @@ pub struct Attention<B: Backend> {
     heads: usize,
 }
 
-/// Linear, exact GELU, linear.
+/// A linear layer, exact GELU and another linear layer.
 #[derive(Module, Debug)]
 pub struct Mlp<B: Backend> {
     pub fc1: Linear<B>,
     pub fc2: Linear<B>,
 }
 
-/// Learned per-channel scale of a residual branch (Touvron et al. 2021).
+/// A learned scale per channel of a residual branch (Touvron et al. 2021).
 #[derive(Module, Debug)]
 pub struct LayerScale<B: Backend> {
-    /// [D]
+    /// The scale, γ. `[D]`
     pub gamma: Param<Tensor<B, 1>>,
 }
 
-/// Per-image factors of the two residual branches: 0 or 1 / keep probability. [B, 1, 1] each
+/// One factor per image of the attention branch and of the MLP branch: 0, or 1 / (1 − drop probability).
+/// `[B, 1, 1]` each
 pub type BranchFactors<B> = [Tensor<B, 3>; 2];
 
+/// An encoder block. The fields have timm's names.
 #[derive(Module, Debug)]
 pub struct Block<B: Backend> {
     pub norm1: LayerNorm<B>,
@@ -43,6 +46,7 @@ pub struct Block<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
+    /// Returns a block whose weights are all zero.
     pub fn zeros(shape: &ModelShape, device: &B::Device) -> Self {
         let dim = shape.dim;
         let scale =
@@ -64,11 +68,12 @@ impl<B: Backend> Block<B> {
         }
     }
 
-    /// # Shapes
-    /// - rows: [B·N, D], with N = `patches`
-    /// - bias: [1, heads, N, N]
+    /// Runs the block. `products` is the type of the operands of matrix products.
     ///
-    /// `products` is the type of the operands of matrix products.
+    /// # Shapes
+    /// - rows: `[B·N, D]`, where N is `patches`
+    /// - bias: `[1, heads, N, N]`
+    /// - output: `[B·N, D]`
     pub fn forward(
         &self,
         rows: Tensor<B, 2>,

@@ -1,10 +1,14 @@
-//! Fresh weights: the same for every backend, drawn on the host from the run's seed.
+//! Fresh weights, drawn on the host from the seed of the run, so that they are the same for every backend.
 //!
-//! As the official SimMIM ViT: linear layers, patch projection and mask token normal with deviation 0.02, cut at one
-//! deviation; norms at one, biases and relative tables at zero; the two projections that end a residual branch divided
-//! by √(2 · block number); the head as PyTorch's own layers, uniform in ±1/√fan-in. The head of a classifier is normal
-//! with deviation 2e-5, as in BEiT and MAE: all classes start out alike likely. A learned position, which the
-//! official ViT leaves at zero, is normal with deviation 0.02 as in timm.
+//! They follow the official ViT of `SimMIM`:
+//! - Linear layers, patch projection and mask token are normal with standard deviation 0.02, cut at one deviation.
+//! - The two projections that end a residual branch are then divided by √(2 · number of the block, from 1).
+//! - Norms start at one, biases and relative tables at zero.
+//! - The head is uniform in ±1/√fan-in, as PyTorch's own layers are.
+//!
+//! The head of a classifier is normal with standard deviation 2e-5, as in BEiT and MAE, so that all classes start out
+//! equally likely. A learned position, which the official ViT leaves at zero, is normal with standard deviation 0.02 as in
+//! timm.
 
 use super::ModelShape;
 use super::state::NamedTensors;
@@ -13,10 +17,12 @@ use crate::rng::{self, Purpose};
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
+/// Standard deviation of most weights.
 const STD: f32 = 0.02;
+/// Standard deviation of the weights of a classifier's head.
 const CLASSIFIER_STD: f32 = 2e-5;
 
-/// Overwrites `tensors` (of a zero model, so that names and shapes are right) with fresh weights.
+/// Overwrites `tensors`, which have the names and shapes of a model, with fresh weights.
 pub fn initialize(tensors: &mut NamedTensors, shape: &ModelShape, seed: u64) {
     for (number, (name, tensor)) in tensors.iter_mut().enumerate() {
         let mut rng = rng::stream(seed, Purpose::Init, number as u64, 0);
@@ -43,7 +49,7 @@ pub fn initialize(tensors: &mut NamedTensors, shape: &ModelShape, seed: u64) {
     }
 }
 
-/// √(2 · block number, from 1) for a projection that ends a residual branch, else 1.
+/// Returns √(2 · number of the block, from 1) for a projection that ends a residual branch, else 1.
 fn branch_divisor(name: &str) -> f32 {
     let ends_branch = name.ends_with("attn.proj.weight") || name.ends_with("mlp.fc2.weight");
     let block = name.split('.').nth(2).and_then(|number| number.parse::<u16>().ok());
@@ -53,11 +59,12 @@ fn branch_divisor(name: &str) -> f32 {
     }
 }
 
+/// Draws a standard normal number.
 fn normal(rng: &mut impl rand::Rng) -> f32 {
     StandardNormal.sample(rng)
 }
 
-/// Standard normal, drawn again outside of one deviation.
+/// Draws a standard normal number until one lies within one deviation.
 fn cut_normal(rng: &mut impl rand::Rng) -> f32 {
     loop {
         let value = normal(rng);

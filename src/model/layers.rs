@@ -1,11 +1,12 @@
-//! The two primitive layers, for collapsed [rows, features] input: weights here, arithmetic in [`crate::ops`].
+//! The weights of the two basic layers, which work on collapsed `[rows, features]` input. The arithmetic is in
+//! [`crate::ops`].
 
 use crate::ops::{LinearWeights, NormWeights, stock};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-/// A parameter of zeros that requires gradients.
+/// Returns a parameter of zeros that requires gradients.
 pub fn zeros<B: Backend, const D: usize>(
     shape: [usize; D],
     device: &B::Device,
@@ -13,44 +14,48 @@ pub fn zeros<B: Backend, const D: usize>(
     Param::from_tensor(Tensor::zeros(shape, device))
 }
 
-/// `y = x · W + b` on rows.
+/// A linear layer on rows, `y = x · W + b`.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
-    /// [in, out]: the transpose of PyTorch's layout, which `state` converts.
+    /// The transpose of PyTorch's layout, to and from which [`super::state`] converts. `[in, out]`
     pub weight: Param<Tensor<B, 2>>,
-    /// [out]
+    /// `[out]`
     pub bias: Param<Tensor<B, 1>>,
 }
 
 impl<B: Backend> Linear<B> {
+    /// Returns a layer whose weights are all zero.
     pub fn zeros(input: usize, output: usize, device: &B::Device) -> Self {
         Self { weight: zeros([input, output], device), bias: zeros([output], device) }
     }
 
+    /// Returns the tensors of the weights.
     pub fn weights(&self) -> LinearWeights<B> {
         (self.weight.val(), self.bias.val())
     }
 }
 
-/// Layer normalisation over the last dimension.
+/// Layer normalisation over the last dimension (Ba et al. 2016).
 #[derive(Module, Debug)]
 pub struct LayerNorm<B: Backend> {
-    /// Scale. [D]
+    /// Scale. `[D]`
     pub weight: Param<Tensor<B, 1>>,
-    /// Shift. [D]
+    /// Shift. `[D]`
     pub bias: Param<Tensor<B, 1>>,
 }
 
 impl<B: Backend> LayerNorm<B> {
+    /// Returns a layer whose weights are all zero.
     pub fn zeros(dim: usize, device: &B::Device) -> Self {
         Self { weight: zeros([dim], device), bias: zeros([dim], device) }
     }
 
+    /// Returns the tensors of the weights.
     pub fn weights(&self) -> NormWeights<B> {
         [self.weight.val(), self.bias.val()]
     }
 
-    /// [rows, D] -> [rows, D]
+    /// Normalises every row. `[rows, D]` -> `[rows, D]`
     pub fn forward(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         stock::layer_norm(rows, self.weights())
     }

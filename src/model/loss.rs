@@ -1,14 +1,16 @@
-//! The objectives. On hidden patches equal counts per image make a plain mean the right average; on classes it is
-//! cross-entropy.
+//! The objectives: the error of predicted pixels, and cross-entropy for a classifier.
+//!
+//! All images hide the same number of patches, so the mean over all predicted numbers weighs the images equally.
 
 use crate::config::{LossConfig, LossKind};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData, activation};
 
-/// Added to the variance of a patch, as in MAE.
+/// A number added to the variance of a patch before the square root, as in MAE.
 pub const PATCH_VARIANCE_EPS: f64 = 1e-6;
 
-/// What the head shall predict. [B·M, P] normalised pixels -> [B·M, P]
+/// Returns what the head is to predict for hidden patches: their pixels, each patch normalised if `config` says so.
+/// `[B·M, P]` -> `[B·M, P]`
 pub fn target<B: Backend>(patches: Tensor<B, 2>, config: &LossConfig) -> Tensor<B, 2> {
     if !config.normalize_targets {
         return patches;
@@ -17,7 +19,7 @@ pub fn target<B: Backend>(patches: Tensor<B, 2>, config: &LossConfig) -> Tensor<
     (patches - mean) / variance.add_scalar(PATCH_VARIANCE_EPS).sqrt()
 }
 
-/// Mean loss over all numbers of prediction and target. [B·M, P] twice -> [1]
+/// Returns the mean loss over all numbers of prediction and target. `[B·M, P]` twice -> `[1]`
 pub fn loss<B: Backend>(
     prediction: Tensor<B, 2>,
     target: Tensor<B, 2>,
@@ -28,7 +30,7 @@ pub fn loss<B: Backend>(
         LossKind::L1 => error.abs().mean(),
         LossKind::Mse => error.square().mean(),
         LossKind::SmoothL1 => {
-            // |e| < beta: e² / (2·beta), else |e| − beta / 2. With c = min(|e|, beta) both are
+            // The loss is e² / (2·beta) if |e| < beta, else |e| − beta / 2. With c = min(|e|, beta) both are
             // c·(|e| − c/2) / beta.
             let size = error.abs();
             let capped = size.clone().clamp_max(config.beta);
@@ -37,8 +39,9 @@ pub fn loss<B: Backend>(
     }
 }
 
-/// What a classifier shall give: 1 − s for the image's class, and s spread evenly over all classes (label smoothing,
-/// Szegedy et al. 2016, as in `torch.nn.CrossEntropyLoss`). Labels are below `classes`. [B, C]
+/// Returns the probabilities that a classifier is to predict. With `smoothing` s, the class of an image gets 1 − s, and s is
+/// spread evenly over all classes (label smoothing, Szegedy et al. 2016, as in `torch.nn.CrossEntropyLoss`). Labels are
+/// below `classes`. `[B]` -> `[B, C]`
 pub fn class_targets<B: Backend>(
     labels: &[u32],
     classes: usize,
@@ -53,7 +56,7 @@ pub fn class_targets<B: Backend>(
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }
 
-/// Mean over the images of −Σ target · log softmax(logits). [B, C] twice -> [1]
+/// Returns the cross-entropy, the mean over the images of −Σ target · log softmax(logits). `[B, C]` twice -> `[1]`
 pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 2>) -> Tensor<B, 1> {
     let images = logits.dims()[0];
     (activation::log_softmax(logits, 1) * targets).sum().div_scalar(images as f64).neg()

@@ -1,4 +1,4 @@
-//! Random masks in units of `mask.unit` pixels; every image hides the same number of patches.
+//! Random masks in units of `mask.unit` pixels. Every image hides the same number of patches.
 
 use super::{BatchMask, ModelShape};
 use crate::config::{MaskConfig, masked_units};
@@ -7,12 +7,14 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt as _;
 
-/// Draws masks for one image size.
+/// Draws masks for images of one size.
 #[derive(Debug, Clone)]
 pub struct MaskGenerator {
+    /// Number of patches down and across.
     grid: [usize; 2],
-    /// Side of a mask unit in patches.
+    /// Height and width of a mask unit, in patches.
     unit: usize,
+    /// Share of the units to hide.
     ratio: f64,
     seed: u64,
 }
@@ -20,33 +22,36 @@ pub struct MaskGenerator {
 /// The masks of one batch on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostMask {
-    /// True where a patch is hidden. [B·N]
+    /// True where a patch is hidden. `[B·N]`
     pub hidden: Vec<bool>,
-    /// B
+    /// Images of the batch, B.
     pub batch: usize,
 }
 
 impl MaskGenerator {
+    /// Returns a generator for images of this shape.
     pub fn new(config: &MaskConfig, shape: &ModelShape, seed: u64) -> Self {
         Self { grid: shape.grid, unit: config.unit / shape.patch, ratio: config.ratio, seed }
     }
 
-    /// M, hidden patches per image.
+    /// Returns the number of hidden patches per image, M.
     pub fn hidden_per_image(&self) -> usize {
         let units = self.grid[0] / self.unit * (self.grid[1] / self.unit);
         masked_units(units, self.ratio) * self.unit * self.unit
     }
 
-    /// Masks of training samples `first..first + batch`, numbered from the start of the run.
+    /// Returns the masks of training samples `first..first + batch`, which are numbered from the start of the run.
     pub fn training(&self, first: u64, batch: usize) -> HostMask {
         self.draw(Purpose::Mask, first..first + batch as u64)
     }
 
-    /// Masks of validation images by their number: the same in every epoch, so that epochs compare.
+    /// Returns the masks of validation images by their index. They are the same in every epoch, so that epochs can be
+    /// compared.
     pub fn validation(&self, images: &[usize]) -> HostMask {
         self.draw(Purpose::ValMask, images.iter().map(|&image| image as u64))
     }
 
+    /// Draws the mask of each sample from a random stream of its own.
     fn draw(&self, purpose: Purpose, samples: impl Iterator<Item = u64>) -> HostMask {
         let mut mask = HostMask { hidden: Vec::new(), batch: 0 };
         for sample in samples {
@@ -71,18 +76,19 @@ impl MaskGenerator {
 }
 
 impl HostMask {
-    /// Row numbers of the hidden patches in [B·N], ascending. [B·M]
+    /// Returns the numbers of the rows of `[B·N, D]` that hold hidden patches, ascending. `[B·M]`
     pub fn rows(&self) -> Vec<i32> {
         let hidden = self.hidden.iter().enumerate().filter(|&(_, &hidden)| hidden);
         hidden.map(|(row, _)| row as i32).collect()
     }
 
-    /// The hidden patches of one image.
+    /// Returns the mask of one image. `[N]`
     pub fn of_image(&self, image: usize) -> &[bool] {
         let patches = self.hidden.len() / self.batch;
         &self.hidden[image * patches..(image + 1) * patches]
     }
 
+    /// Uploads the masks to a device.
     pub fn upload<B: Backend>(&self, device: &B::Device) -> BatchMask<B> {
         let rows = self.rows();
         let hidden: Vec<f32> = self.hidden.iter().map(|&hidden| f32::from(hidden)).collect();

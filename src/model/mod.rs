@@ -1,62 +1,70 @@
-//! `SimMimVit`: a Vision Transformer pre-trained by masked image modelling (Xie et al. 2021, arXiv 2111.09886).
+//! The model: a Vision Transformer pre-trained by masked image modelling (Xie et al. 2021, arXiv 2111.09886).
 //!
 //! ```text
 //! images [B,3,H,W] ─ patchify ─▶ patches [B·N,P] ─ Linear ─▶ tokens [B·N,D] ─ mask token ─▶ + position
 //!        ─ depth × Block ─▶ LayerNorm ─ rows of masked patches ─▶ Linear ─▶ predicted pixels [B·M,P]
 //! ```
-//! B images, N = patches per image, M = masked patches per image, P = 3·p·p in the order (channel, row, column).
-//! With [`ModelShape::classes`] the same encoder is a classifier, without a mask token:
+//! These letters name the sizes everywhere: B images in the batch, C classes, N patches per image, M hidden patches per
+//! image, D channels of a token, p pixels along the side of a patch, and P = 3·p·p numbers per patch in the order (channel,
+//! row, column).
+//!
+//! If [`ModelShape::classes`] is set, the same encoder without a mask token becomes a classifier:
 //!
 //! ```text
 //!        ─ depth × Block ─▶ LayerNorm ─ mean over an image's tokens ─▶ Linear ─▶ logits [B,C]
 //! ```
-//! Tokens stay collapsed to [B·N, D] wherever a linear layer works on them: Burn's batched linear would
-//! materialise one weight gradient per image.
+//! Tokens stay collapsed to `[B·N, D]` wherever a linear layer works on them, because Burn's batched linear layer
+//! would compute one weight gradient per image.
 
-pub mod block;
-pub mod init;
-pub mod layers;
-pub mod loss;
+pub(crate) mod block;
+pub(crate) mod init;
+pub(crate) mod layers;
+pub(crate) mod loss;
 pub mod mask;
 pub mod patch;
-pub mod position;
+pub(crate) mod position;
 pub mod state;
 pub mod tensors;
-pub mod vit;
+pub(crate) mod vit;
 
 use crate::config::{Config, ModelConfig, Position, Precision};
-use crate::ops::{FastOps, TokenMask, stock};
+use crate::ops::{FastOps, PredictCall, TokenMask, stock};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor};
 use layers::Linear;
-use vit::{DropPath, Encoder};
+use vit::{Encoder, PassMode};
 
-/// Sizes that the tensor code needs, derived from a [`ModelConfig`] or given for any rectangle.
+/// The sizes of a model, derived from a [`ModelConfig`] or given for images of any rectangle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelShape {
-    /// Patches down and across.
+    /// Number of patches down and across.
     pub grid: [usize; 2],
+    /// Height and width of a patch in pixels, p.
     pub patch: usize,
+    /// Channels of a token, D.
     pub dim: usize,
+    /// Number of encoder blocks.
     pub depth: usize,
+    /// Attention heads per block.
     pub heads: usize,
     /// Hidden width of the MLP.
     pub hidden: usize,
     pub position: Position,
+    /// What `LayerScale` starts with; 0 leaves it out.
     pub layer_scale: f64,
-    /// C, outputs of a classifier's head; `None` for one that predicts the pixels of hidden patches.
+    /// Outputs of a classifier's head, C. `None` if the head predicts the pixels of hidden patches.
     pub classes: Option<usize>,
 }
 
 impl ModelShape {
-    /// The model that a run of this configuration trains.
+    /// Returns the sizes of the model that a run of this configuration trains.
     pub fn of(config: &Config) -> Self {
         let classes = config.finetune.as_ref().map(|finetune| finetune.classes.len());
         Self { classes, ..Self::new(&config.model) }
     }
 
-    /// The model of pre-training.
+    /// Returns the sizes of a model for pre-training.
     pub fn new(config: &ModelConfig) -> Self {
         let side = config.image_size / config.patch_size;
         Self {
@@ -72,22 +80,22 @@ impl ModelShape {
         }
     }
 
-    /// N, patches per image.
+    /// Returns the number of patches per image, N.
     pub fn patches(&self) -> usize {
         self.grid[0] * self.grid[1]
     }
 
-    /// P, numbers per patch.
+    /// Returns the numbers per patch, P.
     pub fn patch_len(&self) -> usize {
         3 * self.patch * self.patch
     }
 
-    /// Numbers that the head gives for each of its inputs.
+    /// Returns the outputs of the head: P, or C of a classifier.
     pub fn outputs(&self) -> usize {
         self.classes.unwrap_or_else(|| self.patch_len())
     }
 
-    /// Number of weights, fixed positions included.
+    /// Returns the number of weights. Fixed positions count too.
     pub fn parameters(&self) -> u64 {
         let linear = |input: usize, output: usize| input * output + output;
         let (dim, hidden) = (self.dim, self.hidden);
@@ -111,7 +119,8 @@ impl ModelShape {
     }
 }
 
-/// Type of the operands of matrix products. TF32 is none: a GPU takes 32-bit floats and rounds them by itself.
+/// Returns the type of the operands of matrix products. TF32 has none of its own: the operands are 32-bit floats, which
+/// the GPU rounds.
 pub fn products(precision: Precision) -> DType {
     match precision {
         Precision::Fp32 | Precision::Tf32 => DType::F32,
@@ -122,32 +131,32 @@ pub fn products(precision: Precision) -> DType {
 /// The mask of one batch on the device.
 #[derive(Debug, Clone)]
 pub struct BatchMask<B: Backend> {
-    /// 1 where the patch is hidden, else 0. [B·N, 1]
+    /// 1 where a patch is hidden, 0 elsewhere. `[B·N, 1]`
     pub hidden: Tensor<B, 2>,
-    /// Rows of the hidden patches in [B·N], ascending. [B·M]
+    /// Numbers of the rows of `[B·N, D]` that hold hidden patches, ascending. `[B·M]`
     pub rows: Tensor<B, 1, Int>,
 }
 
-/// What the model is to give.
+/// What the model is to predict.
 #[derive(Debug, Clone)]
 pub enum Aim<B: Backend> {
-    /// The pixels of hidden patches.
+    /// The pixels of the hidden patches.
     Hidden(BatchMask<B>),
     /// The class of each image.
     Class,
 }
 
-/// Encoder, mask token and a linear head; there is no class token.
+/// An encoder, a mask token and a linear head. There is no class token.
 #[derive(Module, Debug)]
 pub struct SimMimVit<B: Backend> {
     pub encoder: Encoder<B>,
-    /// Stands in for every hidden patch before the encoder; a classifier has none. [1, 1, D]
+    /// Replaces every hidden patch before the encoder. A classifier has none. `[1, 1, D]`
     pub mask_token: Option<Param<Tensor<B, 3>>>,
     pub head: Linear<B>,
 }
 
 impl<B: Backend> SimMimVit<B> {
-    /// A model of the right shapes with all weights zero; [`state::load`] fills it.
+    /// Returns a model of the right shapes whose weights are all zero. [`state::load`] fills it.
     pub fn zeros(shape: &ModelShape, device: &B::Device) -> Self {
         Self {
             encoder: Encoder::zeros(shape, device),
@@ -156,66 +165,63 @@ impl<B: Backend> SimMimVit<B> {
         }
     }
 
-    /// `products` is the type of the operands of matrix products.
+    /// Runs the whole model.
     ///
     /// # Shapes
-    /// - patches: [B·N, P]
+    /// - patches: `[B·N, P]`
     /// - output: as [`Self::predict`]
-    pub fn forward(
-        &self,
-        patches: Tensor<B, 2>,
-        aim: &Aim<B>,
-        drop_path: &DropPath<B>,
-        products: DType,
-    ) -> Tensor<B, 2>
+    pub fn forward(&self, patches: Tensor<B, 2>, aim: &Aim<B>, mode: &PassMode<B>) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let rows = self.encoder.encode(patches, self.token_mask(aim), drop_path, products); // [B·N, D]
-        self.predict(rows, aim, products)
+        let rows = self.encoder.encode(patches, self.token_mask(aim), mode); // [B·N, D]
+        self.predict(rows, aim, mode)
     }
 
-    /// What hides patches from the encoder.
+    /// Returns the mask token and the hidden patches, or `None` if the model is to predict classes.
     pub fn token_mask(&self, aim: &Aim<B>) -> Option<TokenMask<B>> {
         let Aim::Hidden(mask) = aim else { return None };
         let token = self.mask_token.as_ref().expect("only models with a mask token get masks");
         Some((token.val(), mask.hidden.clone()))
     }
 
-    /// Final norm and head: of the hidden patches, in row-major order of the mask; or of the mean over the tokens.
+    /// Applies the final norm and the head to the tokens of the hidden patches, in ascending order of the rows. For a
+    /// classifier, it applies the norm to all tokens and the head to their mean over each image.
     ///
-    /// The latter is timm's `VisionTransformer(class_token=False, global_pool='avg', fc_norm=False)`. The official `SimMIM`
-    /// pools first and then normalises; here the pre-trained norm goes on to see what it saw.
+    /// The classifier is timm's `VisionTransformer(class_token=False, global_pool='avg', fc_norm=False)`. The official
+    /// `SimMIM` pools first and normalises then. Here the pre-trained norm goes on to get single tokens, as in
+    /// pre-training.
     ///
     /// # Shapes
-    /// - rows: [B·N, D]
-    /// - output: [B·M, P], or logits [B, C]
-    pub fn predict(&self, rows: Tensor<B, 2>, aim: &Aim<B>, products: DType) -> Tensor<B, 2>
+    /// - rows: `[B·N, D]`
+    /// - output: `[B·M, P]`, or logits `[B, C]`
+    pub fn predict(&self, rows: Tensor<B, 2>, aim: &Aim<B>, mode: &PassMode<B>) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let (norm, head) = (&self.encoder.norm, self.head.weights());
+        let (norm, head, products) = (&self.encoder.norm, self.head.weights(), mode.products);
         match aim {
             Aim::Hidden(mask) => {
-                B::predict(rows, mask.rows.clone(), norm.weights(), head, products)
+                let (picked, norm) = (mask.rows.clone(), norm.weights());
+                B::predict(rows, PredictCall { picked, norm, head, products })
             }
             Aim::Class => stock::linear(self.pool(norm.forward(rows)), head, products),
         }
     }
 
-    /// Mean over the tokens of each image. [B·N, D] -> [B, D]
+    /// Returns the mean over the tokens of each image. `[B·N, D]` -> `[B, D]`
     fn pool(&self, tokens: Tensor<B, 2>) -> Tensor<B, 2> {
         let [rows, dim] = tokens.dims();
         let n = self.encoder.patches();
         tokens.reshape([rows / n, n, dim]).mean_dim(1).reshape([rows / n, dim])
     }
 
-    /// Mean over the tokens, without a mask: after all blocks and the final norm, or after the first `layer` blocks
-    /// (at least 1, at most all) without it.
+    /// Returns the mean over the tokens of each image, without a mask. The tokens are those after all blocks and the final
+    /// norm or, if `layer` is given, those after the first `layer` blocks (at least 1, at most all) without the norm.
     ///
     /// # Shapes
-    /// - patches: [B·N, P]
-    /// - output: [B, D]
+    /// - patches: `[B·N, P]`
+    /// - output: `[B, D]`
     pub fn features(
         &self,
         patches: Tensor<B, 2>,
@@ -225,14 +231,10 @@ impl<B: Backend> SimMimVit<B> {
     where
         B: FastOps,
     {
+        let mode = PassMode::evaluation(products);
         let tokens = match layer {
-            None => {
-                let tokens = self.encoder.encode(patches, None, &DropPath::off(), products);
-                self.encoder.norm.forward(tokens)
-            }
-            Some(blocks) => {
-                self.encoder.encode_first(blocks.max(1), patches, None, &DropPath::off(), products)
-            }
+            None => self.encoder.norm.forward(self.encoder.encode(patches, None, &mode)),
+            Some(blocks) => self.encoder.encode_first(blocks.max(1), patches, None, &mode),
         };
         self.pool(tokens)
     }

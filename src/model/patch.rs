@@ -1,4 +1,4 @@
-//! Images to rows of patches and back; every patch row has the order (channel, row, column).
+//! Cuts images into rows of patches. The numbers of a patch have the order (channel, row, column).
 
 use super::ModelShape;
 use burn::tensor::backend::Backend;
@@ -7,13 +7,13 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 /// One batch of images on the host.
 #[derive(Debug, Clone, Copy)]
 pub enum Pixels<'a> {
-    /// 8-bit RGB, interleaved. [B, H, W, 3]
+    /// 8-bit RGB, interleaved. `[B, H, W, 3]`
     Bytes(&'a [u8]),
-    /// Normalised planes. [B, 3, H, W]
+    /// Normalised planes. `[B, 3, H, W]`
     Normalized(&'a [f32]),
 }
 
-/// Mean and standard deviation per channel of images scaled to 0..1.
+/// Mean and standard deviation of each channel, of images whose values range from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Normalization {
     pub mean: [f32; 3],
@@ -21,20 +21,20 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// 0..255 of `channel` to the model's scale.
+    /// Converts a byte of `channel` to the scale of the model.
     pub fn apply(&self, byte: u8, channel: usize) -> f32 {
         (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel]
     }
 
-    /// The model's scale back to 0..1, not clamped.
+    /// Converts a value of `channel` from the scale of the model to that from 0 to 1, without clamping.
     pub fn undo(&self, value: f32, channel: usize) -> f32 {
         value * self.std[channel] + self.mean[channel]
     }
 }
 
-/// Uploads a batch and cuts it into rows of patches. Output [B·N, P]
+/// Uploads a batch and cuts it into rows of patches. Returns `[B·N, P]`.
 ///
-/// Bytes are normalised on the device, so that a quarter of the data crosses the bus.
+/// Bytes are normalised on the device, so that only a quarter of the data crosses the bus.
 pub fn patchify<B: Backend>(
     pixels: Pixels<'_>,
     batch: usize,
@@ -62,11 +62,12 @@ pub fn patchify<B: Backend>(
     patches.reshape([batch * rows * columns, shape.patch_len()])
 }
 
+/// Uploads one number per channel. `[1, 3]`
 fn row<B: Backend>(values: [f32; 3], device: &B::Device) -> Tensor<B, 2> {
     Tensor::from_data(TensorData::new(values.to_vec(), [1, 3]), device)
 }
 
-/// Offset in an interleaved [H, W, 3] image of each of the P numbers of patch `patch`.
+/// Returns, for each of the P numbers of patch `patch`, its offset in an interleaved `[H, W, 3]` image.
 pub fn pixel_offsets(shape: &ModelShape, patch: usize) -> impl Iterator<Item = usize> {
     let (p, width) = (shape.patch, shape.grid[1] * shape.patch);
     let (top, left) = (patch / shape.grid[1] * p, patch % shape.grid[1] * p);

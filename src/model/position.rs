@@ -1,12 +1,13 @@
-//! Position: the fixed 2-D sine-cosine table and the shared relative bias.
+//! Positions: the fixed 2-D sine-cosine table and the relative bias that all blocks share.
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// The 2-D sine-cosine table of MAE. [N · D], row-major; D is a multiple of 4.
+/// Returns the 2-D sine-cosine table of MAE (He et al. 2022) for D = `dim`, a multiple of 4. Row-major, `[N · D]`
 ///
-/// The first half of the channels encodes the column, the second the row; each half is sines then cosines.
+/// The first half of the channels encodes the column, the second half the row. Each half has the sines first and the
+/// cosines then.
 pub fn sincos([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
     let quarter = dim / 4;
     let encode = |place: usize, out: &mut Vec<f32>| {
@@ -24,18 +25,19 @@ pub fn sincos([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
     table
 }
 
-/// Bias on attention logits by the offset between two patches (Swin, BEiT), shared by all blocks.
+/// A bias on attention logits by the offset between two patches, which all blocks share (Swin, BEiT).
 #[derive(Module, Debug)]
 pub struct RelativeBias<B: Backend> {
-    /// One number per offset and head. [(2·rows − 1)·(2·columns − 1), heads]
+    /// One number per offset and head. `[(2·rows − 1)·(2·columns − 1), heads]`
     pub relative_position_bias_table: Param<Tensor<B, 2>>,
-    /// Row of the table for each pair of patches; a constant, so no parameter. [N·N]
+    /// The row of the table for each pair of patches. It is constant and therefore no parameter. `[N·N]`
     pairs: Tensor<B, 1, Int>,
     heads: usize,
     patches: usize,
 }
 
 impl<B: Backend> RelativeBias<B> {
+    /// Returns a bias of zeros.
     pub fn zeros(grid: [usize; 2], heads: usize, device: &B::Device) -> Self {
         let patches = grid[0] * grid[1];
         let offsets = (2 * grid[0] - 1) * (2 * grid[1] - 1);
@@ -47,7 +49,7 @@ impl<B: Backend> RelativeBias<B> {
         }
     }
 
-    /// The bias of every pair of patches. [1, heads, N, N]
+    /// Returns the bias of every pair of patches. `[1, heads, N, N]`
     pub fn logits(&self) -> Tensor<B, 4> {
         let table = self.relative_position_bias_table.val();
         let rows = table.select(0, self.pairs.clone()); // [N·N, heads]
@@ -55,7 +57,7 @@ impl<B: Backend> RelativeBias<B> {
     }
 }
 
-/// Table row of the offset query − key, for all pairs in row-major order.
+/// Returns the row of the table for the offset query − key of each pair of patches, in row-major order. `[N·N]`
 fn pairs([rows, columns]: [usize; 2]) -> Vec<i32> {
     let width = 2 * columns - 1;
     let places = || (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));

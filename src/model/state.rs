@@ -1,7 +1,7 @@
-//! Named weights on the host, in the names and layouts of timm.
+//! Named weights on the host, with the names and layouts of timm.
 //!
-//! Inside the model a linear weight is [in, out] and the patch projection [3·p·p, D]; outside it is PyTorch's
-//! [out, in] and the convolution kernel [D, 3, p, p]. Only this module knows both.
+//! Inside the model, a linear weight is `[in, out]` and the patch projection `[3·p·p, D]`. Outside, they have PyTorch's
+//! layouts: `[out, in]`, and `[D, 3, p, p]` for the kernel of a convolution. Only this module knows both.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::Backend;
@@ -9,14 +9,14 @@ use burn::tensor::{Tensor, TensorData};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// A tensor outside the device: row-major 32-bit floats.
+/// A tensor on the host: row-major 32-bit floats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
     pub shape: Vec<usize>,
     pub data: Vec<f32>,
 }
 
-/// Tensors by name, in a fixed order.
+/// Tensors in the order of their names.
 pub type NamedTensors = BTreeMap<String, HostTensor>;
 
 /// Why weights don't fit a model.
@@ -30,26 +30,27 @@ pub enum StateError {
     Unknown(String),
 }
 
-/// Called for each parameter with its dotted name.
+/// What [`visit`] calls for each parameter with its dotted name.
 pub trait ParamVisitor<B: Backend> {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>);
 }
 
-/// Called for each parameter with its dotted name; returns its new value.
+/// What [`map`] calls for each parameter with its dotted name, to get its new value.
 pub trait ParamMapper<B: Backend> {
     fn map<const D: usize>(&mut self, name: &str, tensor: Tensor<B, D>) -> Tensor<B, D>;
 }
 
-/// Walks all parameters in a fixed order.
+/// Visits all parameters in a fixed order.
 pub fn visit<B: Backend>(model: &impl Module<B>, visitor: &mut impl ParamVisitor<B>) {
     model.visit(&mut Walk { path: Vec::new(), inner: visitor });
 }
 
-/// Replaces all parameters. What requires gradients goes on doing so.
+/// Replaces all parameters. Those that require gradients go on to do so.
 pub fn map<B: Backend, M: Module<B>>(model: M, mapper: &mut impl ParamMapper<B>) -> M {
     model.map(&mut Walk { path: Vec::new(), inner: mapper })
 }
 
+/// Keeps track of the names of the modules around a parameter.
 struct Walk<'a, T> {
     path: Vec<String>,
     inner: &'a mut T,
@@ -82,7 +83,7 @@ impl<B: Backend, T: ParamMapper<B>> ModuleMapper<B> for Walk<'_, T> {
     }
 }
 
-/// All parameters of a model. One device read per tensor.
+/// Returns all parameters of a model. This reads from the device once per tensor.
 pub fn save<B: Backend>(model: &impl Module<B>) -> NamedTensors {
     struct Save(NamedTensors);
     impl<B: Backend> ParamVisitor<B> for Save {
@@ -96,10 +97,10 @@ pub fn save<B: Backend>(model: &impl Module<B>) -> NamedTensors {
     save.0
 }
 
-/// Fills a model with weights of exactly its names and shapes.
+/// Fills a model with weights, whose names and shapes must be exactly its own.
 ///
 /// # Errors
-/// The first missing, misshapen or surplus tensor.
+/// Returns an error about the first tensor that is missing, has a wrong shape or doesn't belong to the model.
 pub fn load<B: Backend, M: Module<B>>(model: M, tensors: &NamedTensors) -> Result<M, StateError> {
     struct Load<'a> {
         tensors: &'a NamedTensors,
@@ -135,10 +136,10 @@ pub fn load<B: Backend, M: Module<B>>(model: M, tensors: &NamedTensors) -> Resul
     }
 }
 
-/// Values of `name` in the model's own layout with dimensions `dims`.
+/// Returns the values of tensor `name` in the layout of the model, where its dimensions are `dims`.
 ///
 /// # Errors
-/// [`StateError::Missing`] or [`StateError::Shape`].
+/// Returns [`StateError::Missing`] or [`StateError::Shape`].
 pub fn fetch(tensors: &NamedTensors, name: &str, dims: &[usize]) -> Result<Vec<f32>, StateError> {
     let tensor = tensors.get(name).ok_or_else(|| StateError::Missing(name.to_owned()))?;
     let expected = timm_shape(name, dims);
@@ -156,7 +157,7 @@ pub fn fetch(tensors: &NamedTensors, name: &str, dims: &[usize]) -> Result<Vec<f
     })
 }
 
-/// A tensor in the model's layout to timm's.
+/// Converts a tensor from the layout of the model to that of timm.
 pub fn to_timm(name: &str, tensor: HostTensor) -> HostTensor {
     let shape = timm_shape(name, &tensor.shape);
     if is_matrix(name, &tensor.shape) {
@@ -167,13 +168,14 @@ pub fn to_timm(name: &str, tensor: HostTensor) -> HostTensor {
     }
 }
 
-/// Reads a tensor back.
+/// Reads a tensor from the device.
 pub fn download<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> HostTensor {
     let shape = tensor.dims().to_vec();
     let data = tensor.into_data().convert::<f32>(); // device sync
     HostTensor { shape, data: data.to_vec().expect("converted to f32 above") }
 }
 
+/// Collects the names of all parameters.
 #[derive(Default)]
 struct Names(Vec<String>);
 impl<B: Backend> ParamVisitor<B> for Names {
@@ -182,10 +184,12 @@ impl<B: Backend> ParamVisitor<B> for Names {
     }
 }
 
+/// Returns whether the layouts of this tensor differ.
 fn is_matrix(name: &str, dims: &[usize]) -> bool {
     dims.len() == 2 && name.ends_with(".weight")
 }
 
+/// Returns the shape in timm of a tensor that has dimensions `dims` in the model.
 fn timm_shape(name: &str, dims: &[usize]) -> Vec<usize> {
     if !is_matrix(name, dims) {
         return dims.to_vec();
@@ -197,6 +201,7 @@ fn timm_shape(name: &str, dims: &[usize]) -> Vec<usize> {
     vec![dims[1], dims[0]]
 }
 
+/// Returns the transpose of a row-major matrix.
 fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(data.len());
     for column in 0..columns {

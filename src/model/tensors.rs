@@ -1,4 +1,4 @@
-//! safetensors files and named host tensors.
+//! Reads and writes named tensors as safetensors files.
 
 use crate::model::state::{HostTensor, NamedTensors};
 use safetensors::tensor::TensorView;
@@ -21,10 +21,12 @@ pub enum TensorFileError {
     Type { path: PathBuf, name: String, dtype: String },
 }
 
-/// A whole tensor file in memory, every number as f32.
+/// A tensor file in memory. All numbers are converted to f32.
 #[derive(Debug)]
 pub struct TensorFile {
+    /// Where the file is, for errors.
     pub path: PathBuf,
+    /// The texts of its header.
     pub metadata: HashMap<String, String>,
     pub tensors: NamedTensors,
 }
@@ -32,17 +34,18 @@ pub struct TensorFile {
 /// Reads a file.
 ///
 /// # Errors
-/// Unreadable, not safetensors, or a type other than F64, F32, F16, BF16, I64, I32, U8 or BOOL.
+/// Returns an error if the file can't be read, if it isn't a safetensors file, or if a tensor has a type other than F64,
+/// F32, F16, BF16, I64, I32, U8 or BOOL.
 pub fn read(path: &Path) -> Result<TensorFile, TensorFileError> {
     let bytes = std::fs::read(path)
         .map_err(|source| TensorFileError::Read { path: path.to_owned(), source })?;
     parse(&bytes, path)
 }
 
-/// Reads a file that is in memory; `path` names it in errors.
+/// Parses the bytes of a file. Errors call it `path`.
 ///
 /// # Errors
-/// As [`read`].
+/// Returns the errors of [`read`].
 pub fn parse(bytes: &[u8], path: &Path) -> Result<TensorFile, TensorFileError> {
     let format = |error: safetensors::SafeTensorError| TensorFileError::Format {
         path: path.to_owned(),
@@ -56,17 +59,17 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<TensorFile, TensorFileError> {
         let data = numbers(view.dtype(), view.data()).ok_or_else(|| TensorFileError::Type {
             path: path.to_owned(),
             name: name.to_owned(),
-            dtype: format!("{:?}", view.dtype()),
+            dtype: view.dtype().to_string(),
         })?;
         tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), data });
     }
     Ok(TensorFile { path: path.to_owned(), metadata, tensors })
 }
 
-/// A file of 32-bit floats with texts in its header.
+/// Returns the bytes of a file of 32-bit floats with some texts in its header.
 ///
 /// # Errors
-/// A tensor's data don't fit its shape, or the header is too long.
+/// Returns an error if the data of a tensor doesn't fit its shape, or if the header is too long.
 pub fn to_bytes(tensors: &NamedTensors, metadata: BTreeMap<String, String>) -> io::Result<Vec<u8>> {
     let views: Result<Vec<_>, _> = tensors
         .iter()
@@ -79,6 +82,7 @@ pub fn to_bytes(tensors: &NamedTensors, metadata: BTreeMap<String, String>) -> i
     safetensors::serialize(views, Some(metadata.into_iter().collect())).map_err(io::Error::other)
 }
 
+/// Converts the bytes of a tensor to numbers. Returns `None` for an unknown type.
 fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     // bf16 is the upper half of an f32.
     let bf16 = |b: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
@@ -93,7 +97,7 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
         Dtype::F16 => {
             bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
         }
-        // Indices, in files of others; too large ones would lose digits.
+        // Files of other programs hold indices, which lose digits if they are too large.
         Dtype::I64 => bytes
             .chunks_exact(8)
             .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
@@ -109,10 +113,10 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 }
 
 impl TensorFile {
-    /// A tensor that must be there.
+    /// Returns a tensor by name.
     ///
     /// # Errors
-    /// [`TensorFileError::Missing`].
+    /// Returns [`TensorFileError::Missing`] if there is none.
     pub fn get(&self, name: &str) -> Result<&HostTensor, TensorFileError> {
         self.tensors.get(name).ok_or_else(|| TensorFileError::Missing {
             path: self.path.clone(),
@@ -120,7 +124,7 @@ impl TensorFile {
         })
     }
 
-    /// All tensors whose names start with `prefix`, without it.
+    /// Returns all tensors whose names start with `prefix`, which is removed from the names.
     pub fn with_prefix(&self, prefix: &str) -> NamedTensors {
         let named = self.tensors.iter().filter_map(|(name, tensor)| {
             Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone()))

@@ -1,28 +1,30 @@
-//! The encoder: patch embedding, position, blocks, final norm.
+//! The encoder: patch embedding, position, blocks and final norm.
 
 use super::ModelShape;
 use super::block::{Block, BranchFactors};
 use super::layers::{LayerNorm, Linear};
 use super::position::{self, RelativeBias};
 use crate::config::Position;
-use crate::ops::{FastOps, TokenMask};
+use crate::ops::{EmbedCall, FastOps, TokenMask};
 use crate::rng::{self, Purpose};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use rand::RngExt as _;
 
-/// The patch projection; named as timm names its convolution.
+/// The patch projection. The field has the name of timm's convolution.
 #[derive(Module, Debug)]
 pub struct PatchEmbed<B: Backend> {
     pub proj: Linear<B>,
 }
 
+/// The encoder. The fields have timm's names.
 #[derive(Module, Debug)]
 pub struct Encoder<B: Backend> {
     pub patch_embed: PatchEmbed<B>,
-    /// Learned or fixed absolute position; absent with a relative bias. [1, N, D]
+    /// The learned or fixed absolute position. A model with a relative bias has none. `[1, N, D]`
     pub pos_embed: Option<Param<Tensor<B, 3>>>,
+    /// The relative bias. A model with an absolute position has none.
     pub rel_pos_bias: Option<RelativeBias<B>>,
     pub blocks: Vec<Block<B>>,
     pub norm: LayerNorm<B>,
@@ -30,6 +32,7 @@ pub struct Encoder<B: Backend> {
 }
 
 impl<B: Backend> Encoder<B> {
+    /// Returns an encoder whose weights are all zero.
     pub fn zeros(shape: &ModelShape, device: &B::Device) -> Self {
         let pos_embed = match shape.position {
             Position::Learned => {
@@ -54,93 +57,112 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    /// N, patches per image.
+    /// Returns the number of patches per image, N.
     pub fn patches(&self) -> usize {
         self.patches
     }
 
-    /// Embeds the patches and runs the blocks; the final norm is left to the caller. `products` is the type of the
-    /// operands of matrix products. [B·N, P] -> [B·N, D]
+    /// Embeds the patches and runs all blocks. The final norm is left to the caller. `[B·N, P]` -> `[B·N, D]`
     pub fn encode(
         &self,
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
-        drop_path: &DropPath<B>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        self.encode_first(self.blocks.len(), patches, mask, drop_path, products)
+        self.encode_first(self.blocks.len(), patches, mask, mode)
     }
 
-    /// [`Self::encode`] with the first `blocks` blocks only.
+    /// Like [`Self::encode`], but runs the first `blocks` blocks only.
     pub fn encode_first(
         &self,
         blocks: usize,
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
-        drop_path: &DropPath<B>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
         let bias = self.bias();
-        let rows = self.embed(patches, mask, products);
+        let rows = self.embed(patches, mask, mode);
         (0..blocks.min(self.blocks.len()))
-            .fold(rows, |rows, index| self.block(index, rows, bias.as_ref(), drop_path, products))
+            .fold(rows, |rows, index| self.block(index, rows, bias.as_ref(), mode))
     }
 
-    /// Projects the patches, masks them if asked and adds the position (after masking, as the paper does).
-    /// [B·N, P] -> [B·N, D]
+    /// Projects the patches, replaces the hidden ones by the mask token and adds the position, in this order as in the
+    /// paper. `[B·N, P]` -> `[B·N, D]`
     pub fn embed(
         &self,
         patches: Tensor<B, 2>,
         mask: Option<TokenMask<B>>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        let position = self.pos_embed.as_ref().map(Param::val);
-        B::embed(patches, self.patch_embed.proj.weights(), mask, position, products)
+        let call = EmbedCall {
+            proj: self.patch_embed.proj.weights(),
+            mask,
+            position: self.pos_embed.as_ref().map(Param::val),
+            products: mode.products,
+        };
+        B::embed(patches, call)
     }
 
-    /// The relative bias of all blocks, where the model has one. [1, heads, N, N]
+    /// Returns the relative bias that all blocks share, or `None` if the model has absolute positions.
+    /// `[1, heads, N, N]`
     pub fn bias(&self) -> Option<Tensor<B, 4>> {
         self.rel_pos_bias.as_ref().map(RelativeBias::logits)
     }
 
-    /// Runs one block with what [`Self::bias`] gave. [B·N, D] -> [B·N, D]
+    /// Runs one block. `bias` is what [`Self::bias`] returned. `[B·N, D]` -> `[B·N, D]`
     pub fn block(
         &self,
         index: usize,
         rows: Tensor<B, 2>,
         bias: Option<&Tensor<B, 4>>,
-        drop_path: &DropPath<B>,
-        products: DType,
+        mode: &PassMode<B>,
     ) -> Tensor<B, 2>
     where
         B: FastOps,
     {
-        self.blocks[index].forward(rows, self.patches, bias, drop_path.block(index), products)
+        let factors = mode.drop_path.block(index);
+        self.blocks[index].forward(rows, self.patches, bias, factors, mode.products)
     }
 }
 
-/// Stochastic depth for one forward pass (Huang et al. 2016), per image and residual branch.
+/// How one forward pass computes.
+#[derive(Debug, Clone)]
+pub struct PassMode<B: Backend> {
+    pub drop_path: DropPath<B>,
+    /// Type of the operands of matrix products, see [`crate::ops::stock::product`].
+    pub products: DType,
+}
+
+impl<B: Backend> PassMode<B> {
+    /// Returns the mode of an evaluation, which keeps every branch.
+    pub fn evaluation(products: DType) -> Self {
+        Self { drop_path: DropPath::off(), products }
+    }
+}
+
+/// The random factors of stochastic depth (Huang et al. 2016) for one forward pass: one per image and residual branch.
 #[derive(Debug, Clone)]
 pub struct DropPath<B: Backend> {
     blocks: Vec<Option<BranchFactors<B>>>,
 }
 
 impl<B: Backend> DropPath<B> {
-    /// Every branch kept: evaluation, or a rate of 0.
+    /// Returns factors that keep every branch, for an evaluation or a rate of 0.
     pub fn off() -> Self {
         Self { blocks: Vec::new() }
     }
 
-    /// Draws the factors of one micro-step. `rate` is that of the last of `depth` blocks.
+    /// Draws the factors of micro-batch `micro` of the run, which has `batch` images. The probability to drop a branch
+    /// rises linearly from 0 in the first block to `rate` in the last of `depth` blocks.
     pub fn draw(
         rate: f64,
         depth: usize,
@@ -169,6 +191,7 @@ impl<B: Backend> DropPath<B> {
         Self { blocks: blocks.collect() }
     }
 
+    /// Returns the factors of one block, or `None` if it keeps every branch.
     fn block(&self, index: usize) -> Option<&BranchFactors<B>> {
         self.blocks.get(index).and_then(Option::as_ref)
     }

@@ -1,4 +1,4 @@
-//! The `AdamW` update and the sum of squares on slices, one pass each.
+//! The `AdamW` update and the sum of squares on slices, in one pass each.
 
 use super::AdamWStep;
 use super::kernel::vectorized;
@@ -9,16 +9,16 @@ use rayon::prelude::*;
 const TASK: usize = 1 << 16;
 
 impl AdamWStep {
-    /// 1 − βᵗ for both means.
+    /// Returns the bias corrections of both means, 1 − βᵗ, where t is the number of the update.
     pub(super) fn corrections(&self) -> [f64; 2] {
         self.betas.map(|beta| 1.0 - beta.powf(self.update as f64))
     }
 }
 
-/// The step's numbers as the pass needs them.
+/// The numbers of the step in the form that [`pass`] needs.
 #[derive(Debug, Clone, Copy)]
 struct Factors {
-    /// β and 1 − β of the two means.
+    /// β and 1 − β of both means.
     means: [[f32; 2]; 2],
     eps: f32,
     /// lr / (1 − β1ᵗ)
@@ -27,11 +27,11 @@ struct Factors {
     root: f32,
     /// 1 − lr · decay
     keep: f32,
-    /// Clipping factor of the gradient.
+    /// What the gradient is multiplied by to clip it.
     clip: f32,
 }
 
-/// Updates a weight and its moments in place; `clip` multiplies the gradient. [elements] each
+/// Updates a weight and its moments in place. The gradient is multiplied by `clip`. `[elements]` each
 pub fn update(
     weight: &mut [f32],
     gradient: &[f32],
@@ -55,7 +55,7 @@ pub fn update(
     });
 }
 
-/// Sum of squares, in a fixed order.
+/// Returns the sum of squares. The order of additions doesn't depend on the threads.
 pub fn square_sum(values: &[f32]) -> f32 {
     let parts: Vec<f32> = values
         .par_chunks(TASK)
@@ -69,6 +69,7 @@ pub fn square_sum(values: &[f32]) -> f32 {
 }
 
 vectorized! {
+    /// Updates one part of a weight and its moments. `[elements]` each
     fn pass(
         weight: &'k mut [f32],
         gradient: &'k [f32],
@@ -85,6 +86,7 @@ vectorized! {
         }
     }
 
+    /// Writes the sum of squares to `total`.
     fn square_pass(values: &'k [f32], total: &'k mut f32) {
         *total = sum(values, |x| x * x);
     }

@@ -1,67 +1,73 @@
-//! Multi-head attention of one image, straight from the fused projection: no transposed copies.
+//! Multi-head attention of one image. It reads the output of the joint projection in place, without transposed copies.
 //!
-//! As in `FlashAttention` (Dao et al. 2022) the probabilities aren't kept but computed again from the logarithm of
-//! each row's sum; the blocks of rows are whole images here, whose N·N logits per head fit into the cache.
+//! As in `FlashAttention` (Dao et al. 2022), the probabilities aren't kept but computed again from the logarithm of the
+//! sum of each row. The blocks of rows are whole images here, because their N·N logits per head fit into the cache.
 
 use super::kernel::{Matrix, MatrixMut, multiply, vectorized};
 use super::math::{exp, largest, sum, sum_pairs};
 use super::pool::Buffer;
 
-/// Shape of one image's attention; d = D / heads is the width of a head.
+/// The sizes of the attention of one image. The width of a head is d = D / heads.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
-    /// N
+    /// Patches per image, N.
     pub patches: usize,
-    /// D
+    /// Channels of all heads together, D.
     pub dim: usize,
+    /// Number of heads.
     pub count: usize,
 }
 
 impl Heads {
+    /// Returns the width of a head, d.
     fn head_dim(self) -> usize {
         self.dim / self.count
     }
 
-    /// Divides the products of queries and keys: 1 / √d.
+    /// Returns what the products of queries and keys are multiplied by, 1 / √d.
     fn scale(self) -> f32 {
         (self.head_dim() as f64).powf(-0.5) as f32
     }
 
-    /// Queries (0), keys (1) or values (2) of one head. [N, d]
+    /// Returns the queries (part 0), keys (1) or values (2) of one head. `[N, d]`
     fn part(self, qkv: &[f32], part: usize, head: usize) -> Matrix<'_> {
         let start = part * self.dim + head * self.head_dim();
         Matrix::strided(&qkv[start..], self.patches, self.head_dim(), 3 * self.dim)
     }
 
+    /// Like [`Self::part`], to write into. `[N, d]`
     fn part_mut(self, qkv: &mut [f32], part: usize, head: usize) -> MatrixMut<'_> {
         let start = part * self.dim + head * self.head_dim();
         MatrixMut::strided(&mut qkv[start..], self.patches, self.head_dim(), 3 * self.dim)
     }
 
-    /// The columns of one head. [N, d]
+    /// Returns the columns of one head. `[N, d]`
     fn columns(self, rows: &[f32], head: usize) -> Matrix<'_> {
         let start = head * self.head_dim();
         Matrix::strided(&rows[start..], self.patches, self.head_dim(), self.dim)
     }
 
-    /// Logits of one head without bias. [N, N]
+    /// Writes the logits of one head without the bias to `out`. `[N, N]`
     fn logits(self, qkv: &[f32], head: usize, out: &mut [f32]) {
         let (query, key) = (self.part(qkv, 0, head), self.part(qkv, 1, head));
         let out = MatrixMut::new(out, self.patches, self.patches);
         multiply(out, query, key.transposed(), self.scale());
     }
 
+    /// Returns the bias of one head. `[N, N]`
     fn bias_of(self, bias: Option<&[f32]>, head: usize) -> Option<&[f32]> {
         let size = self.patches * self.patches;
         bias.map(|bias| &bias[head * size..][..size])
     }
 }
 
+/// Computes the attention of one image: softmax(Q · Kᵀ / √d + bias) · V for each head.
+///
 /// # Shapes
-/// - qkv: [N, 3·D]
-/// - bias: [heads, N, N], added to the logits
-/// - mixed: the result, [N, D]
-/// - `log_sums`: logarithm of the sum of exponentials by row, [heads, N]
+/// - qkv: queries, keys and values, `[N, 3·D]`
+/// - bias: added to the logits, `[heads, N, N]`
+/// - mixed: the result, `[N, D]`
+/// - `log_sums`: the logarithm of the sum of exponentials of each row, a result too, `[heads, N]`
 pub fn forward(
     heads: Heads,
     qkv: &[f32],
@@ -80,23 +86,26 @@ pub fn forward(
     }
 }
 
-/// What the backward pass of one image needs beside its gradient.
+/// What the backward pass of one image needs besides its gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept<'a> {
-    /// [N, 3·D]
+    /// Queries, keys and values. `[N, 3·D]`
     pub qkv: &'a [f32],
-    /// [heads, N, N]
+    /// The bias of the logits. `[heads, N, N]`
     pub bias: Option<&'a [f32]>,
-    /// [heads, N]
+    /// What [`forward`] wrote. `[heads, N]`
     pub log_sums: &'a [f32],
 }
 
-/// With P the probabilities and dP = dO · Vᵀ: dS = P · (dP − rowsum(P · dP)), dQ = dS · K, dK = dSᵀ · Q, dV = Pᵀ · dO.
+/// Goes back through the attention of one image.
+///
+/// With the probabilities P and dP = dO · Vᵀ, the gradients are dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS · K / √d,
+/// dK = dSᵀ · Q / √d and dV = Pᵀ · dO.
 ///
 /// # Shapes
-/// - gradient: of the result, [N, D]
-/// - out: gradient of qkv, [N, 3·D]
-/// - bias: its gradient is added here, [heads, N, N]
+/// - gradient: that of the result, dO, `[N, D]`
+/// - out: receives the gradient of qkv, `[N, 3·D]`
+/// - bias: the gradient of the bias, dS, is added to it, `[heads, N, N]`
 pub fn backward(
     heads: Heads,
     kept: Kept<'_>,
@@ -127,7 +136,11 @@ pub fn backward(
 }
 
 vectorized! {
-    /// Softmax by row after adding the bias. logits, bias [N, N]; `log_sums` [N]
+    /// Adds the bias and applies softmax to each row.
+    ///
+    /// - logits: become the probabilities, `[N, N]`
+    /// - bias: `[N, N]`
+    /// - `log_sums`: receives the logarithm of the sum of each row, `[N]`
     fn softmax(logits: &'k mut [f32], bias: Option<&'k [f32]>, log_sums: &'k mut [f32]) {
         let n = log_sums.len();
         add(logits, bias);
@@ -145,7 +158,7 @@ vectorized! {
         }
     }
 
-    /// The same probabilities from the logarithms of the sums.
+    /// Computes the probabilities of [`softmax`] again from the logarithms of the sums.
     fn again(logits: &'k mut [f32], bias: Option<&'k [f32]>, log_sums: &'k [f32]) {
         add(logits, bias);
         for (row, &log_sum) in logits.chunks_exact_mut(log_sums.len()).zip(log_sums) {
@@ -155,7 +168,8 @@ vectorized! {
         }
     }
 
-    /// slopes [N, N], the gradient of the probabilities, becomes that of the logits: P · (dP − Σ P · dP) by row.
+    /// Turns `slopes`, the gradient dP of the probabilities P = `weights`, into that of the logits,
+    /// P ∘ (dP − rowsum(P ∘ dP)). `[N, N]` each
     fn softmax_backward(weights: &'k [f32], slopes: &'k mut [f32]) {
         let n = weights.len().isqrt();
         for (weights, slopes) in weights.chunks_exact(n).zip(slopes.chunks_exact_mut(n)) {
@@ -167,7 +181,7 @@ vectorized! {
     }
 }
 
-#[allow(clippy::inline_always)]
+#[allow(clippy::inline_always, reason = "a part of the kernels, compiled for their instructions")]
 #[inline(always)]
 fn add(logits: &mut [f32], bias: Option<&[f32]>) {
     if let Some(bias) = bias {

@@ -1,11 +1,11 @@
-//! A whole pre-norm encoder block, forward and backward, on slices.
+//! A whole pre-norm encoder block on slices, forward and backward.
 //!
-//! A few images at a time go through all of it on one thread, so that what one stage writes is still in the cache
-//! when the next one reads it. Only the weight gradients look at all images at once. Kept for the backward pass are
-//! 9 numbers per channel and row (queries, keys, values, mixed values, rows between the branches, MLP before GELU);
-//! norms and GELU are computed again.
+//! A thread takes a few images through all stages, so that what one stage writes is still in the cache when the next
+//! one reads it. Only the gradients of weight matrices look at all images at once. The backward pass needs 9 numbers per
+//! channel and row: queries, keys, values, the mixed values, the rows between the branches, and four of the MLP before
+//! GELU. Norms and GELU are computed again.
 //!
-//! Every sum over images has a fixed order: per group of images first, then over the groups.
+//! Every sum over images has a fixed order: first over the images of a group, then over the groups.
 
 use super::attention::{self, Heads, Kept};
 use super::groups::Groups;
@@ -16,37 +16,39 @@ use super::pool::Buffer;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Sizes of one call.
+/// The sizes of one call.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// B
+    /// Images of the batch, B.
     pub batch: usize,
+    /// The sizes of attention.
     pub heads: Heads,
-    /// H, hidden width of the MLP.
+    /// Hidden width of the MLP, H.
     pub hidden: usize,
 }
 
 impl Sizes {
-    /// B·N
+    /// Returns the number of rows, B·N.
     fn rows(&self) -> usize {
         self.batch * self.heads.patches
     }
 
+    /// Returns how the batch is cut for the threads.
     fn groups(&self) -> Groups {
         Groups::new(self.batch, self.heads.patches)
     }
 }
 
-/// One residual branch's ending.
+/// How a residual branch ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending<'a> {
-    /// `LayerScale`. [D]
+    /// `LayerScale`. `[D]`
     pub scale: Option<&'a [f32]>,
-    /// Drop path's factor of each image. [B]
+    /// The factor of drop path for each image. `[B]`
     pub factors: Option<&'a [f32]>,
 }
 
-/// All inputs but the rows.
+/// All inputs except the rows.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockWeights<'a> {
     pub norm1: Affine<'a>,
@@ -55,27 +57,28 @@ pub struct BlockWeights<'a> {
     pub norm2: Affine<'a>,
     pub fc1: LinearLayer<'a>,
     pub fc2: LinearLayer<'a>,
-    /// [heads, N, N]
+    /// Added to the logits of attention. `[heads, N, N]`
     pub bias: Option<&'a [f32]>,
     pub endings: [Ending<'a>; 2],
 }
 
-/// What the backward pass needs beside input and weights.
+/// What the backward pass needs besides inputs and gradient.
 #[derive(Debug, Clone)]
 pub struct Saved {
-    /// [B·N, 3·D]
+    /// Queries, keys and values. `[B·N, 3·D]`
     qkv: Buffer,
-    /// [B, heads, N]
+    /// The logarithm of the sum of each row of attention. `[B, heads, N]`
     log_sums: Buffer,
-    /// Attention before its projection. [B·N, D]
+    /// The result of attention before its projection. `[B·N, D]`
     mixed: Buffer,
-    /// Rows after the attention branch. [B·N, D]
+    /// The rows between the attention branch and the MLP branch. `[B·N, D]`
     middle: Buffer,
-    /// First MLP layer before GELU. [B·N, H]
+    /// The first layer of the MLP before GELU. `[B·N, H]`
     hidden: Buffer,
 }
 
 impl Saved {
+    /// Returns buffers of the right lengths with any content.
     fn new(sizes: &Sizes) -> Self {
         let (rows, dim) = (sizes.rows(), sizes.heads.dim);
         Self {
@@ -88,7 +91,7 @@ impl Saved {
     }
 }
 
-/// Calls `act` with each image of a group and its part of `rows`.
+/// Calls `act` with the index of each image of a group and its part of `rows`.
 fn by_image<'a>(
     images: Range<usize>,
     rows: &'a mut [f32],
@@ -100,7 +103,7 @@ fn by_image<'a>(
     }
 }
 
-/// branch [r, D] becomes rows + factor · scale · (branch + bias), image by image.
+/// Ends a residual branch: `branch` becomes rows + factor · scale ∘ (branch + bias). `[r, D]`
 fn end_branch(
     images: Range<usize>,
     ending: Ending<'_>,
@@ -117,7 +120,7 @@ fn end_branch(
     });
 }
 
-/// rows [B·N, D] -> ([B·N, D], what [`backward`] needs)
+/// Runs a block. Returns its output and what [`backward`] needs. `[B·N, D]` -> `[B·N, D]`
 pub fn forward(sizes: Sizes, weights: &BlockWeights<'_>, rows: &[f32]) -> (Vec<f32>, Saved) {
     let mut out = vec![0.0; rows.len()];
     let mut saved = Saved::new(&sizes);
@@ -126,6 +129,7 @@ pub fn forward(sizes: Sizes, weights: &BlockWeights<'_>, rows: &[f32]) -> (Vec<f
     (out, saved)
 }
 
+/// Cuts all buffers of the forward pass into groups of images.
 fn forward_groups<'a>(
     groups: Groups,
     rows: &'a [f32],
@@ -154,7 +158,7 @@ fn forward_groups<'a>(
     std::iter::from_fn(next).collect()
 }
 
-/// One group of images on its way forward; names as in [`Saved`].
+/// The part of the forward pass that belongs to one group of images. The names are those of [`Saved`].
 struct ForwardGroup<'a> {
     images: Range<usize>,
     rows: &'a [f32],
@@ -191,7 +195,8 @@ impl ForwardGroup<'_> {
     }
 }
 
-/// BlockGradients of the weights, laid out as those.
+/// The gradients of the weights of a block, in their layouts: weight and bias of each layer. Those of absent weights are
+/// empty.
 #[derive(Debug, Default)]
 pub struct BlockGradients {
     pub norm1: [Vec<f32>; 2],
@@ -200,17 +205,22 @@ pub struct BlockGradients {
     pub norm2: [Vec<f32>; 2],
     pub fc1: [Vec<f32>; 2],
     pub fc2: [Vec<f32>; 2],
+    /// Of the bias of attention's logits.
     pub bias: Vec<f32>,
+    /// Of `LayerScale`.
     pub scales: [Vec<f32>; 2],
 }
 
-/// Sums over the rows of one group of images, before the groups are added up.
+/// The gradients that are sums over rows. Each group of images has its own, which are added up at the end.
 struct Sums {
+    /// All nine sums, one after the other.
     all: Buffer,
+    /// The length of each sum.
     sizes: [usize; 9],
 }
 
 impl Sums {
+    /// Returns sums of zero. `with_bias` says whether attention has a bias.
     fn new(sizes: &Sizes, with_bias: bool) -> Self {
         let (dim, heads) = (sizes.heads.dim, sizes.heads);
         let pairs = if with_bias { heads.count * heads.patches * heads.patches } else { 0 };
@@ -218,7 +228,8 @@ impl Sums {
         Self { all: Buffer::zeros(sizes.iter().sum()), sizes }
     }
 
-    /// norm1 weight and bias, qkv bias, proj bias, norm2 weight and bias, fc1 bias, fc2 bias, attention bias.
+    /// Returns the sums for: weight and bias of norm1, bias of qkv, bias of proj, weight and bias of norm2, bias of fc1,
+    /// bias of fc2, and attention's bias.
     fn parts(&mut self) -> [&mut [f32]; 9] {
         let mut rest = &mut self.all[..];
         self.sizes.map(|size| {
@@ -228,6 +239,7 @@ impl Sums {
         })
     }
 
+    /// Adds the sums of another group.
     fn add(&mut self, other: &Self) {
         for (sum, &x) in self.all.iter_mut().zip(other.all.iter()) {
             *sum += x;
@@ -235,21 +247,23 @@ impl Sums {
     }
 }
 
-/// Buffers of the backward pass that all images share.
+/// Intermediate gradients of all images, from which those of the weight matrices are computed.
 struct Slopes {
-    /// Of the MLP before GELU. [B·N, H]
+    /// Gradient of the MLP before GELU. `[B·N, H]`
     hidden: Buffer,
-    /// Of the rows between the branches. [B·N, D]
+    /// Gradient of the rows between the branches. `[B·N, D]`
     middle: Buffer,
-    /// Of queries, keys and values. [B·N, 3·D]
+    /// Gradient of queries, keys and values. `[B·N, 3·D]`
     qkv: Buffer,
-    /// First norm's output again. [B·N, D]
+    /// The output of the first norm, computed again. `[B·N, D]`
     normed: Buffer,
-    /// Of the two branches before scale: attention's, the MLP's. Unset where it is the gradient of the rows itself.
+    /// Gradients of the attention branch and of the MLP branch, before `LayerScale` multiplies them. `None` without drop
+    /// path, where they are the gradient of the rows after the branch. `[B·N, D]`
     branches: [Option<Buffer>; 2],
 }
 
 impl Slopes {
+    /// Returns buffers of the right lengths with any content. `total` is B·N·D.
     fn new(total: usize, saved: &Saved, weights: &BlockWeights<'_>) -> Self {
         Self {
             hidden: Buffer::dirty(saved.hidden.len()),
@@ -261,7 +275,8 @@ impl Slopes {
     }
 }
 
-/// The gradient of a branch before `LayerScale`: rows times drop path's factors.
+/// Returns the gradient of a branch before `LayerScale` multiplies it: that of the rows times the factors of drop path.
+/// It is written to `out` if there are factors.
 fn branch_slope<'a>(
     images: Range<usize>,
     ending: Ending<'_>,
@@ -278,7 +293,7 @@ fn branch_slope<'a>(
     out
 }
 
-/// Multiplies by `LayerScale`, if there is one, and goes back through the branch's last layer.
+/// Multiplies `slope` by `LayerScale`, if there is one, and goes back through the last layer of the branch.
 fn back_through(layer: LinearLayer<'_>, scale: Option<&[f32]>, slope: &[f32], out: &mut [f32]) {
     match scale {
         Some(scale) => {
@@ -290,7 +305,8 @@ fn back_through(layer: LinearLayer<'_>, scale: Option<&[f32]>, slope: &[f32], ou
     }
 }
 
-/// gradient [B·N, D] of the output -> (gradient of the rows, gradients of the weights)
+/// Goes back through a block. `gradient` is that of the output. Returns the gradients of the rows and of the weights.
+/// `[B·N, D]` -> `[B·N, D]`
 pub fn backward(
     sizes: Sizes,
     weights: &BlockWeights<'_>,
@@ -303,8 +319,8 @@ pub fn backward(
     (out, weight_gradients(sizes, weights, &saved, &slopes, gradient, sums))
 }
 
-/// All of the backward pass but the weight gradients. Of `saved`, `hidden` becomes GELU's output and `middle` the
-/// second norm's.
+/// Computes the gradient of the rows, which goes to `out`, and all that the gradients of the weights need. Of `saved`,
+/// `hidden` becomes the output of GELU and `middle` that of the second norm.
 fn backward_rows(
     sizes: Sizes,
     weights: &BlockWeights<'_>,
@@ -322,6 +338,7 @@ fn backward_rows(
     (slopes, all)
 }
 
+/// Cuts all buffers of the backward pass into groups of images.
 fn backward_groups<'a>(
     groups: Groups,
     rows: &'a [f32],
@@ -364,13 +381,14 @@ fn backward_groups<'a>(
     std::iter::from_fn(next).collect()
 }
 
-/// One group of images on its way back; names as in [`Saved`] and [`Slopes`].
+/// The part of the backward pass that belongs to one group of images. The names are those of [`Saved`] and, with
+/// `slope_`, of [`Slopes`].
 struct BackwardGroup<'a> {
     images: Range<usize>,
     rows: &'a [f32],
-    /// Of the block's output. [r, D]
+    /// Gradient of the output of the block. `[r, D]`
     gradient: &'a [f32],
-    /// Gradient of the rows. [r, D]
+    /// Receives the gradient of the rows. `[r, D]`
     out: &'a mut [f32],
     qkv: &'a [f32],
     log_sums: &'a [f32],
@@ -415,7 +433,8 @@ impl BackwardGroup<'_> {
     }
 }
 
-/// Attention's backward pass for each image of a group. `pairs` takes the gradient of the bias if there is one.
+/// Goes back through the attention of each image of a group. The gradient of the bias, if there is one, is added to
+/// `pairs`.
 fn attention_back(
     heads: Heads,
     kept: Kept<'_>,
@@ -434,6 +453,7 @@ fn attention_back(
     }
 }
 
+/// Computes the gradients of all weights from the intermediate gradients of all images. `gradient` is that of the output.
 fn weight_gradients(
     sizes: Sizes,
     weights: &BlockWeights<'_>,
@@ -471,10 +491,11 @@ fn weight_gradients(
     }
 }
 
-/// BlockGradients of a branch's last layer from those that leave `LayerScale` out, and the gradient of the scale itself.
+/// Multiplies the gradients of the last layer of a branch by `LayerScale` and returns the gradient of the scale.
 ///
-/// With G = xᵀ · dy for the scaled layer γ ∘ (x · W + b): dW = G ∘ γ, db = Σ dy ∘ γ, and dγ = Σ dy ∘ (x · W + b) is
-/// the column sum of W ∘ G plus b ∘ Σ dy, so the layer's output needn't be kept.
+/// With G = xᵀ · dy for the scaled layer γ ∘ (x · W + b): dW = G ∘ γ and db = Σ dy ∘ γ. dγ = Σ dy ∘ (x · W + b) is
+/// the column sum of W ∘ G plus b ∘ Σ dy, so the output of the layer needn't be kept. On entry, `weight` holds G and
+/// `bias` holds Σ dy.
 fn end_scale(
     scale: Option<&[f32]>,
     layer: LinearLayer<'_>,

@@ -1,4 +1,5 @@
-//! The two ends of the model on slices: embedding with mask token and position, and norm with head on picked rows.
+//! The two ends of the model on slices: the embedding with mask token and position, and the prediction by norm and head
+//! from picked rows.
 
 use super::groups::Groups;
 use super::linear::{LinearLayer, gram};
@@ -7,22 +8,22 @@ use super::pointwise;
 use super::pool::Buffer;
 use rayon::prelude::*;
 
-/// Rows per task of the head.
+/// Rows per task of the prediction.
 const TASK: usize = 256;
 
-/// Inputs of the embedding beside the patches.
+/// The inputs of the embedding besides the patches.
 #[derive(Debug, Clone, Copy)]
 pub struct Embedding<'a> {
     pub proj: LinearLayer<'a>,
-    /// Mask token [D], and not 0 where it stands in for a patch [B·N].
+    /// The mask token, `[D]`, and numbers that aren't 0 where it replaces a patch, `[B·N]`.
     pub mask: Option<(&'a [f32], &'a [f32])>,
-    /// [N, D]
+    /// Added after masking. `[N, D]`
     pub position: Option<&'a [f32]>,
-    /// N
+    /// Patches per image, N.
     pub patches: usize,
 }
 
-/// patches [B·N, P] -> [B·N, D]
+/// Embeds the patches. `[B·N, P]` -> `[B·N, D]`
 pub fn embed(embedding: &Embedding<'_>, patches: &[f32]) -> Vec<f32> {
     let dim = embedding.proj.bias.len();
     let rows = patches.len() / (embedding.proj.weight.len() / dim);
@@ -49,7 +50,7 @@ pub fn embed(embedding: &Embedding<'_>, patches: &[f32]) -> Vec<f32> {
     out
 }
 
-/// Gradients of the embedding; those of absent inputs are empty.
+/// The gradients of the embedding. Those of absent inputs are empty.
 #[derive(Debug)]
 pub struct EmbeddingGradients {
     pub proj: [Vec<f32>; 2],
@@ -57,7 +58,7 @@ pub struct EmbeddingGradients {
     pub position: Vec<f32>,
 }
 
-/// gradient [B·N, D] -> gradients of the weights
+/// Returns the gradients of the weights. `gradient` is that of the output. `[B·N, D]`
 pub fn embed_backward(
     embedding: &Embedding<'_>,
     patches: &[f32],
@@ -89,7 +90,11 @@ pub fn embed_backward(
     EmbeddingGradients { proj: [weight, bias], token, position }
 }
 
-/// Rows of `rows` [B·N, D], normalised and multiplied by the head: [M, P], and the picked rows [M, D].
+/// Applies norm and head to the picked rows. Returns the predictions, `[M, P]`, and the picked rows, `[M, D]`.
+///
+/// # Shapes
+/// - rows: `[B·N, D]`
+/// - picked: numbers of rows, `[M]`
 pub fn predict(
     rows: &[f32],
     picked: &[usize],
@@ -112,16 +117,22 @@ pub fn predict(
     (out, chosen)
 }
 
-/// Gradients of the prediction.
+/// The gradients of the prediction.
 #[derive(Debug)]
 pub struct PredictionGradients {
-    /// [B·N, D]
+    /// Zero where a row wasn't picked. `[B·N, D]`
     pub rows: Vec<f32>,
     pub norm: [Vec<f32>; 2],
     pub head: [Vec<f32>; 2],
 }
 
-/// `total` is B·N, `chosen` what [`predict`] gave beside its result, gradient [M, P].
+/// Goes back through the prediction.
+///
+/// # Shapes
+/// - total: the number of rows, B·N
+/// - picked: numbers of rows, `[M]`
+/// - chosen: the picked rows as [`predict`] returned them, `[M, D]`
+/// - gradient: that of the predictions, `[M, P]`
 pub fn predict_backward(
     total: usize,
     picked: &[usize],

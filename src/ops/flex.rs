@@ -1,5 +1,5 @@
-//! The fast paths bound to Burn's CPU backend, without gradients and with. They know 32-bit floats; products in another
-//! type are left to the plain operations.
+//! Binds the fast paths to Burn's CPU backend, without gradients and with them. They work on 32-bit floats; products in
+//! another type are left to the plain operations.
 
 use super::attention::Heads;
 use super::block::{self, BlockGradients, BlockWeights, Ending, Saved, Sizes};
@@ -8,8 +8,8 @@ use super::linear::LinearLayer;
 use super::norm::Affine;
 use super::pool::Buffer;
 use super::{
-    AdamWStep, BlockCall, FastOps, LinearWeights, NormWeights, TokenMask, Trained, adamw, plain,
-    stock,
+    AdamWStep, BlockCall, EmbedCall, FastOps, LinearWeights, NormWeights, PredictCall, Trained,
+    adamw, plain, stock,
 };
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
@@ -33,7 +33,7 @@ fn tensor<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Ten
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-/// The same tensor without gaps or offsets that the kernels couldn't see.
+/// Returns the tensor without gaps and offsets, which the kernels don't know of.
 fn dense(tensor: FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
 }
@@ -46,12 +46,12 @@ fn new<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, dims))
 }
 
-/// Of the same shape as `model`.
+/// Returns a tensor of the shape of `model`.
 fn like(values: Vec<f32>, model: &FlexTensor) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, model.layout().shape().clone()))
 }
 
-/// Hands gradients to the parents that want one, each in the shape of its input.
+/// Hands each parent that wants a gradient its own, in the shape of its input.
 fn register(
     gradients: &mut grads::Gradients,
     parents: impl IntoIterator<Item = Option<NodeId>>,
@@ -69,10 +69,10 @@ fn indices(tensor: Tensor<Flex, 1, Int>) -> Vec<usize> {
     tensor.into_data().iter::<i64>().map(|index| index as usize).collect()
 }
 
-/// Inputs of a block in the order of the graph's parents: rows, then [`BLOCK_INPUTS`] − 1 weights.
+/// Number of inputs of a block. Their order is that of the parents in the graph: rows, then 15 weights.
 const BLOCK_INPUTS: usize = 16;
 
-/// The inputs of a block that aren't tracked, and where the optional ones are there.
+/// The inputs of a block that the graph doesn't track, and which of the optional ones there are.
 #[derive(Debug, Clone)]
 struct BlockMeta {
     heads: usize,
@@ -167,7 +167,7 @@ struct BlockStep;
 struct BlockState {
     inputs: [FlexTensor; BLOCK_INPUTS],
     meta: BlockMeta,
-    /// Shared, as the graph wants states that can be copied.
+    /// Shared, because the graph wants states that can be cloned.
     saved: Arc<Saved>,
 }
 
@@ -204,13 +204,13 @@ impl Backward<Flex, BLOCK_INPUTS> for BlockStep {
     }
 }
 
-/// Inputs of the embedding in the order of the parents: patches, weight, bias, mask token, position.
+/// Number of inputs of the embedding. Their order is that of the parents: patches, weight, bias, mask token, position.
 const EMBED_INPUTS: usize = 5;
 
 #[derive(Debug, Clone)]
 struct EmbedState {
     inputs: [FlexTensor; EMBED_INPUTS],
-    /// [B·N, 1]
+    /// 1 where the mask token replaces a patch, 0 elsewhere. `[B·N, 1]`
     hidden: Option<FlexTensor>,
     with_position: bool,
 }
@@ -259,7 +259,8 @@ impl Backward<Flex, EMBED_INPUTS> for EmbedStep {
     }
 }
 
-/// Inputs of the prediction in the order of the parents: rows, norm's weight and bias, head's weight and bias.
+/// Number of inputs of the prediction. Their order is that of the parents: rows, weight and bias of the norm, weight and
+/// bias of the head.
 const PREDICT_INPUTS: usize = 5;
 
 #[derive(Debug, Clone)]
@@ -311,18 +312,17 @@ impl Backward<Flex, PREDICT_INPUTS> for PredictStep {
     }
 }
 
-/// Stands in for an input that isn't there.
+/// Returns a tensor that stands for an absent input.
 fn absent() -> FlexTensor {
     new(Vec::new(), [0])
 }
 
 fn embed_inputs<B: Backend>(
     patches: Tensor<B, 2>,
-    proj: LinearWeights<B>,
-    mask: Option<TokenMask<B>>,
-    position: Option<Tensor<B, 3>>,
+    call: EmbedCall<B>,
     absent: impl Fn() -> B::FloatTensorPrimitive,
 ) -> ([B::FloatTensorPrimitive; EMBED_INPUTS], Option<B::FloatTensorPrimitive>) {
+    let EmbedCall { proj, mask, position, .. } = call;
     let (token, hidden) = match mask {
         Some((token, hidden)) => (primitive(token), Some(primitive(hidden))),
         None => (absent(), None),
@@ -348,34 +348,23 @@ impl FastOps for Flex {
         tensor(run_block(&inputs.map(dense), &meta).0)
     }
 
-    fn embed(
-        patches: Tensor<Self, 2>,
-        proj: LinearWeights<Self>,
-        mask: Option<TokenMask<Self>>,
-        position: Option<Tensor<Self, 3>>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        if plain(products) {
-            return stock::embed(patches, proj, mask, position, products);
+    fn embed(patches: Tensor<Self, 2>, call: EmbedCall<Self>) -> Tensor<Self, 2> {
+        if plain(call.products) {
+            return stock::embed(patches, call);
         }
-        let with_position = position.is_some();
-        let (inputs, hidden) = embed_inputs(patches, proj, mask, position, absent);
+        let with_position = call.position.is_some();
+        let (inputs, hidden) = embed_inputs(patches, call, absent);
         let hidden = hidden.map(dense);
         tensor(EmbedState { inputs: inputs.map(dense), hidden, with_position }.run())
     }
 
-    fn predict(
-        rows: Tensor<Self, 2>,
-        picked: Tensor<Self, 1, Int>,
-        norm: NormWeights<Self>,
-        head: LinearWeights<Self>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        if plain(products) {
-            return stock::predict(rows, picked, norm, head, products);
+    fn predict(rows: Tensor<Self, 2>, call: PredictCall<Self>) -> Tensor<Self, 2> {
+        if plain(call.products) {
+            return stock::predict(rows, call);
         }
-        let inputs = predict_inputs(rows, norm, head).map(dense);
-        tensor(PredictState { inputs, picked: indices(picked) }.run().0)
+        let picked = indices(call.picked);
+        let inputs = predict_inputs(rows, call.norm, call.head).map(dense);
+        tensor(PredictState { inputs, picked }.run().0)
     }
 
     fn adamw(
@@ -385,7 +374,7 @@ impl FastOps for Flex {
         bad: Option<Tensor<Self, 1, Bool>>,
         step: &AdamWStep,
     ) -> Trained<Self> {
-        // On the CPU the host has looked already.
+        // `bad` is for GPUs and needs no fast path: on the CPU, the host checks the loss before the update.
         if plain(DType::F32) || bad.is_some() {
             return stock::adamw(trained, gradient, factor, bad, step);
         }
@@ -394,7 +383,7 @@ impl FastOps for Flex {
         let gradient = dense(primitive(gradient));
         let mut weight = dense(primitive(weight));
         let [mut first, mut second] = moments.map(|moment| dense(primitive(moment)));
-        // In place, as nobody else holds them; else Burn copies.
+        // The update happens in place because nothing else holds these tensors. If something did, Burn would copy them.
         let moments = [first.storage_mut(), second.storage_mut()];
         adamw::update(weight.storage_mut(), slice(&gradient), moments, clip, step);
         Trained { weight: tensor(weight), moments: [tensor(first), tensor(second)] }
@@ -408,7 +397,7 @@ impl FastOps for Flex {
     }
 }
 
-/// Takes the tensors out of the graph.
+/// Returns the values of tensors of a graph.
 fn leave<const N: usize>(inputs: &[GraphTensor; N]) -> [FlexTensor; N] {
     inputs.each_ref().map(|input| dense(input.primitive.clone()))
 }
@@ -432,20 +421,14 @@ impl FastOps for Graph {
         })
     }
 
-    fn embed(
-        patches: Tensor<Self, 2>,
-        proj: LinearWeights<Self>,
-        mask: Option<TokenMask<Self>>,
-        position: Option<Tensor<Self, 3>>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        // Nobody asks for the gradient of pixels, so the fast path has none.
-        if plain(products) || patches.is_require_grad() {
-            return stock::embed(patches, proj, mask, position, products);
+    fn embed(patches: Tensor<Self, 2>, call: EmbedCall<Self>) -> Tensor<Self, 2> {
+        // The fast path doesn't compute the gradient of the pixels, which training doesn't need.
+        if plain(call.products) || patches.is_require_grad() {
+            return stock::embed(patches, call);
         }
-        let with_position = position.is_some();
+        let with_position = call.position.is_some();
         let outside = || Self::from_inner(absent());
-        let (inputs, hidden) = embed_inputs(patches, proj, mask, position, outside);
+        let (inputs, hidden) = embed_inputs(patches, call, outside);
         let hidden = hidden.map(|hidden| dense(hidden.primitive));
         let state = EmbedState { inputs: leave(&inputs), hidden, with_position };
         let out = state.run();
@@ -456,18 +439,12 @@ impl FastOps for Graph {
         })
     }
 
-    fn predict(
-        rows: Tensor<Self, 2>,
-        picked: Tensor<Self, 1, Int>,
-        norm: NormWeights<Self>,
-        head: LinearWeights<Self>,
-        products: DType,
-    ) -> Tensor<Self, 2> {
-        if plain(products) {
-            return stock::predict(rows, picked, norm, head, products);
+    fn predict(rows: Tensor<Self, 2>, call: PredictCall<Self>) -> Tensor<Self, 2> {
+        if plain(call.products) {
+            return stock::predict(rows, call);
         }
-        let inputs = predict_inputs(rows, norm, head);
-        let picked = indices(picked.inner());
+        let inputs = predict_inputs(rows, call.norm, call.head);
+        let picked = indices(call.picked.inner());
         let state = PredictState { inputs: leave(&inputs), picked };
         let (out, chosen) = state.run();
         let nodes = inputs.map(|input| input.node);

@@ -1,9 +1,9 @@
-//! How a batch is cut for the threads.
+//! Cuts a batch into groups of images for the threads.
 
 use std::ops::Range;
 
-/// Rows of a group: tall enough that packing a weight matrix for its product is worth it (measured at 224² and width
-/// 768: 8 % faster steps than with 256), few enough that intermediate results stay in the cache at small widths.
+/// Rows of a group. So many make it worthwhile to pack a weight matrix for the product (measured at 224² and width 768:
+/// 8 % faster steps than with 256), and so few keep intermediate results in the cache at small widths.
 const GROUP_ROWS: usize = 512;
 
 /// A batch in groups of whole images.
@@ -14,25 +14,27 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// Cuts `batch` images of `patches` patches each.
     pub fn new(batch: usize, patches: usize) -> Self {
         let largest = (GROUP_ROWS / patches).max(1);
-        // As many groups for each thread, as far as the batch allows.
+        // Every thread gets the same number of groups, as far as the batch allows.
         let threads = rayon::current_num_threads();
         let count = batch.div_ceil(largest).next_multiple_of(threads);
         Self { batch, images: batch.div_ceil(count).max(1) }
     }
 
-    /// The images of each group.
+    /// Returns the images of each group.
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let Self { batch, images } = *self;
         (0..batch).step_by(images).map(move |start| start..(start + images).min(batch))
     }
 
-    /// The groups' parts of a buffer with equal room for each image.
+    /// Returns the part of each group of a buffer that has equal room for each image.
     pub fn split<'a>(&self, data: &'a [f32]) -> impl Iterator<Item = &'a [f32]> + use<'a> {
         data.chunks(data.len() / self.batch * self.images)
     }
 
+    /// Like [`Self::split`], to write into.
     pub fn split_mut<'a>(
         &self,
         data: &'a mut [f32],
@@ -41,6 +43,7 @@ impl Groups {
         data.chunks_mut(size)
     }
 
+    /// Like [`Self::split_mut`]; every part of an absent buffer is `None`.
     pub fn split_optional<'a>(
         &self,
         data: Option<&'a mut [f32]>,

@@ -1,25 +1,27 @@
-//! Which vector instructions are used, and matrix multiplication: the one place with `unsafe` code.
+//! Chooses the vector instructions and multiplies matrices. One of the two files with `unsafe` code, see
+//! ARCHITECTURE.md.
 //!
-//! The kernels of the neighbouring files are plain loops. `vectorized!` compiles each of them three times, for AVX-512,
-//! for AVX2 and for any processor, and picks one at run time. For tests, `SIMMIM_SIMD=avx2` keeps to AVX2 where AVX-512
-//! is there, and `SIMMIM_SIMD=none` takes the loops for any processor (matrix products then choose for themselves).
-#![allow(unsafe_code)]
+//! The kernels of the neighbouring files are plain loops. `vectorized!` compiles each of them three times (for AVX-512,
+//! for AVX2 and for any processor) and chooses one of these at run time. For tests, `SIMMIM_SIMD=avx2` keeps to AVX2 where
+//! there is AVX-512, and `SIMMIM_SIMD=none` takes the loops for any processor. Matrix products then choose for
+//! themselves.
+#![allow(unsafe_code, reason = "vector instructions and matrix products by pointer")]
 
 use std::sync::OnceLock;
 
-/// Instruction sets with code of their own.
+/// The instruction sets that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Simd {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What the compiler's target has: SSE2, or NEON.
+    /// What every processor of the compiler's target has: SSE2, or NEON.
     Baseline,
 }
 
 impl Simd {
-    /// The best one here, unless `SIMMIM_SIMD` says less.
+    /// Returns the best one that this processor has and that `SIMMIM_SIMD` allows.
     pub fn get() -> Self {
         static FOUND: OnceLock<Simd> = OnceLock::new();
         *FOUND.get_or_init(Self::detect)
@@ -48,7 +50,7 @@ impl Simd {
     }
 }
 
-/// A loop with its arguments; `run` must be `#[inline(always)]` to be compiled for the caller's instructions.
+/// A loop with its arguments. `run` must be `#[inline(always)]` to be compiled for the instructions of its caller.
 pub trait Kernel {
     fn run(self);
 }
@@ -56,10 +58,10 @@ pub trait Kernel {
 /// Runs a kernel with the instructions of [`Simd::get`].
 pub fn dispatch(kernel: impl Kernel) {
     match Simd::get() {
-        // SAFETY: `Simd::detect` found all the features that the function is compiled for.
+        // SAFETY: `Simd::detect` found all features that the function is compiled for.
         #[cfg(target_arch = "x86_64")]
         Simd::Avx512 => unsafe { run_avx512(kernel) },
-        // SAFETY: as above.
+        // SAFETY: `Simd::detect` found AVX2 and FMA, which the function is compiled for.
         #[cfg(target_arch = "x86_64")]
         Simd::Avx2 => unsafe { run_avx2(kernel) },
         Simd::Baseline => kernel.run(),
@@ -78,15 +80,22 @@ fn run_avx2(kernel: impl Kernel) {
     kernel.run();
 }
 
-/// Functions that are compiled for each instruction set. Lifetimes of arguments are all `'k`.
+/// Defines functions that are compiled for each instruction set. The lifetimes of all arguments are `'k`.
 macro_rules! vectorized {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments, clippy::needless_lifetimes)]
+        #[allow(
+            clippy::too_many_arguments,
+            clippy::needless_lifetimes,
+            reason = "a kernel has as many arguments as slices, and 'k names the lifetime of them all"
+        )]
         $vis fn $name<'k>($($arg: $ty),*) {
             struct Call<'k> { $($arg: $ty),* }
             impl<'k> $crate::ops::kernel::Kernel for Call<'k> {
-                #[allow(clippy::inline_always)]
+                #[allow(
+                    clippy::inline_always,
+                    reason = "inlined into `run_avx512` and others, it is compiled for their instructions"
+                )]
                 #[inline(always)]
                 fn run(self) {
                     let Self { $($arg),* } = self;
@@ -99,7 +108,7 @@ macro_rules! vectorized {
 }
 pub(super) use vectorized;
 
-/// A matrix inside a slice; any strides.
+/// A matrix inside a slice, with any strides.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
     data: &'a [f32],
@@ -110,17 +119,18 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Row-major [rows, columns] without gaps.
+    /// Returns a row-major matrix without gaps. `[rows, columns]`
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Row-major [rows, columns] with `row_stride` numbers from row to row.
+    /// Returns a row-major matrix with `row_stride` numbers from row to row. `[rows, columns]`
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(span(rows, columns, row_stride) <= data.len(), "the matrix lies inside the slice");
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// Returns the transpose, which reads the same slice.
     #[must_use]
     pub fn transposed(self) -> Self {
         Self {
@@ -143,12 +153,12 @@ pub struct MatrixMut<'a> {
 }
 
 impl<'a> MatrixMut<'a> {
-    /// [rows, columns] without gaps.
+    /// Returns a matrix without gaps. `[rows, columns]`
     pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// [rows, columns] with `row_stride` numbers from row to row.
+    /// Returns a matrix with `row_stride` numbers from row to row. `[rows, columns]`
     pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride || rows <= 1, "rows don't overlap");
         assert!(span(rows, columns, row_stride) <= data.len(), "the matrix lies inside the slice");
@@ -156,13 +166,13 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// Numbers from the first to the last element of a row-major matrix.
+/// Returns how many numbers of a slice a row-major matrix spans from its first element to its last.
 fn span(rows: usize, columns: usize, row_stride: usize) -> usize {
     if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row_stride + columns }
 }
 
-/// `out = scale · lhs · rhs` on this thread.
-#[allow(clippy::needless_pass_by_value)] // a matrix to write into is used up
+/// Computes `out = scale · lhs · rhs` on this thread.
+#[allow(clippy::needless_pass_by_value, reason = "a matrix to write into is used up")]
 pub fn multiply(out: MatrixMut<'_>, lhs: Matrix<'_>, rhs: Matrix<'_>, scale: f32) {
     assert!(
         lhs.columns == rhs.rows && out.rows == lhs.rows && out.columns == rhs.columns,
@@ -201,12 +211,17 @@ pub fn multiply(out: MatrixMut<'_>, lhs: Matrix<'_>, rhs: Matrix<'_>, scale: f32
     }
 }
 
-/// `gemm::gemm` with its AVX2 kernels, where that would pick AVX-512.
+/// Does what `gemm::gemm` does, but with its AVX2 kernels where that would choose those for AVX-512.
 ///
 /// # Safety
-/// As `gemm::gemm`, on a processor with AVX2 and FMA.
+/// The caller fulfils the contract of `gemm::gemm` and runs this on a processor with AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, clippy::similar_names)]
+#[allow(
+    clippy::too_many_arguments,
+    clippy::fn_params_excessive_bools,
+    clippy::similar_names,
+    reason = "the signature of `gemm::gemm`"
+)]
 unsafe fn gemm_avx2(
     m: usize,
     n: usize,
@@ -231,7 +246,8 @@ unsafe fn gemm_avx2(
     use gemm_f32::microkernel::fma::f32::{H_M, H_N, H_UKR, MR_DIV_N, NR, UKR};
     const LANES: usize = 8;
     let simd = gemm_common::simd::V3::try_new().expect("detected before");
-    // SAFETY: passed on from the caller.
+    // SAFETY: the caller fulfils the contract of `gemm::gemm`, which hands its arguments to this function in the same
+    // way, and `simd` shows that there are AVX2 and FMA.
     unsafe {
         gemm_common::gemm::gemm_basic_generic::<
             _,

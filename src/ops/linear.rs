@@ -1,9 +1,9 @@
-//! LinearLayer layers: products with a weight matrix, and the weight's gradient.
+//! Linear layers: products with a weight matrix, and the gradient of that matrix.
 
 use super::kernel::{Matrix, MatrixMut, multiply};
 use rayon::prelude::*;
 
-/// Weight [in, out] and bias [out] of `y = x · W + b`.
+/// The weight, `[in, out]`, and the bias, `[out]`, of `y = x · W + b`.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearLayer<'a> {
     pub weight: &'a [f32],
@@ -11,13 +11,13 @@ pub struct LinearLayer<'a> {
 }
 
 impl LinearLayer<'_> {
-    /// [in, out]
+    /// Returns the weight as a matrix. `[in, out]`
     fn matrix(&self) -> Matrix<'_> {
         let columns = self.bias.len();
         Matrix::new(self.weight, self.weight.len() / columns, columns)
     }
 
-    /// x · W without the bias: [rows, in] -> [rows, out]
+    /// Computes x · W without the bias. `[rows, in]` -> `[rows, out]`
     pub fn product(&self, rows: &[f32], out: &mut [f32]) {
         let (weight, columns) = (self.matrix(), self.bias.len());
         let input = self.weight.len() / columns;
@@ -25,7 +25,7 @@ impl LinearLayer<'_> {
         multiply(MatrixMut::new(out, count, columns), Matrix::new(rows, count, input), weight, 1.0);
     }
 
-    /// Gradient of the input: [rows, out] -> [rows, in]
+    /// Computes the gradient of the input, dy · Wᵀ. `[rows, out]` -> `[rows, in]`
     pub fn product_back(&self, gradient: &[f32], out: &mut [f32]) {
         let columns = self.bias.len();
         let input = self.weight.len() / columns;
@@ -35,10 +35,10 @@ impl LinearLayer<'_> {
     }
 }
 
-/// Products of two tall matrices over all rows, xᵀ · dy: the weight gradients of linear layers.
+/// Returns products xᵀ · dy over all rows, which are the gradients of the weights of linear layers. `[inputs, outputs]`
 ///
-/// `products` are x [rows, inputs], inputs, dy [rows, outputs], outputs; the results [inputs, outputs]. Each thread
-/// makes some rows of a result, so nothing is added up between threads.
+/// Each of `products` consists of x, `[rows, inputs]`, the number of inputs, dy, `[rows, outputs]`, and the number of
+/// outputs. A task computes some rows of one result, so nothing is added up between threads.
 pub fn gram<const COUNT: usize>(
     rows: usize,
     products: [(&[f32], usize, &[f32], usize); COUNT],

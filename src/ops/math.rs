@@ -1,27 +1,32 @@
-//! Scalar functions that vectorise: straight arithmetic without branches, the same bits for every instruction set.
+//! Scalar functions that the compiler can vectorise: arithmetic without branches, with the same bits for every
+//! instruction set.
 //!
-//! All of them hand a NaN on.
-#![allow(clippy::inline_always, clippy::excessive_precision)]
+//! They return NaN for NaN, except where one says otherwise.
+#![allow(
+    clippy::inline_always,
+    clippy::excessive_precision,
+    reason = "a part of the kernels, compiled for their instructions; constants are quoted as published"
+)]
 
-/// Independent sums, so that additions needn't wait for each other.
+/// Number of partial results, which are independent so that one operation needn't wait for another.
 const LANES: usize = 32;
 
-/// Where `x` is beyond the bounds, the bound; NaN stays.
+/// Returns `x`, or the bound that it lies beyond.
 #[inline(always)]
 fn bounded(x: f32, low: f32, high: f32) -> f32 {
     let x = if x > high { high } else { x };
     if x < low { low } else { x }
 }
 
-/// eˣ to 2 ulp, by Cephes' polynomial around the nearest multiple of ln 2. Below −87 it stays at e⁻⁸⁷.
+/// Returns eˣ to 2 ulp, by the polynomial of Cephes around the nearest multiple of ln 2. Below −87 it stays at e⁻⁸⁷.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: a sum with it has the nearest integer in its lowest bits.
+    /// 1.5 · 2²³. A sum with it has the nearest integer in its lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let x = bounded(x, -87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    // ln 2 in two parts, the first with few digits: n times it is exact.
+    // ln 2 is split in two parts. The first one has few digits, so that n times it is exact.
     let r = x - n * 0.693_359_375 - n * -2.121_944_4e-4;
     let p = 1.987_569_15e-4;
     let p = p * r + 1.398_199_95e-3;
@@ -33,7 +38,7 @@ pub fn exp(x: f32) -> f32 {
     (p * (r * r) + r + 1.0) * power
 }
 
-/// The error function to some ulp: a rational approximation on [−4, 4], beyond which it rounds to ±1.
+/// Returns the error function to some ulp, by a rational approximation on `[−4, 4]`. Beyond, it rounds to ±1.
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
     let x = bounded(x, -4.0, 4.0);
@@ -53,13 +58,13 @@ pub fn erf(x: f32) -> f32 {
     x * p / q
 }
 
-/// Φ(x), the normal distribution function.
+/// Returns Φ(x), the normal distribution function.
 #[inline(always)]
 pub fn normal_cdf(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
-/// φ(x), the normal density.
+/// Returns φ(x), the normal density.
 #[inline(always)]
 pub fn normal_density(x: f32) -> f32 {
     /// 1 / √(2π)
@@ -67,7 +72,7 @@ pub fn normal_density(x: f32) -> f32 {
     FACTOR * exp(-0.5 * x * x)
 }
 
-/// Sum of `f` over pairs.
+/// Returns the sum of `f` over the pairs of `a` and `b`.
 #[inline(always)]
 pub fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; LANES];
@@ -82,13 +87,13 @@ pub fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     fold(lanes, |x, y| x + y) + rest
 }
 
-/// Sum of `f` over all numbers.
+/// Returns the sum of `f` over all numbers.
 #[inline(always)]
 pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sum_pairs(values, values, |x, _| f(x))
 }
 
-/// The largest number; NaN is passed over.
+/// Returns the largest number. NaN is skipped.
 #[inline(always)]
 pub fn largest(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -102,13 +107,13 @@ pub fn largest(values: &[f32]) -> f32 {
     larger(fold(lanes, larger), rest)
 }
 
-/// As the machine instruction compares: `f32::max` would need a second look for NaN.
+/// Returns the larger number, compared as the machine instruction does. `f32::max` would need a second comparison for NaN.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Combines halves until one number is left.
+/// Combines the two halves with each other until one number is left.
 #[inline(always)]
 fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut half = LANES / 2;

@@ -1,20 +1,20 @@
-//! Layer normalisation over rows (Ba et al. 2016), forward and backward in one pass each.
+//! Layer normalisation of rows (Ba et al. 2016), forward and backward in one pass each.
 
 use super::kernel::vectorized;
 use super::math::{sum, sum_pairs};
 
-/// Epsilon of timm's Vision Transformers.
+/// Added to the variance, ε, as in timm's Vision Transformers.
 pub const EPS: f64 = 1e-6;
 
-/// Scale and shift. [D] each
+/// The scale and the shift of a layer norm. `[D]` each
 #[derive(Debug, Clone, Copy)]
 pub struct Affine<'a> {
     pub weight: &'a [f32],
     pub bias: &'a [f32],
 }
 
-/// Mean and 1 / √(variance + ε) of a row.
-#[allow(clippy::inline_always)]
+/// Returns the mean and 1 / √(variance + ε) of a row.
+#[allow(clippy::inline_always, reason = "a part of the kernels, compiled for their instructions")]
 #[inline(always)]
 fn moments(row: &[f32]) -> (f32, f32) {
     let count = row.len() as f32;
@@ -24,7 +24,7 @@ fn moments(row: &[f32]) -> (f32, f32) {
 }
 
 vectorized! {
-    /// rows [r, D] -> out [r, D]
+    /// Normalises rows. `[r, D]` -> `[r, D]`
     pub fn forward(rows: &'k [f32], affine: Affine<'k>, out: &'k mut [f32]) {
         let dim = affine.weight.len();
         for (row, out) in rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
@@ -35,13 +35,14 @@ vectorized! {
         }
     }
 
-    /// With x̂ = (x − mean) · scale and g = dy · weight: dx = scale · (g − mean(g) − x̂ · mean(g · x̂)).
+    /// Goes back through a norm. With x̂ = (x − mean) · scale and g = dy ∘ weight, the gradient is
+    /// dx = scale · (g − mean(g) − x̂ ∘ mean(g ∘ x̂)).
     ///
-    /// - rows: the input, [r, D]; becomes the output of the forward pass
-    /// - gradient: dy, [r, D]
-    /// - through: added to dx, the gradient that bypasses the norm, [r, D]
-    /// - out: dx + through, [r, D]
-    /// - weight, bias: their gradients are added here, [D] each
+    /// - rows: the input x, which becomes the output of the forward pass, `[r, D]`
+    /// - gradient: dy, `[r, D]`
+    /// - through: the gradient that bypasses the norm, `[r, D]`
+    /// - out: receives dx + through, `[r, D]`
+    /// - weight, bias: their gradients are added here, `[D]` each
     pub fn backward(
         rows: &'k mut [f32],
         affine: Affine<'k>,

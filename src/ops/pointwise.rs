@@ -1,10 +1,10 @@
-//! What happens between two matrix products, one pass each.
+//! The operations between two matrix products, in one pass each.
 
 use super::kernel::vectorized;
 use super::math::{normal_cdf, normal_density};
 
 vectorized! {
-    /// rows [r, D] += bias [D]
+    /// Adds the bias, `[D]`, to each of the rows, `[r, D]`.
     pub fn add_bias(rows: &'k mut [f32], bias: &'k [f32]) {
         for row in rows.chunks_exact_mut(bias.len()) {
             for (x, &b) in row.iter_mut().zip(bias) {
@@ -13,7 +13,7 @@ vectorized! {
         }
     }
 
-    /// Adds the bias [H] and applies GELU, x · Φ(x). rows [r, H] keeps what GELU was applied to, out [r, H] is the result.
+    /// Adds the bias, `[H]`, to the rows, `[r, H]`, and writes their GELU, x · Φ(x), to `out`, `[r, H]`.
     pub fn bias_gelu(rows: &'k mut [f32], bias: &'k [f32], out: &'k mut [f32]) {
         let dim = bias.len();
         for (row, out) in rows.chunks_exact_mut(dim).zip(out.chunks_exact_mut(dim)) {
@@ -24,7 +24,8 @@ vectorized! {
         }
     }
 
-    /// GELU's derivative is Φ(x) + x · φ(x). `rows` becomes GELU of itself, `gradient` that of its input.
+    /// Goes back through GELU, whose derivative is Φ(x) + x · φ(x). `rows`, its input, becomes its output, and
+    /// `gradient`, that of the output, becomes that of the input.
     pub fn gelu_backward(rows: &'k mut [f32], gradient: &'k mut [f32]) {
         for (x, g) in rows.iter_mut().zip(gradient) {
             let cdf = normal_cdf(*x);
@@ -33,7 +34,7 @@ vectorized! {
         }
     }
 
-    /// The end of a residual branch: branch [r, D] becomes rows + factor · scale · (branch + bias).
+    /// Ends a residual branch: `branch`, `[r, D]`, becomes rows + factor · scale ∘ (branch + bias).
     pub fn residual(
         branch: &'k mut [f32],
         bias: &'k [f32],
@@ -59,14 +60,14 @@ vectorized! {
         }
     }
 
-    /// out = factor · rows
+    /// Writes factor · rows to `out`.
     pub fn scaled(rows: &'k [f32], factor: f32, out: &'k mut [f32]) {
         for (out, &x) in out.iter_mut().zip(rows) {
             *out = factor * x;
         }
     }
 
-    /// rows [r, D] times scale [D], to out [r, D]
+    /// Writes rows ∘ scale to `out`. `[r, D]`, `[D]` -> `[r, D]`
     pub fn scaled_columns(rows: &'k [f32], scale: &'k [f32], out: &'k mut [f32]) {
         let dim = scale.len();
         for (row, out) in rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
@@ -76,7 +77,7 @@ vectorized! {
         }
     }
 
-    /// sums [D] += the sum over the rows [r, D]
+    /// Adds the sum over the rows, `[r, D]`, to `sums`, `[D]`.
     pub fn add_column_sums(rows: &'k [f32], sums: &'k mut [f32]) {
         for row in rows.chunks_exact(sums.len()) {
             for (sum, &x) in sums.iter_mut().zip(row) {

@@ -1,18 +1,18 @@
-//! Buffers that outlive a step: fresh memory for each would cost page faults and zeroing.
+//! A pool of buffers that are used again in the next step. Fresh memory would cost page faults and zeroing each time.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Free buffers by their length.
+/// The free buffers by their length.
 static FREE: Mutex<Option<HashMap<usize, Vec<Vec<f32>>>>> = Mutex::new(None);
 
-/// A buffer from the pool, which gets it back.
+/// A buffer of the pool, to which it returns when it is dropped.
 #[derive(Debug)]
 pub struct Buffer(Vec<f32>);
 
 impl Buffer {
-    /// `len` numbers of any value.
+    /// Returns a buffer of `len` numbers of any value.
     pub fn dirty(len: usize) -> Self {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         let found = free.get_or_insert_default().get_mut(&len).and_then(Vec::pop);
@@ -20,7 +20,7 @@ impl Buffer {
         Self(found.unwrap_or_else(|| vec![0.0; len]))
     }
 
-    /// `len` zeros.
+    /// Returns a buffer of `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::dirty(len);
         buffer.fill(0.0);

@@ -1,4 +1,4 @@
-//! Matrix products of rounded operands: what is rounded, what isn't, and what flows back.
+//! Tests of matrix products with rounded operands: what is rounded, what isn't, and which gradients result.
 
 use super::{BlockCall, BranchEnd, FastOps, one_graph, stock};
 use crate::rng::{self, Purpose};
@@ -9,7 +9,7 @@ use rand::RngExt as _;
 
 type Graph = Autodiff<Flex>;
 
-/// Distance of neighbouring bf16 numbers relative to their size, at most.
+/// The largest distance of neighbouring bf16 numbers relative to their size.
 const BF16_STEP: f64 = 1.0 / 128.0;
 
 fn drawn(seed: u64, count: usize, scale: f32) -> Vec<f32> {
@@ -22,14 +22,15 @@ fn leaf<const D: usize>(values: &[f32], dims: [usize; D]) -> Tensor<Graph, D> {
     Tensor::from_data(data, &FlexDevice).require_grad()
 }
 
-/// The nearest bf16 number, ties to even.
+/// Returns the nearest bf16 number, ties to even.
 fn rounded(value: f32) -> f64 {
     let bits = value.to_bits();
     let up = 0x7fff + ((bits >> 16) & 1);
     f64::from(f32::from_bits((bits + up) & 0xffff_0000))
 }
 
-/// Row-major left [rows, inner] · right [inner, columns] of rounded numbers, unrounded: (sum, sum of sizes) of each entry.
+/// Returns the product left · right of rounded numbers without rounding the results: the sum of each entry, and the sum of
+/// the absolute values of its terms. `[rows, inner]`, `[inner, columns]` -> `[rows · columns]`
 fn exact(left: &[f32], right: &[f32], [rows, inner, columns]: [usize; 3]) -> Vec<(f64, f64)> {
     let entry = |row: usize, column: usize| {
         let term = |i: usize| rounded(left[row * inner + i]) * rounded(right[i * columns + column]);
@@ -42,7 +43,7 @@ fn transposed(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
 }
 
-/// Each number is the exact one, rounded once, but for what 32-bit sums lose.
+/// Asserts that each number is the exact one rounded once, apart from what 32-bit sums lose.
 fn assert_rounded(what: &str, found: Tensor<Flex, 2>, exact: &[(f64, f64)]) {
     assert_eq!(found.dtype(), DType::F32, "{what}");
     let found: Vec<f32> = found.into_data().to_vec().expect("f32");
@@ -81,7 +82,7 @@ fn products_of_32_bit_floats_are_left_alone() {
     assert_eq!(product.into_data(), plain.into_data());
 }
 
-/// A block with everything, and its leaves by name.
+/// The inputs of a block with all optional ones.
 struct Block {
     rows: Tensor<Graph, 2>,
     call: BlockCall<Graph>,
@@ -118,7 +119,7 @@ impl Block {
         Self { rows: leaf(&drawn(12, batch * patches * dim, 2.0), [batch * patches, dim]), call }
     }
 
-    /// The result and the gradient of every leaf.
+    /// Returns the result and the gradient of every leaf, by name.
     fn run(self) -> Vec<(&'static str, Vec<f32>)> {
         let Self { rows, call } = self;
         let out = Graph::block(rows.clone(), call.clone());
@@ -172,7 +173,7 @@ fn a_block_in_bf16_and_its_gradients_are_near_those_in_fp32() {
         let size = square(&mut exact.iter().copied());
         let error = square(&mut exact.iter().zip(rounded).map(|(e, r)| e - r)) / size;
         assert!(error < 0.03, "{name}: {error}");
-        // The last bias alone comes before all products on the way back.
+        // On the way back, only the last bias comes before all products.
         assert!(error > 1e-4 || *name == "fc2.bias", "{name}: {error} is less than bf16 loses");
     }
 }

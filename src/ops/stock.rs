@@ -1,14 +1,15 @@
-//! The operations of [`super::FastOps`] in Burn's plain ones, for every backend.
+//! The operations of [`super::FastOps`] made of Burn's plain ones, for every backend.
 
 use super::{
-    AdamWStep, BlockCall, BranchEnd, LinearWeights, NormWeights, TokenMask, Trained, norm,
+    AdamWStep, BlockCall, BranchEnd, EmbedCall, LinearWeights, NormWeights, PredictCall, Trained,
+    norm,
 };
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, DType, Int, Tensor, TensorPrimitive, activation};
+use burn::tensor::{Bool, DType, Tensor, TensorPrimitive, activation};
 
-/// `a · b` with both operands rounded to `products`, as in mixed-precision training (Micikevicius et al. 2018): a result
-/// in the type of `a`, gradients in the types of `a` and `b`. Sums are rounded to `products` once, at their end.
-/// [.., m, k], [.., k, n] -> [.., m, n]
+/// Returns `a · b` with both operands rounded to the type `products`, as in mixed-precision training (Micikevicius et al.
+/// 2018). The result has the type of `a`, and the gradients have the types of `a` and `b`. Sums are rounded to `products`
+/// once, at their end. `[.., m, k]`, `[.., k, n]` -> `[.., m, n]`
 pub fn product<B: Backend, const D: usize>(
     a: Tensor<B, D>,
     b: Tensor<B, D>,
@@ -18,7 +19,7 @@ pub fn product<B: Backend, const D: usize>(
     a.cast(products).matmul(b.cast(products)).cast(outside)
 }
 
-/// `y = x · W + b`. [rows, in] -> [rows, out]
+/// Applies a linear layer, `y = x · W + b`. `[rows, in]` -> `[rows, out]`
 pub fn linear<B: Backend>(
     rows: Tensor<B, 2>,
     (weight, bias): LinearWeights<B>,
@@ -27,7 +28,7 @@ pub fn linear<B: Backend>(
     product(rows, weight, products) + bias.unsqueeze::<2>()
 }
 
-/// [rows, D] -> [rows, D]
+/// Normalises rows. `[rows, D]` -> `[rows, D]`
 pub fn layer_norm<B: Backend>(rows: Tensor<B, 2>, [weight, bias]: NormWeights<B>) -> Tensor<B, 2> {
     Tensor::from_primitive(TensorPrimitive::Float(B::layer_norm(
         rows.into_primitive().tensor(),
@@ -37,6 +38,7 @@ pub fn layer_norm<B: Backend>(rows: Tensor<B, 2>, [weight, bias]: NormWeights<B>
     )))
 }
 
+/// Does what [`super::FastOps::block`] says. `[B·N, D]` -> `[B·N, D]`
 pub fn block<B: Backend>(rows: Tensor<B, 2>, call: BlockCall<B>) -> Tensor<B, 2> {
     let BlockCall { norm1, qkv, proj, norm2, fc1, fc2, bias, ends, heads, patches, products } =
         call;
@@ -49,10 +51,12 @@ pub fn block<B: Backend>(rows: Tensor<B, 2>, call: BlockCall<B>) -> Tensor<B, 2>
     rows + end_branch(branch, end2, patches)
 }
 
+/// Computes attention.
+///
 /// # Shapes
-/// - qkv: [B·N, 3·D]
-/// - bias: [1, heads, N, N], added to the logits
-/// - output: [B·N, D]
+/// - qkv: `[B·N, 3·D]`
+/// - bias: added to the logits, `[1, heads, N, N]`
+/// - output: `[B·N, D]`
 fn attention<B: Backend>(
     qkv: Tensor<B, 2>,
     bias: Option<Tensor<B, 4>>,
@@ -66,7 +70,7 @@ fn attention<B: Backend>(
     let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, B, heads, N, head_dim]
     let [query, key, value] = [0, 1, 2]
         .map(|part| qkv.clone().narrow(0, part, 1).reshape([batch, heads, patches, head_dim]));
-    // Scaling the query touches N·head_dim numbers per head, scaling the logits would touch N·N.
+    // Scaling the queries touches N·head_dim numbers per head. Scaling the logits would touch N·N.
     let query = query.mul_scalar((head_dim as f64).powf(-0.5));
     let logits = product(query, key.swap_dims(2, 3), products); // [B, heads, N, N]
     let logits = match bias {
@@ -77,6 +81,7 @@ fn attention<B: Backend>(
     mixed.swap_dims(1, 2).reshape([total, width / 3])
 }
 
+/// Applies `LayerScale` and drop path to a residual branch. `[B·N, D]` -> `[B·N, D]`
 fn end_branch<B: Backend>(branch: Tensor<B, 2>, end: BranchEnd<B>, patches: usize) -> Tensor<B, 2> {
     let branch = match end.scale {
         Some(scale) => branch * scale.unsqueeze::<2>(),
@@ -88,13 +93,9 @@ fn end_branch<B: Backend>(branch: Tensor<B, 2>, end: BranchEnd<B>, patches: usiz
     branch.reshape([total, dim])
 }
 
-pub fn embed<B: Backend>(
-    patches: Tensor<B, 2>,
-    proj: LinearWeights<B>,
-    mask: Option<TokenMask<B>>,
-    position: Option<Tensor<B, 3>>,
-    products: DType,
-) -> Tensor<B, 2> {
+/// Does what [`super::FastOps::embed`] says. `[B·N, P]` -> `[B·N, D]`
+pub fn embed<B: Backend>(patches: Tensor<B, 2>, call: EmbedCall<B>) -> Tensor<B, 2> {
+    let EmbedCall { proj, mask, position, products } = call;
     let mut rows = linear(patches, proj, products);
     let [total, dim] = rows.dims();
     if let Some((token, hidden)) = mask {
@@ -108,16 +109,13 @@ pub fn embed<B: Backend>(
     rows
 }
 
-pub fn predict<B: Backend>(
-    rows: Tensor<B, 2>,
-    picked: Tensor<B, 1, Int>,
-    norm: NormWeights<B>,
-    head: LinearWeights<B>,
-    products: DType,
-) -> Tensor<B, 2> {
+/// Does what [`super::FastOps::predict`] says. `[B·N, D]` -> `[M, P]`
+pub fn predict<B: Backend>(rows: Tensor<B, 2>, call: PredictCall<B>) -> Tensor<B, 2> {
+    let PredictCall { picked, norm, head, products } = call;
     linear(layer_norm(rows.select(0, picked), norm), head, products)
 }
 
+/// Does what [`super::FastOps::adamw`] says.
 pub fn adamw<B: Backend>(
     trained: Trained<B>,
     gradient: Tensor<B, 1>,
@@ -130,14 +128,14 @@ pub fn adamw<B: Backend>(
         None => gradient,
     };
     let Trained { weight, moments } = trained;
-    // Kept only where it may be wanted: a second owner costs the update in place.
+    // The old tensors are kept only if they may be needed, because a second owner prevents the update in place.
     let kept = bad.map(|bad| (bad, weight.clone(), moments.clone()));
     let [beta1, beta2] = step.betas;
     let [first, second] = moments;
     let first = first.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
     let second = second.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
     let (first, second, kept) = match kept {
-        // A choice, as a NaN times zero is NaN.
+        // The old values are selected and not multiplied in, because NaN times zero is NaN.
         Some((bad, weight, [old_first, old_second])) => {
             let bad = bad.expand(first.shape());
             let first = first.mask_where(bad.clone(), old_first);
@@ -145,7 +143,7 @@ pub fn adamw<B: Backend>(
         }
         None => (first, second, None),
     };
-    // PyTorch's order: sqrt(v) / sqrt(1 − β2^t) + ε.
+    // The order of operations is PyTorch's: sqrt(v) / sqrt(1 − β2^t) + ε.
     let [correction1, correction2] = step.corrections();
     let scale = second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(step.eps);
     let change = (first.clone() / scale).mul_scalar(step.lr / correction1);

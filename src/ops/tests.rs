@@ -1,6 +1,8 @@
-//! Every fast operation against Burn's plain ones: results and all gradients, on sizes that divide by nothing.
+//! Compares every fast operation with Burn's plain ones: results and all gradients, on odd sizes.
 
-use super::{AdamWStep, BlockCall, BranchEnd, FastOps, Trained, one_graph, stock};
+use super::{
+    AdamWStep, BlockCall, BranchEnd, EmbedCall, FastOps, PredictCall, Trained, one_graph, stock,
+};
 use crate::rng::{self, Purpose};
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -9,7 +11,7 @@ use rand::RngExt as _;
 
 type Graph = Autodiff<Flex>;
 
-/// Numbers in ±scale, another row of them for every call.
+/// Draws numbers in ±scale, other ones with every call.
 struct Draw {
     rng: rand_chacha::ChaCha8Rng,
 }
@@ -23,7 +25,7 @@ impl Draw {
         (0..count).map(|_| self.rng.random_range(-scale..scale)).collect()
     }
 
-    /// A leaf that wants its gradient.
+    /// Returns a leaf that requires its gradient.
     fn leaf<const D: usize>(&mut self, dims: [usize; D], scale: f32) -> Tensor<Graph, D> {
         let data = TensorData::new(self.values(dims.iter().product(), scale), dims);
         Tensor::from_data(data, &FlexDevice).require_grad()
@@ -34,7 +36,7 @@ fn values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
     tensor.into_data().to_vec().expect("f32")
 }
 
-/// Largest difference relative to the largest expected number.
+/// Asserts that the largest difference is small relative to the largest expected number.
 fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let unit = expected.iter().fold(1e-3_f32, |m, x| m.max(x.abs()));
@@ -43,7 +45,8 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-/// Results and gradients of `leaves` for both ways, with a loss that weighs every output differently.
+/// Compares the results of both ways and the gradients of their leaves, with a loss that weighs every output
+/// differently.
 fn compare(
     what: &str,
     results: [Tensor<Graph, 2>; 2],
@@ -83,7 +86,7 @@ struct Case {
     dim: usize,
     hidden: usize,
     heads: usize,
-    /// Relative bias, `LayerScale`, drop path.
+    /// Whether there is a relative bias, a `LayerScale` and drop path.
     extras: [bool; 3],
 }
 
@@ -176,10 +179,8 @@ fn the_embedding_and_its_gradients_are_those_of_the_plain_operations() {
         let hidden = Tensor::from_data(TensorData::new(hidden, [batch * n, 1]), &FlexDevice);
         let mask = masked.then(|| (token.clone(), hidden));
         let place = positioned.then(|| position.clone());
-        let results = [
-            Graph::embed(patches.clone(), proj.clone(), mask.clone(), place.clone(), DType::F32),
-            stock::embed(patches, proj.clone(), mask, place, DType::F32),
-        ];
+        let call = EmbedCall { proj: proj.clone(), mask, position: place, products: DType::F32 };
+        let results = [Graph::embed(patches.clone(), call.clone()), stock::embed(patches, call)];
         compare(&format!("embedding {dim}"), results, |all| {
             let mut found = vec![
                 ("weight".to_owned(), gradient(&proj.0, all)),
@@ -207,10 +208,10 @@ fn the_prediction_and_its_gradients_are_those_of_the_plain_operations() {
         let count = picked.len();
         let picked: Tensor<Graph, 1, Int> =
             Tensor::from_data(TensorData::new(picked, [count]), &FlexDevice);
-        let results = [
-            Graph::predict(rows.clone(), picked.clone(), norm.clone(), head.clone(), DType::F32),
-            stock::predict(rows.clone(), picked, norm.clone(), head.clone(), DType::F32),
-        ];
+        let products = DType::F32;
+        let call = PredictCall { picked, norm: norm.clone(), head: head.clone(), products };
+        let results =
+            [Graph::predict(rows.clone(), call.clone()), stock::predict(rows.clone(), call)];
         compare(&format!("prediction {total}"), results, |all| {
             vec![
                 ("rows".to_owned(), gradient(&rows, all)),
@@ -231,10 +232,17 @@ fn without_gradients_the_fast_operations_give_the_same_as_with_them() {
     let input = draw.leaf([rows, dim], 1.0);
     let norm = [draw.leaf([dim], 1.0), draw.leaf([dim], 0.5)];
     let head = (draw.leaf([dim, length], 0.3), draw.leaf([length], 0.5));
-    let picked = || Tensor::<Flex, 1, Int>::from_data([1, 7], &FlexDevice);
-    let inner = (norm.clone().map(Tensor::inner), (head.0.clone().inner(), head.1.clone().inner()));
-    let plain = Flex::predict(input.clone().inner(), picked(), inner.0, inner.1, DType::F32);
-    let graph = Graph::predict(input, Tensor::from_inner(picked()), norm, head, DType::F32);
+    let picked = Tensor::<Flex, 1, Int>::from_data([1, 7], &FlexDevice);
+    let products = DType::F32;
+    let inner = PredictCall {
+        picked: picked.clone(),
+        norm: norm.clone().map(Tensor::inner),
+        head: (head.0.clone().inner(), head.1.clone().inner()),
+        products,
+    };
+    let plain = Flex::predict(input.clone().inner(), inner);
+    let call = PredictCall { picked: Tensor::from_inner(picked), norm, head, products };
+    let graph = Graph::predict(input, call);
     assert_eq!(values(plain), values(graph.inner()));
 }
 

@@ -12,7 +12,7 @@ const HIDDEN: [u8; 3] = [110, 110, 118];
 /// Sheets of small pictures are enlarged until one picture is about this wide.
 const COMFORTABLE_WIDTH: u32 = 160;
 
-/// One image with its mask and reconstruction, interleaved 8-bit RGB [H, W, 3] each.
+/// One image with its mask and reconstruction, interleaved 8-bit RGB `[H, W, 3]` each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Triple {
     pub original: Vec<u8>,
@@ -46,9 +46,9 @@ impl Painter {
     /// Pictures and figures of one image.
     ///
     /// # Shapes
-    /// - original: [H, W, 3]
-    /// - hidden: [N]
-    /// - prediction: [M, P], of the hidden patches in ascending order
+    /// - original: `[H, W, 3]`
+    /// - hidden: `[N]`
+    /// - prediction: `[M, P]`, of the hidden patches in ascending order
     pub fn triple(&self, original: &[u8], hidden: &[bool], prediction: &[f32]) -> Triple {
         let (mut masked, mut reconstructed) = (original.to_vec(), original.to_vec());
         let len = self.shape.patch_len();
@@ -86,7 +86,7 @@ impl Painter {
         ((variance + PATCH_VARIANCE_EPS as f32).sqrt(), mean)
     }
 
-    /// The model's output everywhere, from its prediction of all patches. [N, P] -> [H, W, 3]
+    /// The model's output everywhere, from its prediction of all patches. `[N, P]` -> `[H, W, 3]`
     pub fn raw(&self, original: &[u8], prediction: &[f32]) -> Vec<u8> {
         let mut raw = original.to_vec();
         for (patch, predicted) in prediction.chunks_exact(self.shape.patch_len()).enumerate() {

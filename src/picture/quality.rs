@@ -7,7 +7,7 @@ pub fn psnr(mean_squared_error: f64) -> f64 {
     if mean_squared_error <= 1e-10 { 100.0 } else { -10.0 * mean_squared_error.log10() }
 }
 
-/// Structural similarity (Wang et al. 2004) of the luma of two interleaved 8-bit RGB images [H, W, 3].
+/// Structural similarity (Wang et al. 2004) of the luma of two interleaved 8-bit RGB images `[H, W, 3]`.
 ///
 /// Gaussian window of 11 pixels, sigma 1.5, mean over all places where it fits; a smaller image shrinks the window.
 pub fn ssim(a: &[u8], b: &[u8], width: usize, height: usize) -> f64 {

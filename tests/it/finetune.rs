@@ -3,7 +3,7 @@
 use crate::common::{self, Ended, assert_same_state, checkpoint_at, events_of};
 use image::{Rgb, RgbImage};
 use simmim_tui::config::{Config, file};
-use simmim_tui::data::labelled;
+use simmim_tui::data;
 use simmim_tui::engine::device::Device;
 use simmim_tui::event::TaskKind;
 use simmim_tui::run_dir::RunDir;
@@ -213,7 +213,7 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
         found.expect("a checkpoint")
     });
-    let data = labelled::open_labelled(&config.data).expect("labelled").data;
+    let data = data::open_labelled(&config.data).expect("labelled").data;
     let job = Job {
         config: config.clone(),
         device: Device::Cpu,

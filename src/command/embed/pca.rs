@@ -13,13 +13,13 @@ const STILL: f64 = 1e-7;
 /// Points along the first two principal components.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pca {
-    /// [n]
+    /// `[n]`
     pub places: Vec<[f64; 2]>,
     /// Share of the variance along each of the two, 0 to 1.
     pub explained: [f64; 2],
 }
 
-/// Of row-major `values` [n, dim]. The same for the same input; the sign of a component is such that its largest loading
+/// Of row-major `values` `[n, dim]`. The same for the same input; the sign of a component is such that its largest loading
 /// is positive.
 pub fn pca(values: &[f32], dim: usize) -> Pca {
     let n = values.len() / dim.max(1);
@@ -74,7 +74,7 @@ pub fn pca(values: &[f32], dim: usize) -> Pca {
     Pca { places, explained }
 }
 
-/// [n, count]
+/// `[n, count]`
 fn project(values: &[f32], n: usize, dim: usize, directions: &[f32], count: usize) -> Vec<f32> {
     let mut out = vec![0.0; n * count];
     multiply(

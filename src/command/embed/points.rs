@@ -3,9 +3,9 @@
 /// Points with their classes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Points {
-    /// Across and up, in no particular unit. [n]
+    /// Across and up, in no particular unit. `[n]`
     pub places: Vec<[f64; 2]>,
-    /// Class numbers. [n]
+    /// Class numbers. `[n]`
     pub labels: Vec<Option<u32>>,
     /// Names of the classes.
     pub classes: Vec<String>,

@@ -15,7 +15,7 @@ pub const ITERATIONS: usize = 750;
 const EXAGGERATION: f64 = 12.0;
 const EXAGGERATED: usize = 250;
 
-/// Places for the rows of `values` [n, dim], starting from `start` [n]. `progress` hears the iterations done.
+/// Places for the rows of `values` `[n, dim]`, starting from `start` `[n]`. `progress` hears the iterations done.
 pub fn tsne(
     values: &[f32],
     dim: usize,
@@ -63,7 +63,7 @@ fn small(start: &[[f64; 2]]) -> Vec<[f64; 2]> {
     start.iter().enumerate().map(place).collect()
 }
 
-/// Symmetric neighbour probabilities; they sum to 1. [n, n]
+/// Symmetric neighbour probabilities; they sum to 1. `[n, n]`
 fn affinities(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     let distances = squared_distances(values, n, dim);
     let perplexity = PERPLEXITY.min((n - 1) as f64 / 3.0);
@@ -83,7 +83,7 @@ fn affinities(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     both
 }
 
-/// [n, n]
+/// `[n, n]`
 fn squared_distances(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     let mut products = vec![0.0; n * n];
     multiply(
@@ -135,7 +135,7 @@ fn neighbours(out: &mut [f32], distances: &[f32], point: usize, perplexity: f64)
     }
 }
 
-/// Of the Kullback-Leibler divergence, with the attraction times `factor`. [n]
+/// Of the Kullback-Leibler divergence, with the attraction times `factor`. `[n]`
 fn gradient(attraction: &[f32], places: &[[f64; 2]], factor: f64) -> Vec<[f64; 2]> {
     let n = places.len();
     let rows: Vec<(f64, [f64; 2], [f64; 2])> = (0..n)

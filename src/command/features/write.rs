@@ -19,7 +19,7 @@ pub struct About {
     pub notes: Vec<(String, String)>,
 }
 
-/// `features` [n, dim] f32, `labels` [n] i64 (-1 = none); metadata `names` and `classes` as JSON lists.
+/// `features` `[n, dim]` f32, `labels` `[n]` i64 (-1 = none); metadata `names` and `classes` as JSON lists.
 ///
 /// # Errors
 /// The file can't be written, or the names are too long for the format.
@@ -68,7 +68,7 @@ pub fn csv(features: &Features, about: &About, out: &mut impl Write) -> io::Resu
     Ok(())
 }
 
-/// The features alone as `NumPy`'s `.npy`, version 1.0. [n, dim] f32
+/// The features alone as `NumPy`'s `.npy`, version 1.0. `[n, dim]` f32
 ///
 /// # Errors
 /// The file can't be written.

@@ -12,7 +12,7 @@ use crate::weights::best::Grade;
 const TOP: usize = 5;
 
 /// Labels for each batch, and the share of images that are told right. Every image of both sources has a label below
-/// `classes`, see [`crate::data::labelled`].
+/// `classes`, see [`crate::data::open_labelled`].
 pub struct Classify {
     train: Source,
     val: Source,

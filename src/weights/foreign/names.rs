@@ -7,7 +7,7 @@
 //! | `ls1.gamma`, `ls2.gamma` | the same | `gamma_1`, `gamma_2` |
 //! | `rel_pos_bias.…table` | `shared_rel_pos.…table` | with three more rows for the class token |
 //! | `mask_token` | – | `encoder.mask_token` |
-//! | `head.*` [P, D] | – | `decoder.0.*` [P, D, 1, 1], before a pixel shuffle: channels are (colour, row, column) as here |
+//! | `head.*` `[P, D]` | – | `decoder.0.*` `[P, D, 1, 1]`, before a pixel shuffle: channels are (colour, row, column) as here |
 
 use super::start::ImportError;
 use crate::config::file;

@@ -4,7 +4,7 @@ use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 /// Interpolates positions from a grid of `from` x `from` patches to one of `to` x `to`, bicubic with antialiasing as
-/// timm's `resample_abs_pos_embed` does. [from², dim] -> [to², dim]
+/// timm's `resample_abs_pos_embed` does. `[from², dim]` -> `[to², dim]`
 pub fn resample(rows: &[f32], from: usize, to: usize, dim: usize) -> Vec<f32> {
     let mut out = vec![0.0; to * to * dim];
     let mut resizer = Resizer::new();

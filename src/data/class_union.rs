@@ -1,12 +1,12 @@
-//! One class numbering for a training and a validation set that were opened apart.
+//! Gives a training and a validation set that were opened separately one numbering of classes.
 
 use super::{ImageError, ImageSource, Part, Source};
 use image::RgbImage;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Both sources with labels that index the returned class names. Sets with equal classes keep their
-/// order; otherwise the union is sorted.
+/// Returns both sources, with labels that are indices of the returned class names, and these names. Sets
+/// with the same classes keep their order. Otherwise the classes are the sorted union of both.
 pub(crate) fn unify(train: Part, val: Part) -> (Source, Source, Vec<String>) {
     if train.classes == val.classes {
         return (train.source, val.source, train.classes);
@@ -28,7 +28,7 @@ pub(crate) fn unify(train: Part, val: Part) -> (Source, Source, Vec<String>) {
 /// A source with other class numbers.
 struct Relabelled {
     source: Source,
-    /// New number of each old one.
+    /// The new number of each old one.
     map: Vec<Option<u32>>,
 }
 

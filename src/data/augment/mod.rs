@@ -1,4 +1,4 @@
-//! Crop, resize and flip: from an image of any size to `[size, size, 3]` bytes.
+//! Crops, resizes and flips images: from any size to `[size, size, 3]` bytes.
 
 use crate::config::DataConfig;
 use fast_image_resize::images::{Image, ImageRef};
@@ -6,18 +6,18 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeError, ResizeOpt
 use image::RgbImage;
 use rand_chacha::rand_core::Rng;
 
-/// Random resized crop and flip of the training images.
+/// How training images are cropped and flipped at random.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augment {
     /// Smallest and largest area of a crop as a share of the image.
     pub crop_scale: [f64; 2],
-    /// Smallest and largest width / height of a crop.
+    /// Smallest and largest ratio of width to height of a crop.
     pub crop_ratio: [f64; 2],
-    /// Probability of a horizontal flip.
+    /// Probability of a horizontal flip, from 0 to 1.
     pub flip: f64,
 }
 
-/// A part of an image, pixels.
+/// A rectangle of an image, in pixels from the top left corner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crop {
     pub left: u32,
@@ -26,19 +26,21 @@ pub struct Crop {
     pub height: u32,
 }
 
-/// Buffers that one thread reuses from image to image.
+/// Buffers that a thread reuses from image to image.
 #[derive(Default)]
 pub struct Scratch {
     resizer: Resizer,
 }
 
 impl Augment {
+    /// Takes the settings from the configuration.
     pub fn from_config(config: &DataConfig) -> Self {
         Self { crop_scale: config.crop_scale, crop_ratio: config.crop_ratio, flip: config.flip }
     }
 
-    /// Draws a crop of a `width` x `height` image as torchvision's `RandomResizedCrop` does: ten tries
-    /// of an area and a log-uniform ratio, then the largest centred crop whose ratio is allowed.
+    /// Draws a crop of an image of `width` x `height` pixels as torchvision's `RandomResizedCrop` does.
+    /// It tries a uniform area and a log-uniform ratio ten times and then falls back on the largest
+    /// centred crop whose ratio is allowed.
     pub fn draw_crop(&self, width: u32, height: u32, rng: &mut impl Rng) -> Crop {
         let area = f64::from(width) * f64::from(height);
         let [low, high] = self.crop_ratio;
@@ -68,7 +70,7 @@ impl Augment {
     /// Writes a random view of `image` to `out`, `[size, size, 3]`. All randomness comes from `rng`.
     ///
     /// # Errors
-    /// As [`cut`].
+    /// Returns the errors of [`cut`].
     pub fn train_view(
         &self,
         image: &RgbImage,
@@ -87,17 +89,18 @@ impl Augment {
     }
 }
 
-/// Writes the centre of `image`, its short side scaled to `size`, to `out`, `[size, size, 3]`.
+/// Writes the central square of `image`, scaled to `size` pixels, to `out`, `[size, size, 3]`.
 ///
 /// # Errors
-/// As [`cut`].
+/// Returns the errors of [`cut`].
 pub fn val_view(
     image: &RgbImage,
     size: usize,
     scratch: &mut Scratch,
     out: &mut [u8],
 ) -> Result<(), String> {
-    // Cropping first gives the same pixels as resizing first, without computing those cut off.
+    // Cropping before resizing gives the same pixels as the other way round, but computes none that
+    // are cut off.
     let (width, height) = image.dimensions();
     let short = width.min(height);
     let crop =
@@ -105,10 +108,11 @@ pub fn val_view(
     cut(image, crop, size, scratch, out)
 }
 
-/// Resizes `crop` of `image` to `out`, `[size, size, 3]`, bicubic with antialiasing.
+/// Resizes `crop` of `image` to `out`, `[size, size, 3]`, by bicubic interpolation with antialiasing.
 ///
 /// # Errors
-/// One line if the image has no pixels, the crop lies outside, or `out` has another length.
+/// Returns one line if the image has no pixels, if the crop reaches outside of it, or if the length of
+/// `out` doesn't fit.
 pub fn cut(
     image: &RgbImage,
     crop: Crop,
@@ -121,7 +125,11 @@ pub fn cut(
         length > 0 && start.checked_add(length).is_some_and(|end| end <= whole)
     };
     if !inside(crop.left, crop.width, width) || !inside(crop.top, crop.height, height) {
-        return Err(format!("{crop:?} is not inside the image of {width}x{height} pixels"));
+        let Crop { left, top, .. } = crop;
+        return Err(format!(
+            "a crop of {}x{} pixels at ({left}, {top}) is not inside the image of {width}x{height} pixels",
+            crop.width, crop.height
+        ));
     }
     if out.len() != size * size * 3 {
         return Err(format!("{} bytes are no room for {size}x{size} pixels", out.len()));
@@ -133,7 +141,7 @@ pub fn cut(
     resize(image, crop, size, scratch, out).map_err(|error| format!("cannot resize: {error}"))
 }
 
-/// The crop has the wanted size already: copies its rows.
+/// Copies the rows of a crop that already has the wanted size.
 fn copy(image: &RgbImage, crop: Crop, size: usize, out: &mut [u8]) {
     let stride = image.width() as usize * 3;
     let start = crop.left as usize * 3;
@@ -143,6 +151,7 @@ fn copy(image: &RgbImage, crop: Crop, size: usize, out: &mut [u8]) {
     }
 }
 
+/// Resizes a crop that lies inside of `image`.
 fn resize(
     image: &RgbImage,
     crop: Crop,
@@ -162,6 +171,7 @@ fn resize(
     scratch.resizer.resize(&source, &mut target, &options)
 }
 
+/// Mirrors the columns of an image of `size` x `size` pixels.
 fn flip_rows(out: &mut [u8], size: usize) {
     for row in out.chunks_exact_mut(size * 3) {
         let (pixels, _) = row.as_chunks_mut::<3>();
@@ -169,24 +179,26 @@ fn flip_rows(out: &mut [u8], size: usize) {
     }
 }
 
-/// Uniform in `[0, 1)`, 53 bits. Written out so that no release of `rand` changes a run.
+/// Draws a uniform number of `[0, 1)` with 53 bits. It is written out here so that no release of `rand`
+/// changes a run.
 fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+/// Draws a uniform number between two bounds.
 fn between(rng: &mut impl Rng, [low, high]: [f64; 2]) -> f64 {
     low + unit(rng) * (high - low)
 }
 
-/// Uniform in `0..bound` by multiply and shift; the bias is below 2^-32.
+/// Draws a uniform number of `0..bound` by multiply and shift, with a bias below 2^-32.
 fn below(rng: &mut impl Rng, bound: u32) -> u32 {
     ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u32
 }
 
+/// Rounds a length to whole pixels, from 1 to `whole`.
 fn at_most(length: f64, whole: u32) -> u32 {
     (length.round_ties_even() as u32).clamp(1, whole)
 }
 
 #[cfg(test)]
-#[path = "augment_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Batches in a fixed order from any number of threads.
+//! Makes batches on any number of threads, in an order that doesn't depend on their number.
 
 use super::augment::Augment;
 use super::order::TrainOrder;
@@ -10,17 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// How batches are made. Sizes are at least 1; a 0 counts as 1.
+/// How batches are made. Every size and count is at least 1; a 0 counts as 1.
 #[derive(Debug, Clone, Copy)]
 pub struct LoaderConfig {
+    /// Images per batch.
     pub batch_size: usize,
-    /// Side of the images, pixels.
+    /// Height and width of the images, in pixels.
     pub image_size: usize,
     pub seed: u64,
-    /// Threads.
+    /// Number of loader threads.
     pub workers: usize,
-    /// Batches that are made ahead of the one asked for.
+    /// Number of batches to make ahead of the one asked for.
     pub prefetch: usize,
+    /// How training images are cropped and flipped; validation ignores it.
     pub augment: Augment,
 }
 
@@ -37,22 +39,22 @@ impl LoaderConfig {
     }
 }
 
-/// Images of one forward pass.
+/// The images of one forward pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// `[len, image_size, image_size, 3]`, row-major RGB.
+    /// Row-major 8-bit RGB. `[len, image_size, image_size, 3]`
     pub images: Vec<u8>,
-    /// Which image of the source each one is, after substitution.
+    /// The index in the source of each image, after unreadable ones were replaced. `[len]`
     pub indices: Vec<usize>,
-    /// Number of the first sample since the start of the run.
+    /// Number of the first sample, counted from the start of the run.
     pub first_sample: u64,
-    /// Unreadable images that came up in this batch for the first time; each is reported once per
-    /// loader.
+    /// Unreadable images that came up in this batch for the first time. A loader reports each of
+    /// them once.
     pub skipped: Vec<ImageError>,
 }
 
 impl Batch {
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.indices.len()
     }
@@ -62,50 +64,58 @@ impl Batch {
     }
 }
 
-/// Makes batches on its own threads; dropping it ends them.
+/// Makes batches on its own threads, which end when the loader is dropped.
 ///
-/// An image that can't be read is replaced by the next one of the source that can; this is the same
-/// one in every run.
+/// An unreadable image is replaced by the next readable one of the source. The substitute depends on
+/// nothing but the source, so it is the same in every run.
 pub struct Loader {
     shared: Arc<Shared>,
-    order: Sampling,
+    sampling: Sampling,
     batch_size: usize,
+    /// Number of threads that were started.
     workers: usize,
     prefetch: u64,
-    /// Next batch to hand out.
+    /// Number of the next batch to hand out.
     wanted: u64,
-    /// Next batch to give to the threads.
-    ordered: u64,
-    /// Batches under way.
+    /// Number of the next batch to request from the threads.
+    requested: u64,
+    /// Batches that were requested and not handed out yet, by number.
     open: BTreeMap<u64, Assembly>,
-    /// Bad images that were reported.
+    /// Indices of the unreadable images that a batch has reported.
     reported: BTreeSet<usize>,
+    /// Whether the last batch was handed out or an error was returned.
     over: bool,
-    /// `None` once the threads are to end.
-    jobs: Option<Sender<Piece>>,
-    results: Receiver<Result<ReadyPiece, DataError>>,
+    /// Work for the threads. Taking the sender away ends them.
+    pieces: Option<Sender<Piece>>,
+    /// Finished work, or the error that ended a thread.
+    ready: Receiver<Result<ReadyPiece, DataError>>,
     threads: Vec<JoinHandle<()>>,
-    /// Why no thread could be started.
+    /// Why no thread could be started. The first call of [`Self::next`] returns it.
     start_error: Option<DataError>,
 }
 
+/// Which images make a batch.
 enum Sampling {
+    /// Shuffled images without end.
     Train(TrainOrder),
-    /// Every image once.
+    /// Every image once, in the order of the source.
     Validation,
 }
 
-/// A batch whose parts arrive in any order.
+/// A batch whose pieces arrive in any order.
 struct Assembly {
     images: Vec<u8>,
     indices: Vec<usize>,
+    /// Images that haven't arrived yet.
     missing: usize,
+    /// Indices of the unreadable images that were replaced.
     bad: Vec<usize>,
 }
 
 impl Loader {
-    /// Endless shuffled and augmented batches, the first one being global batch `start_batch`. Batch
-    /// `g` is the same whatever batch a loader starts with and however many threads it has.
+    /// Returns a loader of shuffled and augmented batches without end. The first one is global batch
+    /// `start_batch`. What a global batch holds depends neither on the batch that the loader starts
+    /// with nor on the number of threads.
     pub fn train(
         source: Source,
         config: LoaderConfig,
@@ -118,7 +128,8 @@ impl Loader {
         Self::start(source, &config, Sampling::Train(order), augment, start_batch)
     }
 
-    /// Every image once, in order, the centre of each; the last batch may be short.
+    /// Returns a loader of the centre of every image, once and in the order of the source. The last
+    /// batch may be short.
     pub fn validation(source: Source, config: LoaderConfig) -> Self {
         Self::start(source, &config, Sampling::Validation, None, 0)
     }
@@ -126,13 +137,13 @@ impl Loader {
     fn start(
         source: Source,
         config: &LoaderConfig,
-        order: Sampling,
+        sampling: Sampling,
         augment: Option<Augment>,
         first: u64,
     ) -> Self {
         let shared = Arc::new(Shared::new(source, config.image_size.max(1), config.seed, augment));
-        let (jobs, incoming) = unbounded();
-        let (outgoing, results) = unbounded();
+        let (pieces, incoming) = unbounded();
+        let (outgoing, ready) = unbounded();
         let mut threads = Vec::new();
         let mut start_error = None;
         for number in 0..config.workers.max(1) {
@@ -146,23 +157,23 @@ impl Loader {
                         Some(DataError::Worker { message: format!("cannot start one: {error}") });
                     break;
                 }
-                // Fewer threads make the same batches, only later.
+                // Fewer threads make the same batches more slowly.
                 Err(_) => break,
             }
         }
         let mut loader = Self {
             shared,
-            order,
+            sampling,
             batch_size: config.batch_size.max(1),
             workers: threads.len().max(1),
             prefetch: config.prefetch.max(1) as u64,
             wanted: first,
-            ordered: first,
+            requested: first,
             open: BTreeMap::new(),
             reported: BTreeSet::new(),
             over: false,
-            jobs: Some(jobs),
-            results,
+            pieces: Some(pieces),
+            ready,
             threads,
             start_error,
         };
@@ -170,10 +181,12 @@ impl Loader {
         loader
     }
 
-    /// The next batch; waits for it. `None` after the last validation batch, and after an error.
+    /// Waits for the next batch and returns it. Returns `None` after the last validation batch and
+    /// after an error.
     ///
     /// # Errors
-    /// No image of the source can be read, the source is empty, or a thread panicked.
+    /// Returns an error if the source is empty, if none of its images can be read, if no thread could
+    /// be started, or if a thread panicked.
     #[allow(clippy::should_implement_trait, reason = "a batch or an error, not an iterator's item")]
     pub fn next(&mut self) -> Result<Option<Batch>, DataError> {
         if self.over {
@@ -199,48 +212,48 @@ impl Loader {
             return Ok(None);
         }
         while self.open.get(&self.wanted).is_some_and(|batch| batch.missing > 0) {
-            let done = self.results.recv().map_err(|_| DataError::Worker {
+            let piece = self.ready.recv().map_err(|_| DataError::Worker {
                 message: "all of them ended before the batch was made".to_owned(),
             })?;
-            self.place(done?);
+            self.place(piece?);
         }
         Ok(self.open.remove(&self.wanted).map(|assembly| self.finish(assembly)))
     }
 
-    /// Gives the threads all batches before `end` that they don't have yet.
+    /// Requests all batches before batch `end` that the threads don't have yet.
     fn request_until(&mut self, end: u64) {
-        while self.ordered < end {
-            let batch = self.ordered;
+        while self.requested < end {
+            let batch = self.requested;
             let indices = self.indices(batch);
             if indices.is_empty() {
                 return;
             }
             let first_sample = batch * self.batch_size as u64;
             let bytes = self.shared.size * self.shared.size * 3;
-            // Parts of a batch go to all threads, so that the first batch is there soon too.
-            let part = indices.len().div_ceil(self.workers);
-            for (number, chunk) in indices.chunks(part).enumerate() {
-                let offset = number * part;
-                let job = Piece {
+            // All threads work on the same batch, so that the first one is ready soon.
+            let length = indices.len().div_ceil(self.workers);
+            for (number, chunk) in indices.chunks(length).enumerate() {
+                let offset = number * length;
+                let piece = Piece {
                     batch,
                     offset,
                     first_sample: first_sample + offset as u64,
                     indices: chunk.to_vec(),
                 };
-                // It fails when all threads have ended; waiting for the results finds out why.
-                let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+                // Sending fails once all threads have ended. Receiving then finds out why.
+                let _ = self.pieces.as_ref().map(|pieces| pieces.send(piece));
             }
             let missing = indices.len();
             let images = vec![0; missing * bytes];
             self.open.insert(batch, Assembly { images, indices, missing, bad: Vec::new() });
-            self.ordered += 1;
+            self.requested += 1;
         }
     }
 
-    /// The images of a batch; empty past the end.
+    /// Returns the indices of the images of a batch, none past the end.
     fn indices(&mut self, batch: u64) -> Vec<usize> {
         let images = self.shared.source.len();
-        match &mut self.order {
+        match &mut self.sampling {
             _ if images == 0 => Vec::new(),
             Sampling::Train(order) => order.batch(batch),
             Sampling::Validation => {
@@ -251,20 +264,21 @@ impl Loader {
         }
     }
 
-    fn place(&mut self, done: ReadyPiece) {
-        let Some(assembly) = self.open.get_mut(&done.batch) else { return };
-        let count = done.indices.len();
+    /// Copies a finished piece to its place in its batch.
+    fn place(&mut self, piece: ReadyPiece) {
+        let Some(assembly) = self.open.get_mut(&piece.batch) else { return };
+        let count = piece.indices.len();
         let bytes = self.shared.size * self.shared.size * 3;
-        let (from, to) = (done.offset, done.offset + count);
-        assembly.images[from * bytes..to * bytes].copy_from_slice(&done.images);
-        assembly.indices[from..to].copy_from_slice(&done.indices);
+        let (from, to) = (piece.offset, piece.offset + count);
+        assembly.images[from * bytes..to * bytes].copy_from_slice(&piece.images);
+        assembly.indices[from..to].copy_from_slice(&piece.indices);
         assembly.missing -= count;
-        assembly.bad.extend(done.bad);
+        assembly.bad.extend(piece.bad);
     }
 
     fn finish(&mut self, assembly: Assembly) -> Batch {
         let Assembly { images, indices, mut bad, .. } = assembly;
-        // By number, not by arrival, so that reports don't depend on timing either.
+        // Sorted by index and not by arrival, so that reports don't depend on timing either.
         bad.sort_unstable();
         bad.retain(|&index| self.reported.insert(index));
         let skipped = bad.into_iter().filter_map(|index| self.shared.reason(index)).collect();
@@ -277,14 +291,13 @@ impl Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.stop();
-        self.jobs = None;
+        self.pieces = None;
         for thread in self.threads.drain(..) {
-            // Panics inside a job are caught there; there is no one left to tell of another.
+            // The thread catches the panics of its work. Any other has nowhere to be reported.
             let _ = thread.join();
         }
     }
 }
 
 #[cfg(test)]
-#[path = "loader_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Data for a classifier: images that all have a label.
+//! Opens data for a classifier: images that all have a label.
 
 use super::split::Subset;
 use super::{DataError, Dataset, Source, detect, open, stl};
@@ -6,17 +6,18 @@ use crate::config::{DataConfig, DataFormat};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Images that all have a label, and what was left out.
+/// A data set whose images all have a label.
 pub struct LabelledDataset {
     pub data: Dataset,
-    /// That images without label are left out, if there are any.
+    /// Says how many images were left out because they have no label, if there are any.
     pub notice: Option<String>,
 }
 
-/// Opens the data that `config` names and leaves out what has no label.
+/// Opens the data that `config` names and leaves out the images without a label.
 ///
 /// # Errors
-/// As [`open`], and there are no labels, or all training images have the same.
+/// Returns the errors of [`open`], and an error if no image has a label or if all training images have
+/// the same one.
 pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> {
     let Dataset { train, val, classes, description } = open(&with_labels(config)?)?;
     let (kept_train, kept_val) = (labelled_of(&train, &classes), labelled_of(&val, &classes));
@@ -45,7 +46,8 @@ pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> 
     Ok(LabelledDataset { data, notice })
 }
 
-/// STL-10 trains on its unlabelled images where it has them; a classifier needs the others.
+/// Returns `config` with the labelled files of STL-10. Without them, its training images would be the
+/// unlabelled ones.
 fn with_labels(config: &DataConfig) -> Result<DataConfig, DataError> {
     let mut config = config.clone();
     let embedded = [DataFormat::Photos, DataFormat::FashionMnistMini].contains(&config.format);
@@ -64,7 +66,7 @@ fn with_labels(config: &DataConfig) -> Result<DataConfig, DataError> {
     Ok(config)
 }
 
-/// The source itself if all of its images have a label.
+/// Returns the images of a source that have a label of `classes`.
 fn labelled_of(source: &Source, classes: &[String]) -> Source {
     let has = |index: &usize| source.label(*index).is_some_and(|l| (l as usize) < classes.len());
     let indices: Vec<usize> = (0..source.len()).filter(has).collect();
