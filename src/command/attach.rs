@@ -1,6 +1,6 @@
 //! The screen on a run of another process, living or not.
 
-use super::train::{for_shell, no_screen};
+use super::train::no_screen;
 use crate::process::flags::Flags;
 
 use super::args::LookArgs;
@@ -13,6 +13,7 @@ use crate::process::background::Background;
 use crate::process::signals::{self, Reaction};
 use crate::run_dir::{self, event_log};
 use crate::text::say::say;
+use crate::text::shell::for_shell;
 use crate::ui::app::App;
 use crate::ui::overlay::Overlay;
 use crate::ui::{self, Exit, Feed, Polled};

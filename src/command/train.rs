@@ -13,6 +13,7 @@ use crate::process::launcher::{self, Launcher};
 use crate::process::notify::Notifier;
 use crate::process::signals::{self, Reaction};
 use crate::text::say::say;
+use crate::text::shell::for_shell;
 use crate::train::trainer::Job;
 use crate::train::{self, Inbox};
 #[cfg(feature = "tui")]
@@ -143,13 +144,6 @@ fn say_detached(root: &Path, out: &mut impl std::io::Write) {
     let name = for_shell(root);
     let line = format!("goes on in the background; back to it: simmim-tui attach {name}");
     say(out, &format!("run {} {line}", root.display()));
-}
-
-/// A path as it can be typed, or pasted, at a prompt.
-pub fn for_shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Passes on that the run has begun.
