@@ -2,10 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help texts")]
 
-#[cfg(feature = "tui")]
-use crate::terminal::colors::{self, ColorDepth, Detected};
-#[cfg(feature = "tui")]
-use crate::terminal::unicode::has_unicode;
+use super::screen::LookArgs;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -76,7 +73,6 @@ pub struct TrainArgs {
     /// Plain lines instead of the screen; so it is anyway where there is no terminal
     #[arg(long)]
     pub no_ui: bool,
-    #[cfg(feature = "tui")]
     #[command(flatten)]
     pub look: LookArgs,
     /// Headless with one JSON object per line, as in events.jsonl
@@ -99,52 +95,4 @@ pub enum OnHangup {
     #[default]
     Continue,
     Stop,
-}
-
-/// How the screen looks.
-#[cfg(feature = "tui")]
-#[derive(Debug, Clone, Default, Args)]
-pub struct LookArgs {
-    /// Colours of the screen; auto goes by NO_COLOR, COLORTERM and TERM
-    #[arg(long, value_enum)]
-    pub color: Option<Color>,
-    /// Draw with ASCII characters only
-    #[arg(long)]
-    pub ascii: bool,
-}
-
-#[cfg(feature = "tui")]
-impl LookArgs {
-    /// Colours, and whether only ASCII characters are drawn, by options and environment.
-    pub fn detect(&self) -> (Detected, bool) {
-        let env = |name: &str| std::env::var(name).ok();
-        let colors = colors::detect(self.color.and_then(Color::depth), env);
-        (colors, self.ascii || !has_unicode(env))
-    }
-}
-
-/// Colours of the screen.
-#[cfg(feature = "tui")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Color {
-    Auto,
-    True,
-    #[value(name = "256")]
-    Indexed,
-    #[value(name = "16")]
-    Sixteen,
-    None,
-}
-
-#[cfg(feature = "tui")]
-impl Color {
-    pub fn depth(self) -> Option<ColorDepth> {
-        match self {
-            Self::Auto => None,
-            Self::True => Some(ColorDepth::True),
-            Self::Indexed => Some(ColorDepth::Indexed),
-            Self::Sixteen => Some(ColorDepth::Sixteen),
-            Self::None => Some(ColorDepth::Mono),
-        }
-    }
 }

@@ -1,15 +1,13 @@
 //! The screen on a run of another process, living or not.
 
-use super::train::no_screen;
-use crate::process::flags::Flags;
-
-use super::args::LookArgs;
+use super::screen::{self, LookArgs, obstacle};
 use crate::config::file;
 use crate::control::follow::{Follower, Update};
 use crate::engine::schedule::Schedule;
 use crate::error::Error;
 use crate::event::{Command, Event, Started};
 use crate::process::background::Background;
+use crate::process::flags::Flags;
 use crate::process::signals::{self, Reaction};
 use crate::run_dir::{self, event_log};
 use crate::text::say::say;
@@ -44,7 +42,7 @@ pub struct AttachArgs {
 pub fn run(args: &AttachArgs) -> Result<(), Error> {
     let root = &args.run;
     let follower = Follower::open(root, "attach", args.read_only)?;
-    if let Some(why) = no_screen() {
+    if let Some(why) = obstacle() {
         return Err(Error::Usage(format!(
             "attach needs a terminal ({why}); simmim-tui ctl {} status tells the same in a few lines",
             root.display()
@@ -64,11 +62,10 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
         flags: flags.clone(),
         background: Arc::new(Background::new(root.clone(), None, false)),
     };
-    let system = |what| move |source| Error::System { what, source };
     let watcher = leaving.clone();
     let watch = leaving.background.watch(move || watcher.gone());
-    watch.map_err(system("cannot watch the terminal"))?;
-    signals::catch().map_err(system("cannot catch signals"))?.react(leaving);
+    watch.map_err(Error::system("cannot watch the terminal"))?;
+    signals::catch().map_err(Error::system("cannot catch signals"))?.react(leaving);
 
     let unattended = flags.clone();
     let mut feed = Watched { follower, root: root.clone(), rates, flags: unattended };
@@ -76,7 +73,7 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
     if flags.hung_up.load(Ordering::Relaxed) {
         return Ok(()); // nobody is there to be told
     }
-    let exit = exit.map_err(|source| Error::System { what: "attach", source })?;
+    let exit = exit.map_err(Error::system("attach"))?;
     if exit == Exit::Detached {
         let line = format!("goes on; back to it: simmim-tui attach {}", for_shell(root));
         say(&mut stdout(), &format!("run {} {line}", root.display()));
@@ -99,8 +96,8 @@ fn overlays(runs: &[PathBuf]) -> Result<Vec<Overlay>, Error> {
                 run.display()
             )));
         }
-        let events = event_log::read(&run.join("events.jsonl"))
-            .map_err(|source| Error::System { what: "--compare", source })?;
+        let events =
+            event_log::read(&run.join("events.jsonl")).map_err(Error::system("--compare"))?;
         let name = name.clone().filter(|_| unique(name));
         let name = name.unwrap_or_else(|| run.display().to_string());
         Ok(Overlay::from_events(name, &events))
@@ -173,7 +170,7 @@ impl Leaving {
 impl Reaction for Leaving {
     fn stop(&mut self, _signal: &'static str) {
         self.flags.unattended.store(true, Ordering::Relaxed);
-        ui::terminal::stop_waiting();
+        screen::stop_waiting();
     }
 
     fn checkpoint(&mut self, _signal: &'static str) {}
@@ -187,6 +184,6 @@ impl Reaction for Leaving {
     }
 
     fn abort(&mut self) {
-        crate::command::train::abandon(true);
+        screen::abandon();
     }
 }

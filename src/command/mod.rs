@@ -19,5 +19,6 @@ pub mod prepare;
 #[cfg(feature = "tui")]
 pub mod preview;
 pub mod runs;
+pub mod screen;
 pub mod shell;
 pub mod train;

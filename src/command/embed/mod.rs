@@ -6,8 +6,8 @@ pub mod points;
 pub(crate) mod scatter;
 pub mod tsne;
 
-use super::args::LookArgs;
 use super::features::{Split, check_layer, note_skipped};
+use super::screen::LookArgs;
 use crate::data::loader::LoaderConfig;
 use crate::data::{self, split};
 use crate::engine::device;
