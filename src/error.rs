@@ -1,4 +1,4 @@
-//! The program's errors and its exit codes.
+//! Everything that ends the program early, with the exit code for it.
 
 use crate::config::ConfigError;
 use crate::control::follow::FollowError;
@@ -17,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// What ended the program, in one line.
+/// What ended the program. The message is one line.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! The screen on a run of another process, living or not.
+//! The `attach` command: the screen on a run of another process, which may have ended.
 
 use super::screen::{self, LookArgs, obstacle};
 use crate::config::file;
@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct AttachArgs {
-    /// The run's directory
+    /// Directory of the run
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Only watch: no key gives an order
+    /// Only watch: no key gives an order to the run
     #[arg(long)]
     pub read_only: bool,
-    /// Draw the loss of these runs behind
+    /// Draw the losses of these runs behind those of the run
     #[arg(long, value_name = "RUN", num_args = 1..)]
     pub compare: Vec<PathBuf>,
     #[command(flatten)]
@@ -38,14 +38,14 @@ pub struct AttachArgs {
 /// Shows a run until the user leaves.
 ///
 /// # Errors
-/// There is no such run, no terminal, or an earlier run to compare with can't be read.
+/// If there is no such run or no terminal, or if a run to compare with can't be read.
 pub fn run(args: &AttachArgs) -> Result<(), Error> {
     let root = &args.run;
     let follower = Follower::open(root, "attach", args.read_only)?;
     if let Some(why) = obstacle() {
         return Err(Error::Usage(format!(
             "attach needs a terminal ({why}); simmim-tui ctl {} status tells the same in a few lines",
-            root.display()
+            for_shell(root)
         )));
     }
     let rates = Rates::default();
@@ -71,7 +71,7 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
     let mut feed = Watched { follower, root: root.clone(), rates, flags: unattended };
     let exit = ui::watch(&mut feed, app, root, &flags);
     if flags.hung_up.load(Ordering::Relaxed) {
-        return Ok(()); // nobody is there to be told
+        return Ok(()); // the terminal is gone, so nobody would read a message
     }
     let exit = exit.map_err(Error::system("attach"))?;
     if exit == Exit::Detached {
@@ -81,7 +81,7 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Earlier runs, with as short names as tell them apart.
+/// Reads runs to compare with. Their names are short where that tells them apart, else their paths.
 fn overlays(runs: &[PathBuf]) -> Result<Vec<Overlay>, Error> {
     let short = |path: &Path| {
         let name = path.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned();
@@ -105,12 +105,12 @@ fn overlays(runs: &[PathBuf]) -> Result<Vec<Overlay>, Error> {
     runs.iter().zip(&names).map(read).collect()
 }
 
-/// The learning rates of a run: known once its log has said how long it is.
+/// The learning rates of a run, which are known once its log has said how long it is.
 #[derive(Clone, Default)]
 struct Rates(Arc<Mutex<Option<Schedule>>>);
 
 impl Rates {
-    /// By the configuration that the run has now; a resume may have changed it.
+    /// Takes the schedule from the configuration that the run has now: a resume may have changed it.
     fn learn(&self, root: &Path, started: &Started) {
         let config = file::load(Some(&run_dir::config_path(root)), &[]);
         let schedule = config.ok().map(|config| Schedule::new(&config, started.steps_per_epoch));
@@ -146,7 +146,7 @@ impl Feed for Watched {
     }
 
     fn send(&mut self, command: Command) {
-        self.follower.send(command); // what came of it is told by the run
+        self.follower.send(command); // the run itself tells what came of it
     }
 
     fn unattended(&self) -> bool {
@@ -154,7 +154,7 @@ impl Feed for Watched {
     }
 }
 
-/// Signals and hangups end a viewer; the run is none of its business.
+/// Ends the viewer at a signal or a hangup. The run isn't touched.
 #[derive(Clone)]
 struct Leaving {
     flags: Flags,

@@ -1,9 +1,9 @@
 //! The commands of the program.
 //!
 //! Every command is one file or folder of this room: a struct `XArgs` with its arguments, then
-//! `run(&XArgs) -> Result<(), Error>` (`completions` and `man` are also given the definition of the command line). A new
-//! command is a new file here, a variant in `cli.rs`, and a line in [`crate::run`]. What several commands share is in
-//! `args`, `prepare` and `screen`. No room below imports this one.
+//! `run(&XArgs) -> Result<(), Error>` (`completions` and `man` are also given the definition of the command line). A
+//! new command is a new file here, a variant in `cli.rs`, and a line in [`crate::run`]. What several commands share is
+//! in `args`, `prepare` and `screen`. No room below imports this one.
 
 pub mod args;
 #[cfg(feature = "tui")]

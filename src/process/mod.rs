@@ -1,4 +1,5 @@
-//! The process around a run: signals, the launcher, the way into the background. It knows no screen.
+//! The process around a run: signals, the launcher, the way into the background, and the user's command. It knows
+//! neither trainer nor screen.
 
 pub(crate) mod background;
 pub mod flags;
