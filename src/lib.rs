@@ -18,8 +18,8 @@
 //!
 //! The program:
 //! - [`cli`]: the command line, as a list of commands.
-//! - [`command`]: the commands, one file or folder each.
-//! - [`headless`]: the front end of plain lines and JSON.
+//! - `command`: the commands, one file or folder each.
+//! - `headless`: the front end of plain lines and JSON.
 //! - `ui`: the front end on the terminal's screen (feature `tui`).
 //! - [`error`]: everything that ends the program early, with its exit code.
 //!
@@ -45,10 +45,10 @@
 //! - [`config`]: the configuration with its files and checks.
 //! - `gpu`: temperature and memory of NVIDIA GPUs (features `tui` and `cuda`).
 //! - [`rng`]: random numbers as a function of their position.
-//! - [`version`] and [`exit`]: which program this is, and the codes that it ends with.
+//! - `version` and `exit`: which program this is, and the codes that it ends with.
 
 pub mod cli;
-pub mod command;
+pub(crate) mod command;
 pub mod config;
 pub mod control;
 pub mod data;
@@ -56,10 +56,10 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod event;
-pub mod exit;
+pub(crate) mod exit;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
-pub mod headless;
+pub(crate) mod headless;
 pub mod model;
 pub mod ops;
 pub mod picture;
@@ -71,7 +71,7 @@ pub mod text;
 pub mod train;
 #[cfg(feature = "tui")]
 pub mod ui;
-pub mod version;
+pub(crate) mod version;
 pub mod weights;
 
 use clap::CommandFactory as _;

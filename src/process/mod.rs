@@ -5,5 +5,5 @@ pub(crate) mod background;
 pub mod flags;
 pub(crate) mod inherited;
 pub(crate) mod launcher;
-pub mod notify;
-pub mod signals;
+pub(crate) mod notify;
+pub(crate) mod signals;

@@ -14,6 +14,7 @@ use crate::train::Session;
 use crate::train::trainer::{Job, RunLength};
 use crate::ui::{self, ScreenExit, Why, app::App};
 use std::io::{stderr, stdout};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -86,8 +87,8 @@ impl Screen {
         session: Session,
         reactions: &Reactions,
     ) -> Result<Option<(Session, RunState)>, Error> {
-        let root = reactions.root();
-        match ui::run(session, self.0, root, reactions.flags()) {
+        let root = &reactions.root;
+        match ui::run(session, self.0, root, &reactions.flags) {
             ScreenExit::Over(result) => {
                 result?;
                 say(&mut stdout(), &format!("run {}", root.display()));
@@ -105,12 +106,12 @@ impl Screen {
 /// terminal is gone, else in the terminal.
 fn go_on(why: &Why, reactions: &Reactions) {
     match why {
-        _ if reactions.has_hung_up() => reactions.background().leave(),
+        _ if reactions.flags.hung_up.load(Ordering::Relaxed) => reactions.background.leave(),
         Why::Gone => {
             reactions.hang_up();
-            reactions.background().leave();
+            reactions.background.leave();
         }
-        Why::Detached if reactions.background().has_launcher() => {
+        Why::Detached if reactions.background.has_launcher() => {
             reactions.order(Command::Checkpoint, "detaching");
             reactions.detach();
         }

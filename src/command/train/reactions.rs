@@ -13,7 +13,7 @@ use crate::text::shell::for_shell;
 use crate::train::Session;
 use crossbeam_channel::{Receiver, Sender};
 use std::io::stdout;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -25,12 +25,12 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// What signal handlers and the watch over the terminal need to act on a run. Each of their threads has a clone.
 #[derive(Clone)]
 pub struct Reactions {
-    root: PathBuf,
+    pub root: PathBuf,
     orders: Sender<Order>,
     /// The exit code, once the trainer has ended.
     ended: Receiver<u8>,
-    background: Arc<Background>,
-    flags: Flags,
+    pub background: Arc<Background>,
+    pub flags: Flags,
     policy: OnHangup,
 }
 
@@ -64,22 +64,6 @@ impl Reactions {
         watch.map_err(Error::system("cannot watch the terminal"))?;
         caught.react(self.clone());
         Ok(())
-    }
-
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    pub fn background(&self) -> &Background {
-        &self.background
-    }
-
-    pub fn flags(&self) -> &Flags {
-        &self.flags
-    }
-
-    pub fn has_hung_up(&self) -> bool {
-        self.flags.hung_up.load(Ordering::Relaxed)
     }
 
     /// Sends an order to the trainer, which may have ended already.
