@@ -1,18 +1,14 @@
-//! The command line.
+//! The command line: the commands, and what stands before and after them in the help.
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help texts")]
 
-use crate::command::{
-    args::{ConfigArgs, TrainArgs},
-    bench, ctl, doctor, eval, export, features, finetune, import, parity, runs, shell,
-};
-#[cfg(feature = "tui")]
-use crate::command::{attach, embed, preview};
+use crate::command;
+use crate::command::args::TrainArgs;
 use clap::{Parser, Subcommand};
 
 /// Pre-train a Vision Transformer by SimMIM (masked image modelling).
 ///
-/// Without a command it trains: by default a small model on the photos inside the binary.
+/// Without a command, it trains; by default, a small model on the photos built into the binary.
 #[derive(Debug, Parser)]
 #[command(version, long_version = crate::version::LONG, args_conflicts_with_subcommands = true, after_help = AFTER)]
 pub struct Cli {
@@ -24,8 +20,8 @@ pub struct Cli {
 
 const AFTER: &str = "Exit codes: 0 finished, or stopped and saved; 1 failed; 2 usage or configuration; \
     3 stopped on a loss that is not a number; 130 aborted by a second interrupt.\n\
-    Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and end the run, SIGUSR2 saves and goes on; a dropped line doesn't \
-    end it, see --on-hangup.";
+    Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and end the run; SIGUSR2 saves a checkpoint and training continues. \
+    A lost connection doesn't end the run; see --on-hangup.";
 
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
@@ -33,48 +29,49 @@ pub enum CliCommand {
     Train(TrainArgs),
     /// Train a classifier on the encoder of a pre-trained checkpoint
     ///
-    /// Labels are the classes of the data: folders, CIFAR, STL-10 or IDX files with labels. Same screen, same run folder,
-    /// same --resume as in pre-training; the best checkpoint is that of the highest accuracy
-    Finetune(finetune::FinetuneArgs),
-    /// Show steps, learning-rate schedule, parameters and memory of a run without running it
-    Plan(ConfigArgs),
-    /// Time the training step and the loader; prints one JSON object
-    Bench(bench::BenchArgs),
-    /// Show the previews of a run, or images, in the plain shell or as PNG
+    /// The labels are the classes of the data: folders, or CIFAR, STL-10 or IDX files with labels. The screen, the run
+    /// directory and --resume work as in pre-training; the best checkpoint is the one with the highest accuracy
+    Finetune(command::finetune::FinetuneArgs),
+    /// Show the steps, learning-rate schedule, parameters and memory of a run without running it
+    Plan(command::plan::PlanArgs),
+    /// Time the training step and the data loader, and print one JSON object
+    Bench(command::bench::BenchArgs),
+    /// Show the previews of a run, images, or what a checkpoint reconstructs, in the terminal or as a PNG file
     #[cfg(feature = "tui")]
-    Preview(preview::PreviewArgs),
-    /// The screen on a run of another process: the same keys on a live run, a replay of one that has ended
+    Preview(command::preview::PreviewArgs),
+    /// Open the screen on the run of another process: watch and steer it, or replay it if it has ended
     #[cfg(feature = "tui")]
-    Attach(attach::AttachArgs),
-    /// Draw the features of images as points in the plane, in the terminal or as PNG
+    Attach(command::attach::AttachArgs),
+    /// Draw the features of images as points in the plane, in the terminal or as a PNG file
     #[cfg(feature = "tui")]
-    Embed(embed::EmbedArgs),
-    /// Tell what the pre-training was worth: k-NN and linear probe on labelled images, beside an untrained encoder and
-    /// raw pixels
-    Eval(eval::EvalArgs),
+    Embed(command::embed::EmbedArgs),
+    /// Measure what the pre-training is worth: k-NN and a linear probe on labelled images, compared with an untrained
+    /// encoder and raw pixels
+    Eval(command::eval::EvalArgs),
     /// Write the encoder's features of images to a file, with labels and names
-    Features(features::FeaturesArgs),
-    /// Write weights or metrics in the formats of timm, Hugging Face, spreadsheets and TensorBoard
-    Export(export::ExportArgs),
-    /// Say what model a weights file holds, as a configuration, or make a checkpoint of it; training starts from it with --init
-    Import(import::ImportArgs),
+    Features(command::features::FeaturesArgs),
+    /// Export weights or metrics in the formats of timm, Hugging Face, spreadsheets and TensorBoard
+    Export(command::export::ExportArgs),
+    /// Show which model a weights file holds, as a configuration, or convert it to a checkpoint; to train from it, use
+    /// --init
+    Import(command::import::ImportArgs),
     /// List runs, newest first
-    Runs(runs::RunsArgs),
-    /// Give an order to a run that goes on, or show how a run does
+    Runs(command::runs::RunsArgs),
+    /// Give an order to a run that is being trained, or show the state of a run
     ///
     /// Waits until the order is carried out. Exit codes: 0 done; 1 not done, or the run can't be reached; 2 usage
-    Ctl(ctl::CtlArgs),
-    /// What this machine and terminal can do, what is decided from it, and why
-    Doctor(doctor::DoctorArgs),
-    /// Print the completions of a shell
+    Ctl(command::ctl::CtlArgs),
+    /// Show what this machine and terminal can do, what the program decides from it, and why
+    Doctor(command::doctor::DoctorArgs),
+    /// Print the completion script for a shell
     ///
-    /// bash: simmim-tui completions bash > ~/.local/share/bash-completion/completions/simmim-tui
-    Completions(shell::CompletionsArgs),
-    /// Print the manual page, or write one page per command into a folder
-    Man(shell::ManArgs),
+    /// For bash: simmim-tui completions bash > ~/.local/share/bash-completion/completions/simmim-tui
+    Completions(command::completions::CompletionsArgs),
+    /// Print the manual page, or write one page per command into a directory
+    Man(command::man::ManArgs),
     /// Compare with values that PyTorch computed
     #[command(hide = true)]
-    Parity(parity::ParityArgs),
+    Parity(command::parity::ParityArgs),
 }
 
 #[cfg(test)]

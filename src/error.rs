@@ -1,4 +1,4 @@
-//! The program's errors and its exit codes.
+//! Everything that ends the program early, with the exit code for it.
 
 use crate::config::ConfigError;
 use crate::control::follow::FollowError;
@@ -13,10 +13,11 @@ use crate::train::trainer::TrainError;
 use crate::weights::checkpoint::CheckpointError;
 use crate::weights::foreign::start::ImportError;
 use crate::weights::locate::WeightsError;
+use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// What ended the program, in one line.
+/// What ended the program. The message is one line.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("{0}")]
@@ -48,16 +49,22 @@ pub enum Error {
     #[error("{0}")]
     Failed(String),
     #[error("cannot write {path}: {source}")]
-    Output { path: PathBuf, source: std::io::Error },
+    Output { path: PathBuf, source: io::Error },
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]
     PastTolerance { failed: usize, groups: usize },
     #[error("{failures} of the above would make a run fail")]
     Unwell { failures: usize },
     #[error("{what}: {source}")]
-    System { what: &'static str, source: std::io::Error },
+    System { what: &'static str, source: io::Error },
 }
 
 impl Error {
+    /// Returns a function that wraps errors of the system, for `map_err`: `what` is what they made impossible.
+    pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> Self + Copy {
+        move |source| Self::System { what, source }
+    }
+
+    /// Returns the code that the program ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
@@ -72,12 +79,17 @@ impl Error {
                 | RunDirError::Occupied { .. }
                 | RunDirError::NotFound { .. }
                 | RunDirError::NotADirectory { .. },
-            ) => exit::USAGE,
-            Self::Weights(WeightsError::Checkpoint(_) | WeightsError::State { .. }) => exit::FAILED,
-            Self::Weights(_) | Self::EvalData(_) => exit::USAGE,
+            )
+            | Self::Weights(
+                WeightsError::NoRun { .. }
+                | WeightsError::NoCheckpoint { .. }
+                | WeightsError::Config(_),
+            )
+            | Self::EvalData(_) => exit::USAGE,
             Self::Train(error) => error.exit_code(),
             Self::RunDir(RunDirError::Io { .. })
             | Self::Checkpoint(_)
+            | Self::Weights(WeightsError::Checkpoint(_) | WeightsError::State { .. })
             | Self::Failed(_)
             | Self::Follow(FollowError::Unreadable { .. })
             | Self::Ctl(_)

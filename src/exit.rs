@@ -1,4 +1,4 @@
-//! The exit codes of the program besides 0, which stands for "finished" and for "stopped and saved".
+//! The exit codes of the program. There is also 0, which means "finished" or "stopped and saved".
 
 /// The run or the command failed.
 pub const FAILED: u8 = 1;

@@ -1,16 +1,54 @@
 //! `simmim-tui`: pre-trains a Vision Transformer by `SimMIM` and lets people watch and steer it.
 //!
+//! This library is public only for its own program and for the tests of this repository. It promises nothing to anybody
+//! else: any item may change or go with any release.
+//!
 //! ```text
 //! Config ──▶ trainer thread: model, optimizer, loader, run folder ──Event──▶ front end (screen, headless), viewers
 //!                 ▲                                                            │
 //!                 └───────────────────────────Order────────────────────────────┘
 //! RUN/: config.toml · events.jsonl (every Event) · previews/ · checkpoints/ · control.sock ──▶ attach, ctl
 //! ```
-//! `event` and `config` are leaves; `model` knows the configuration only, `data` nothing of the model, `train`
-//! both; front ends know `event`, `progress` and the [`train::Session`]. No tensor crosses a thread.
+//!
+//! No tensor crosses a thread: what leaves the trainer are events, and what comes in are orders.
+//!
+//! # Rooms
+//!
+//! The modules at the top of the crate are rooms in one order, and a room imports only rooms that stand below it.
+//!
+//! The program:
+//! - [`cli`]: the command line, as a list of commands.
+//! - `command`: the commands, one file or folder each.
+//! - `headless`: the front end of plain lines and JSON.
+//! - `ui`: the front end on the terminal's screen (feature `tui`).
+//! - [`error`]: everything that ends the program early, with its exit code.
+//!
+//! Training and evaluation:
+//! - [`train`]: the trainer's thread, which turns a job into events and obeys orders.
+//! - [`eval`]: what an encoder's features are worth.
+//! - [`weights`]: the weights on disk, our own checkpoints and those of others.
+//! - [`control`]: the run's socket, from both sides: orders in, events out.
+//! - [`engine`]: how one step is computed: device, forward and backward pass, optimizer.
+//!
+//! The run and its surroundings:
+//! - [`process`]: signals, the launcher, and the way into the background.
+//! - [`run_dir`]: the run directory: its lock, its event log, its files, and its digest.
+//! - [`picture`]: preview pictures.
+//!
+//! What they are made of:
+//! - [`data`]: datasets, augmentation, and the loader of batches.
+//! - [`model`]: the Vision Transformer, its mask and its patches.
+//! - [`event`]: events, orders, and the state that they add up to.
+//! - [`text`]: numbers, bars, charts and lines for people.
+//! - [`terminal`]: what a terminal can do, and how to ask it.
+//! - [`ops`]: fused operations and kernels below the model.
+//! - [`config`]: the configuration with its files and checks.
+//! - `gpu`: temperature and memory of NVIDIA GPUs (features `tui` and `cuda`).
+//! - [`rng`]: random numbers as a function of their position.
+//! - `version` and `exit`: which program this is, and the codes that it ends with.
 
 pub mod cli;
-pub mod command;
+pub(crate) mod command;
 pub mod config;
 pub mod control;
 pub mod data;
@@ -18,10 +56,10 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod event;
-pub mod exit;
+pub(crate) mod exit;
 #[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
-pub mod headless;
+pub(crate) mod headless;
 pub mod model;
 pub(crate) mod ops;
 pub mod picture;
@@ -33,14 +71,14 @@ pub mod text;
 pub mod train;
 #[cfg(feature = "tui")]
 pub mod ui;
-pub mod version;
+pub(crate) mod version;
 pub mod weights;
 
 use clap::CommandFactory as _;
 use cli::{Cli, CliCommand};
 use error::Error;
 
-/// Does what the command line says.
+/// Runs the command that the command line names.
 ///
 /// # Errors
 /// Returns every error that ends the program with another exit code than 0.
@@ -64,8 +102,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Some(CliCommand::Runs(args)) => command::runs::run(&args),
         Some(CliCommand::Ctl(args)) => command::ctl::run(&args),
         Some(CliCommand::Doctor(args)) => command::doctor::run(&args),
-        Some(CliCommand::Completions(args)) => command::shell::completions(&args, Cli::command()),
-        Some(CliCommand::Man(args)) => command::shell::man(&args, Cli::command()),
+        Some(CliCommand::Completions(args)) => command::completions::run(&args, Cli::command()),
+        Some(CliCommand::Man(args)) => command::man::run(&args, Cli::command()),
         Some(CliCommand::Parity(args)) => command::parity::run(&args),
     }
 }

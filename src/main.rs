@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     match simmim_tui::run(simmim_tui::cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be there to read it; the exit code still tells.
+            // Errors are ignored, as the reader may have left: the exit code still tells.
             let _ = writeln!(std::io::stderr(), "simmim-tui: {error}");
             ExitCode::from(error.exit_code())
         }

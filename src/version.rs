@@ -1,13 +1,13 @@
-//! Which program this is: release, commit, features.
+//! Which program this is: release, commit and features.
 
-/// `0.1.0+1a2b3c4d5`: the release with the commit as its build metadata, as semantic versioning writes it. `-modified`
-/// follows where the sources differ from the commit, `unknown` stands where there was no repository.
+/// The release with the commit as its build metadata, as semantic versioning writes it: `0.1.0+1a2b3c4d5`. The commit
+/// is followed by `-modified` if the sources differ from it, and is `unknown` if there was no repository.
 pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SIMMIM_TUI_COMMIT"));
 
-/// Optional parts that are compiled in.
+/// The Cargo features that the program was built with.
 pub const FEATURES: &str = texts().0;
 
-/// What `--version` prints behind the program's name.
+/// The text that `--version` prints after the program's name.
 pub const LONG: &str = texts().1;
 
 const fn texts() -> (&'static str, &'static str) {

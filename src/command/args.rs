@@ -2,31 +2,29 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help texts")]
 
-#[cfg(feature = "tui")]
-use crate::terminal::colors::{self, ColorDepth, Detected};
-#[cfg(feature = "tui")]
-use crate::terminal::unicode::has_unicode;
+use super::screen::LookArgs;
 use clap::Args;
 use std::path::PathBuf;
 
-/// What decides the configuration.
+/// Arguments that decide the configuration.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigArgs {
-    /// TOML file, or the name of a built-in configuration (default, smoke, fashion_mnist, vit_small_96, vit_base_224,
-    /// vit_ssl, finetune)
+    /// Read the configuration from this TOML file, or take a built-in one (default, smoke, fashion_mnist, vit_small_96,
+    /// vit_base_224, vit_ssl, finetune)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Training images: a folder, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]
+    /// Train on these images: a directory, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Start a new run from the weights in this file: a timm ViT, official SimMIM, an export or a checkpoint, as
-    /// safetensors; see `simmim-tui import` [short for --set train.init=FILE]
+    /// Start a new run from the weights in this safetensors file: a timm ViT, official SimMIM weights, an export or a
+    /// checkpoint; see `simmim-tui import` [short for --set train.init=FILE]
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N [short for --set train.device=DEVICE]
+    /// Compute on this device: auto, cpu, cuda or cuda:N [short for --set train.device=DEVICE]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// After a step that is not a number: stop, pause, skip or ignore [short for --set alarms.on_nan=POLICY]
+    /// After a step whose loss or gradient is not a number: stop, pause, skip or ignore [short for --set
+    /// alarms.on_nan=POLICY]
     #[arg(long, value_name = "POLICY")]
     pub on_nan: Option<String>,
     /// Set one key of the configuration; may be repeated, the last one wins
@@ -35,7 +33,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// All overrides in order of rank, as `--set` texts.
+    /// Returns all overrides as texts of `--set`; later ones outrank earlier ones.
     pub fn overrides(&self) -> Vec<String> {
         // Quoted as a TOML literal so that no path is mistaken for a number or a date.
         let literal = |text: String| toml::Value::String(text).to_string();
@@ -55,96 +53,49 @@ impl ConfigArgs {
         sets
     }
 
-    /// The name that runs of this configuration get.
+    /// Returns the name that runs of this configuration get.
     pub fn name(&self) -> String {
         let stem = self.config.as_ref().and_then(|path| path.file_stem());
         stem.map_or_else(|| "default".to_owned(), |stem| stem.to_string_lossy().into_owned())
     }
 }
 
+/// Arguments of every command that trains.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TrainArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Where the run is kept [default: runs/NAME-001, -002, …]
+    /// Keep the run in this directory [default: runs/NAME-001, -002, …]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Go on with a run, or from a checkpoint file; with another --run-dir the old run stays as it is.
-    /// With the same --run-dir it starts the run if there is none yet, for job scripts
+    /// Continue a run, or continue from a checkpoint file. With another --run-dir, the old run stays as it is; with the
+    /// same --run-dir, the run is started if there is none yet, which suits job scripts
     #[arg(long, value_name = "RUN|CKPT")]
     pub resume: Option<PathBuf>,
-    /// Plain lines instead of the screen; so it is anyway where there is no terminal
+    /// Print plain lines instead of the screen (the default without a usable terminal)
     #[arg(long)]
     pub no_ui: bool,
-    #[cfg(feature = "tui")]
     #[command(flatten)]
     pub look: LookArgs,
-    /// Headless with one JSON object per line, as in events.jsonl
+    /// Print one JSON object per line, as in events.jsonl, instead of the screen
     #[arg(long)]
     pub json: bool,
-    /// Train in the background; the shell gets its prompt back once all is known to be right
+    /// Train in the background; the shell prompt returns once training has begun
     #[arg(long)]
     pub detach: bool,
-    /// What a dropped line (SIGHUP, closed terminal) does: save a checkpoint and go on, or save and end
+    /// After a lost connection (SIGHUP, closed terminal): save a checkpoint and continue, or save one and stop
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
     pub on_hangup: OnHangup,
-    /// Run `sh -c CMD` at alarms and at the end, with SIMMIM_EVENT, _ALARM, _STEP, _MESSAGE and _RUN in its environment
+    /// Run `sh -c CMD` at alarms and at the end of the run, with SIMMIM_EVENT, _ALARM, _STEP, _MESSAGE and _RUN in its
+    /// environment
     #[arg(long, value_name = "CMD")]
     pub notify: Option<String>,
 }
 
-/// What follows a hangup.
+/// What a training process does when it loses its terminal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnHangup {
     #[default]
     Continue,
     Stop,
-}
-
-/// How the screen looks.
-#[cfg(feature = "tui")]
-#[derive(Debug, Clone, Default, Args)]
-pub struct LookArgs {
-    /// Colours of the screen; auto goes by NO_COLOR, COLORTERM and TERM
-    #[arg(long, value_enum)]
-    pub color: Option<Color>,
-    /// Draw with ASCII characters only
-    #[arg(long)]
-    pub ascii: bool,
-}
-
-#[cfg(feature = "tui")]
-impl LookArgs {
-    /// Colours, and whether only ASCII characters are drawn, by options and environment.
-    pub fn detect(&self) -> (Detected, bool) {
-        let env = |name: &str| std::env::var(name).ok();
-        let colors = colors::detect(self.color.and_then(Color::depth), env);
-        (colors, self.ascii || !has_unicode(env))
-    }
-}
-
-/// Colours of the screen.
-#[cfg(feature = "tui")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Color {
-    Auto,
-    True,
-    #[value(name = "256")]
-    Indexed,
-    #[value(name = "16")]
-    Sixteen,
-    None,
-}
-
-#[cfg(feature = "tui")]
-impl Color {
-    pub fn depth(self) -> Option<ColorDepth> {
-        match self {
-            Self::Auto => None,
-            Self::True => Some(ColorDepth::True),
-            Self::Indexed => Some(ColorDepth::Indexed),
-            Self::Sixteen => Some(ColorDepth::Sixteen),
-            Self::None => Some(ColorDepth::Mono),
-        }
-    }
 }

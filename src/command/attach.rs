@@ -1,18 +1,17 @@
-//! The screen on a run of another process, living or not.
+//! The `attach` command: the screen on a run of another process, which may have ended.
 
-use super::train::{for_shell, no_screen};
-use crate::process::flags::Flags;
-
-use super::args::LookArgs;
+use super::screen::{self, LookArgs, obstacle};
 use crate::config::file;
 use crate::control::follow::{Follower, Update};
 use crate::engine::schedule::Schedule;
 use crate::error::Error;
 use crate::event::{Command, Event, Started};
 use crate::process::background::Background;
+use crate::process::flags::Flags;
 use crate::process::signals::{self, Reaction};
 use crate::run_dir::{self, event_log};
 use crate::text::say::say;
+use crate::text::shell::for_shell;
 use crate::ui::app::App;
 use crate::ui::overlay::Overlay;
 use crate::ui::{self, Exit, Feed, Polled};
@@ -23,13 +22,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct AttachArgs {
-    /// The run's directory
+    /// Directory of the run
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Only watch: no key gives an order
+    /// Only watch: no key gives an order to the run
     #[arg(long)]
     pub read_only: bool,
-    /// Draw the loss of these runs behind
+    /// Draw the losses of these runs behind those of the run
     #[arg(long, value_name = "RUN", num_args = 1..)]
     pub compare: Vec<PathBuf>,
     #[command(flatten)]
@@ -39,14 +38,14 @@ pub struct AttachArgs {
 /// Shows a run until the user leaves.
 ///
 /// # Errors
-/// There is no such run, no terminal, or an earlier run to compare with can't be read.
+/// If there is no such run or no terminal, or if a run to compare with can't be read.
 pub fn run(args: &AttachArgs) -> Result<(), Error> {
     let root = &args.run;
     let follower = Follower::open(root, "attach", args.read_only)?;
-    if let Some(why) = no_screen() {
+    if let Some(why) = obstacle() {
         return Err(Error::Usage(format!(
             "attach needs a terminal ({why}); simmim-tui ctl {} status tells the same in a few lines",
-            root.display()
+            for_shell(root)
         )));
     }
     let rates = Rates::default();
@@ -63,21 +62,20 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
         flags: flags.clone(),
         background: Arc::new(Background::new(root.clone(), None, false)),
     };
-    let system = |what| move |source| Error::System { what, source };
     let watcher = leaving.clone();
     let watch = leaving.background.watch(move || watcher.gone());
-    watch.map_err(system("cannot watch the terminal"))?;
-    signals::catch().map_err(system("cannot catch signals"))?.react(leaving);
+    watch.map_err(Error::system("cannot watch the terminal"))?;
+    signals::catch().map_err(Error::system("cannot catch signals"))?.react(leaving);
 
     let unattended = flags.clone();
     let mut feed = Watched { follower, root: root.clone(), rates, flags: unattended };
     let exit = ui::watch(&mut feed, app, root, &flags);
-    // The screen may fail on a line that dropped before the thread that watches the line has noticed.
+    // The screen may fail on a dropped line before the thread that watches the line has noticed.
     let dropped = exit.is_err() && !stdout().is_terminal();
     if dropped || flags.hung_up.load(Ordering::Relaxed) {
-        return Ok(()); // nobody is there to be told
+        return Ok(()); // the terminal is gone, so nobody would read a message
     }
-    let exit = exit.map_err(|source| Error::System { what: "attach", source })?;
+    let exit = exit.map_err(Error::system("attach"))?;
     if exit == Exit::Detached {
         let line = format!("goes on; back to it: simmim-tui attach {}", for_shell(root));
         say(&mut stdout(), &format!("run {} {line}", root.display()));
@@ -85,7 +83,7 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Earlier runs, with as short names as tell them apart.
+/// Reads runs to compare with. Their names are short where that tells them apart, else their paths.
 fn overlays(runs: &[PathBuf]) -> Result<Vec<Overlay>, Error> {
     let short = |path: &Path| {
         let name = path.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned();
@@ -100,8 +98,8 @@ fn overlays(runs: &[PathBuf]) -> Result<Vec<Overlay>, Error> {
                 run.display()
             )));
         }
-        let events = event_log::read(&run.join("events.jsonl"))
-            .map_err(|source| Error::System { what: "--compare", source })?;
+        let events =
+            event_log::read(&run.join("events.jsonl")).map_err(Error::system("--compare"))?;
         let name = name.clone().filter(|_| unique(name));
         let name = name.unwrap_or_else(|| run.display().to_string());
         Ok(Overlay::from_events(name, &events))
@@ -109,12 +107,12 @@ fn overlays(runs: &[PathBuf]) -> Result<Vec<Overlay>, Error> {
     runs.iter().zip(&names).map(read).collect()
 }
 
-/// The learning rates of a run: known once its log has said how long it is.
+/// The learning rates of a run, which are known once its log has said how long it is.
 #[derive(Clone, Default)]
 struct Rates(Arc<Mutex<Option<Schedule>>>);
 
 impl Rates {
-    /// By the configuration that the run has now; a resume may have changed it.
+    /// Takes the schedule from the configuration that the run has now: a resume may have changed it.
     fn learn(&self, root: &Path, started: &Started) {
         let config = file::load(Some(&run_dir::config_path(root)), &[]);
         let schedule = config.ok().map(|config| Schedule::new(&config, started.steps_per_epoch));
@@ -150,7 +148,7 @@ impl Feed for Watched {
     }
 
     fn send(&mut self, command: Command) {
-        self.follower.send(command); // what came of it is told by the run
+        self.follower.send(command); // the run itself tells what came of it
     }
 
     fn unattended(&self) -> bool {
@@ -158,7 +156,7 @@ impl Feed for Watched {
     }
 }
 
-/// Signals and hangups end a viewer; the run is none of its business.
+/// Ends the viewer at a signal or a hangup. The run isn't touched.
 #[derive(Clone)]
 struct Leaving {
     flags: Flags,
@@ -174,7 +172,7 @@ impl Leaving {
 impl Reaction for Leaving {
     fn stop(&mut self, _signal: &'static str) {
         self.flags.unattended.store(true, Ordering::Relaxed);
-        ui::terminal::stop_waiting();
+        screen::stop_waiting();
     }
 
     fn checkpoint(&mut self, _signal: &'static str) {}
@@ -188,6 +186,6 @@ impl Reaction for Leaving {
     }
 
     fn abort(&mut self) {
-        crate::command::train::abandon(true);
+        screen::abandon();
     }
 }

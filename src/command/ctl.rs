@@ -1,6 +1,4 @@
-//! The `ctl` command: gives an order to a run that goes on, or shows how a run does.
-
-#![expect(clippy::doc_markdown, reason = "the comments are the help texts")]
+//! The `ctl` command: gives an order to a run that is being trained, or shows the state of a run.
 
 use super::runs;
 use crate::control::order;
@@ -14,18 +12,19 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct CtlArgs {
-    /// The run's directory
+    /// Directory of the run
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
+    /// What to do
     #[arg(value_enum)]
     pub order: CtlOrder,
-    /// One JSON object on standard output
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
     /// Don't wait until the order is carried out
     #[arg(long)]
     pub no_wait: bool,
-    /// Longest wait
+    /// Wait at most this long
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
     pub timeout: u64,
 }
@@ -34,19 +33,19 @@ pub struct CtlArgs {
 pub enum CtlOrder {
     /// Pause after the current step
     Pause,
-    /// Go on after a pause
+    /// Continue after a pause
     Resume,
     /// Save a checkpoint now
     Checkpoint,
     /// Save a checkpoint and end the run
     Stop,
-    /// Show how the run does; works on ended runs too
+    /// Show the state of the run, even if it has ended
     Status,
 }
 
 impl CtlOrder {
-    /// What the trainer is to do; nothing for a mere look.
-    pub fn command(self) -> Option<Command> {
+    /// Returns what the trainer is to do, or `None` if the run is only looked at.
+    fn command(self) -> Option<Command> {
         match self {
             Self::Pause => Some(Command::Pause),
             Self::Resume => Some(Command::Resume),
@@ -57,10 +56,10 @@ impl CtlOrder {
     }
 }
 
-/// Gives the order and waits for it, or prints how the run does.
+/// Gives the order and waits until it is carried out, or prints the state of the run.
 ///
 /// # Errors
-/// There is no such run, or the order wasn't carried out.
+/// If there is no such run, or if the order wasn't carried out.
 pub fn run(args: &CtlArgs) -> Result<(), Error> {
     let (root, out) = (&args.run, &mut stdout());
     if !run_dir::holds_run(root) {

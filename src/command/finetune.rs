@@ -1,4 +1,4 @@
-//! The `finetune` command: a classifier on a pre-trained encoder, as a run like any other.
+//! The `finetune` command: trains a classifier on a pre-trained encoder, as a run like any other.
 
 use super::args::TrainArgs;
 use super::prepare::{self, Beginning};
@@ -6,22 +6,24 @@ use super::train;
 use crate::config::file::{self, Layer};
 use crate::config::{Config, FinetuneConfig};
 use crate::error::Error;
+use crate::text::shell::for_shell;
 use crate::train::trainer::Job;
 use crate::weights::locate::Weights;
 use std::path::{Path, PathBuf};
 
-/// The built-in configuration below all others.
+/// The built-in configuration that lies below all other layers.
 const RECIPE: &str = "finetune";
-/// Over it for fresh weights: there is nothing yet in the lower layers that is worth sparing.
+/// Lies over the recipe for fresh weights, whose lower layers hold nothing yet that is worth sparing.
 const FROM_SCRATCH: &str = "finetune.layer_decay = 1.0";
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct FinetuneArgs {
-    /// A run (its best checkpoint) or a checkpoint; model and data are taken from there, the data unless --data is given
+    /// Take the encoder from the best checkpoint of this run, or from this checkpoint; the model comes from there too,
+    /// and so does the data unless --data is given
     #[arg(value_name = "RUN|CKPT", required_unless_present_any = ["from_scratch", "resume"])]
     pub from: Option<PathBuf>,
-    /// Start from fresh weights of the same shape instead, with the same learning rate for all layers: the baseline that
-    /// shows what pre-training is worth
+    /// Start from fresh weights of the same shape instead, with one learning rate for all layers: the baseline that
+    /// shows what the pre-training is worth
     #[arg(long)]
     pub from_scratch: bool,
     #[command(flatten)]
@@ -36,21 +38,21 @@ pub fn run(args: &FinetuneArgs) -> Result<(), Error> {
     train::train(&args.train, || prepare(args))
 }
 
-/// As [`prepare::prepare`], for a classifier.
-///
-/// # Errors
-/// Configuration, device, data, run folder or checkpoint.
+/// Like [`prepare::prepare`], for a classifier.
 fn prepare(args: &FinetuneArgs) -> Result<Job, Error> {
     let job = prepare::prepare_from(&args.train, || begin(args))?;
     if job.config.finetune.is_none() {
-        let run = args.train.resume.as_deref().unwrap_or(Path::new("RUN")).display();
+        let run = args.train.resume.as_deref().unwrap_or(Path::new("RUN"));
         return Err(Error::Usage(format!(
-            "{run} is a run of pre-training: a classifier on it is a run of its own: simmim-tui finetune {run}"
+            "{} is a run of pre-training: a classifier on it is a run of its own: simmim-tui finetune {}",
+            run.display(),
+            for_shell(run)
         )));
     }
     Ok(job)
 }
 
+/// Returns the configuration and the encoder of a run that starts here.
 fn begin(args: &FinetuneArgs) -> Result<Beginning, Error> {
     let weights = args.from.as_deref().map(Weights::open).transpose()?;
     let mut config = config(args, weights.as_ref())?;
@@ -62,7 +64,7 @@ fn begin(args: &FinetuneArgs) -> Result<Beginning, Error> {
     Ok(Beginning { config, encoder, name: named.unwrap_or_else(|| usual.to_owned()) })
 }
 
-/// The recipe, then what belongs to the checkpoint, then what the user says.
+/// Returns the configuration of three layers: the recipe, then what belongs to the checkpoint, then what the user says.
 fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Error> {
     let given = &args.train.config;
     let sets = given.overrides();
@@ -72,7 +74,7 @@ fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Erro
         layers.push(Layer::text(FROM_SCRATCH, "--from-scratch")?);
     }
     if let Some(Weights { config, .. }) = weights {
-        // The mask has no effect here, but it has to fit the model.
+        // The mask has no effect on a classifier, but a configuration is valid only if its mask fits the model.
         let mut layer =
             Layer::sections(config, &["model", "mask", "loss", "data"], "the checkpoint");
         layer.remove("model", "drop_path");
@@ -83,7 +85,7 @@ fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Erro
                 || own.as_ref().is_some_and(|own| own.has("data", key))
         };
         if says("path") || says("format") {
-            // They belong to the images of pre-training.
+            // The keys of the checkpoint are about the images of pre-training.
             for key in data {
                 layer.remove("data", key);
             }
@@ -92,7 +94,7 @@ fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Erro
     }
     layers.extend(own);
     let mut config = file::stack(layers, &sets)?;
-    // A name of built-in images is no path.
+    // The name of built-in images is no path.
     let named = given.data.as_ref().map(|data| config.data.with_images(data));
     if let Some(built_in) = named.filter(|data| data.path.is_none()) {
         config.data = built_in;

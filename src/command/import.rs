@@ -3,11 +3,12 @@
 use crate::config::{Config, ConfigError, file};
 use crate::engine::EngineState;
 use crate::error::Error;
+use crate::text::say::say;
 use crate::weights::checkpoint::{self, Checkpoint, Meta};
 use crate::weights::foreign::found::FoundModel;
 use crate::weights::foreign::names::Foreign;
 use crate::weights::foreign::start;
-use std::io::{Write as _, stdout};
+use std::io::{Write as _, stderr, stdout};
 use std::path::PathBuf;
 
 /// Turns a PyTorch file into safetensors; `import --converter` prints it.
@@ -68,7 +69,7 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
     let meta = Meta { config: file::to_toml(&config), ..Meta::start() };
     let engine = EngineState { weights, ..EngineState::default() };
     checkpoint::write(target, &Checkpoint { meta, engine })?;
-    eprintln!("{}\nwritten to {}", notice, target.display());
+    say(&mut stderr(), &format!("{notice}\nwritten to {}", target.display()));
     Ok(())
 }
 

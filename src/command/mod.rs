@@ -1,9 +1,15 @@
-//! The commands of the program, one file or folder each: its arguments, then `run`. Nothing below names this room.
+//! The commands of the program.
+//!
+//! Every command is one file or folder of this room: a struct `XArgs` with its arguments, then
+//! `run(&XArgs) -> Result<(), Error>` (`completions` and `man` are also given the definition of the command line). A
+//! new command is a new file here, a variant in `cli.rs`, and a line in [`crate::run`]. What several commands share is
+//! in `args`, `prepare` and `screen`. No room below imports this one.
 
 pub mod args;
 #[cfg(feature = "tui")]
 pub mod attach;
 pub mod bench;
+pub mod completions;
 pub mod ctl;
 pub mod doctor;
 #[cfg(feature = "tui")]
@@ -13,11 +19,12 @@ pub mod export;
 pub mod features;
 pub mod finetune;
 pub mod import;
+pub mod man;
 pub mod parity;
 pub mod plan;
-pub mod prepare;
+pub(crate) mod prepare;
 #[cfg(feature = "tui")]
 pub mod preview;
 pub mod runs;
-pub mod shell;
+pub mod screen;
 pub mod train;

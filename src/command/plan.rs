@@ -1,4 +1,4 @@
-//! The run before you pay: steps, schedule, parameters, memory.
+//! The `plan` command: steps, schedule, parameters and memory of a run that hasn't been started.
 
 use super::args::ConfigArgs;
 use super::prepare;
@@ -11,65 +11,74 @@ use crate::text::chart;
 use crate::text::say::say;
 use crate::text::units::bytes;
 use crate::train::trainer::RunLength;
-use std::fmt::Write as _;
 use std::io::{stderr, stdout};
+
+/// Columns and rows of the chart of learning rates.
+const CHART: (usize, usize) = (60, 8);
+/// The chart is drawn from at most this many steps: enough to show every milestone, few enough for a run of any length.
+const SAMPLES: u64 = 6000;
+/// Bytes of a 32-bit float.
+const FLOAT: u64 = 4;
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
 
 /// Prints what a run would take.
 ///
 /// # Errors
-/// Configuration or data.
-pub fn run(args: &ConfigArgs) -> Result<(), Error> {
-    let mut config = prepare::config(args)?;
+/// If the configuration or the data can't be used.
+pub fn run(args: &PlanArgs) -> Result<(), Error> {
+    let mut config = prepare::config(&args.config)?;
     let (data, notice) = prepare::open_data(&mut config)?;
     if let Some(notice) = notice {
         say(&mut stderr(), &format!("warning: {notice}"));
     }
     let plan = Plan::new(&config, data.train.len());
-    say(&mut stdout(), plan.text(&config, &data.description).trim_end());
+    say(&mut stdout(), &plan.text(&config, &data.description));
     Ok(())
 }
 
-const CHART: (usize, usize) = (60, 8);
-/// Bytes of a 32-bit float.
-const FLOAT: u64 = 4;
-
 /// What a run will take.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    pub extent: RunLength,
-    pub schedule: Schedule,
-    pub parameters: u64,
-    pub patches: usize,
-    pub target: PredictedTarget,
-    pub memory: Memory,
+pub(super) struct Plan {
+    length: RunLength,
+    schedule: Schedule,
+    pub(super) parameters: u64,
+    /// Patches per image.
+    patches: usize,
+    target: PredictedTarget,
+    memory: Memory,
 }
 
-/// What the model shall tell of an image.
+/// What the model predicts of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PredictedTarget {
-    /// The pixels of so many hidden patches.
+enum PredictedTarget {
+    /// The pixels of this many hidden patches.
     Hidden(usize),
-    /// Its class, of so many.
+    /// One of this many classes.
     Class(usize),
 }
 
-/// Bytes, estimated.
+/// Estimated memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// Weights, gradients and two moments, 32-bit floats in every precision.
-    pub state: u64,
+struct Memory {
+    /// Weights, gradients and the optimizer's two moments, which are 32-bit floats in every precision.
+    state: u64,
     /// What the backward pass of one micro-batch keeps.
-    pub activations: u64,
+    activations: u64,
 }
 
 impl Plan {
-    pub fn new(config: &Config, images: usize) -> Self {
+    pub(super) fn new(config: &Config, images: usize) -> Self {
         let shape = ModelShape::of(config);
-        let extent = RunLength::new(config, images);
+        let length = RunLength::new(config, images);
         let parameters = shape.parameters();
         Self {
-            schedule: Schedule::new(config, extent.steps_per_epoch),
-            extent,
+            schedule: Schedule::new(config, length.steps_per_epoch),
+            length,
             parameters,
             patches: shape.patches(),
             target: match shape.classes {
@@ -82,24 +91,36 @@ impl Plan {
         }
     }
 
-    /// Rows per image that the head gets.
-    pub fn head_rows(&self) -> usize {
+    /// Returns the rows per image that go through the head.
+    pub(super) fn head_rows(&self) -> usize {
         match self.target {
             PredictedTarget::Hidden(hidden) => hidden,
             PredictedTarget::Class(_) => 1,
         }
     }
 
-    /// The plan as text.
-    pub fn text(&self, config: &Config, data: &str) -> String {
-        let Self { extent, schedule, memory, .. } = self;
-        let mut out = String::new();
-        let mut line = |text: String| {
-            let _ = writeln!(out, "{text}"); // writing to a string can't fail
-        };
+    /// Returns the plan as lines for people.
+    fn text(&self, config: &Config, data: &str) -> String {
+        let mut lines = vec![
+            format!("data        {data}"),
+            self.model_line(config),
+            self.target_line(config),
+            self.steps_line(config),
+            self.memory_line(config),
+            match (config.train.precision, config.train.device.as_str()) {
+                (Precision::Fp32, _) | (_, "cpu") => "precision   fp32".to_owned(),
+                (precision, _) => {
+                    format!("precision   {precision} on a CUDA device, fp32 on the CPU")
+                }
+            },
+        ];
+        lines.extend(self.schedule_lines());
+        lines.join("\n")
+    }
+
+    fn model_line(&self, config: &Config) -> String {
         let model = &config.model;
-        line(format!("data        {data}"));
-        line(format!(
+        format!(
             "model       {} px, patch {}, width {}, depth {}, {} heads: {:.2} M parameters",
             model.image_size,
             model.patch_size,
@@ -107,8 +128,11 @@ impl Plan {
             model.depth,
             model.heads,
             self.parameters as f64 / 1e6
-        ));
-        line(match self.target {
+        )
+    }
+
+    fn target_line(&self, config: &Config) -> String {
+        match self.target {
             PredictedTarget::Hidden(hidden) => format!(
                 "mask        {hidden} of {} patches per image hidden ({:.0} %), units of {} px",
                 self.patches,
@@ -122,52 +146,58 @@ impl Plan {
                     from.map_or("fresh weights".to_owned(), |from| from.display().to_string());
                 format!("classifier  {classes} classes, encoder from {from}")
             }
-        });
-        line(format!(
+        }
+    }
+
+    fn steps_line(&self, config: &Config) -> String {
+        format!(
             "steps       {} = {} epochs x {} steps, {} images each ({} x {} accumulated)",
-            extent.total_steps,
+            self.length.total_steps,
             config.train.epochs,
-            extent.steps_per_epoch,
+            self.length.steps_per_epoch,
             config.images_per_step(),
             config.train.batch_size,
             config.train.accumulation
-        ));
-        line(format!(
+        )
+    }
+
+    fn memory_line(&self, config: &Config) -> String {
+        let Memory { state, activations } = self.memory;
+        format!(
             "memory      about {}: {} weights, gradients and moments, {} activations{}",
-            bytes(memory.state.saturating_add(memory.activations)),
-            bytes(memory.state),
-            bytes(memory.activations),
+            bytes(state.saturating_add(activations)),
+            bytes(state),
+            bytes(activations),
             if config.train.activation_checkpointing { ", checkpointed" } else { "" }
-        ));
-        line(match (config.train.precision, config.train.device.as_str()) {
-            (Precision::Fp32, _) | (_, "cpu") => "precision   fp32".to_owned(),
-            (precision, _) => format!("precision   {precision} on a CUDA device, fp32 on the CPU"),
-        });
-        line(format!(
+        )
+    }
+
+    /// Returns the schedule in figures and as a chart.
+    fn schedule_lines(&self) -> Vec<String> {
+        let (schedule, steps) = (&self.schedule, self.length.total_steps);
+        let mut lines = vec![format!(
             "schedule    {}, peak {:.3e} after {} warm-up steps from {:.3e}, last {:.3e}",
-            format!("{:?}", schedule.kind).to_lowercase(),
+            schedule.kind,
             schedule.base_lr,
             schedule.warmup_steps,
             schedule.warmup_lr,
-            schedule.lr(extent.total_steps - 1)
-        ));
-        // Enough samples to show every milestone, few enough for a run of any length.
-        let samples = extent.total_steps.min(6000);
-        let rates: Vec<f64> =
-            (0..samples).map(|i| schedule.lr(i * extent.total_steps / samples)).collect();
-        for row in chart::draw(&rates, CHART.0, CHART.1, |rate| format!("{rate:.1e}")) {
-            line(format!("  {row}"));
-        }
-        let end = extent.total_steps.to_string();
-        line(format!("  {:>8} 0{end:>width$} step", "", width = CHART.0 - 1));
-        out
+            schedule.lr(steps - 1)
+        )];
+        let samples = steps.min(SAMPLES);
+        let rates: Vec<f64> = (0..samples).map(|i| schedule.lr(i * steps / samples)).collect();
+        let rows = chart::draw(&rates, CHART.0, CHART.1, |rate| format!("{rate:.1e}"));
+        lines.extend(rows.into_iter().map(|row| format!("  {row}")));
+        lines.push(format!("  {:>8} 0{:>width$} step", "", steps, width = CHART.0 - 1));
+        lines
     }
 }
 
-/// What autodiff keeps per block: the inputs of each layer, queries, keys and values, logits and their softmax, and both
-/// sides of the GELU. Of these the operands of products (queries, keys, values, inputs of the four layers, softmax) take
-/// half of the room in bf16. With activation checkpointing all blocks keep their input and one at a time the rest.
-/// Measured peaks are within a factor of about two of it.
+/// Estimates the bytes that autodiff keeps for the backward pass of one micro-batch.
+///
+/// A block keeps the inputs of each layer, queries, keys and values, the logits and their softmax, and both sides of
+/// the GELU. In bf16 the operands of products (queries, keys, values, inputs of the four layers, softmax) take half of
+/// the room. With activation checkpointing every block keeps its input, and only one block at a time keeps the rest.
+/// Measured peaks are within a factor of about two of the estimate.
 fn activations(shape: &ModelShape, config: &Config) -> u64 {
     let (n, dim, hidden) = (shape.patches() as u64, shape.dim as u64, shape.hidden as u64);
     let operand = match config.train.precision {

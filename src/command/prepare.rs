@@ -1,4 +1,4 @@
-//! From the command line to a [`Job`]: configuration, device, data, run folder, checkpoint.
+//! From arguments to a [`Job`]: configuration, device, data, run directory and checkpoint.
 
 use super::args::{ConfigArgs, TrainArgs};
 use crate::config::file::Layer;
@@ -8,79 +8,63 @@ use crate::engine::device;
 use crate::error::Error;
 use crate::eval;
 use crate::event::Level;
+use crate::model::state::NamedTensors;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::trainer::Job;
-use crate::weights::checkpoint::Checkpoint;
+use crate::weights::checkpoint::{Checkpoint, FoundCheckpoint};
 use crate::weights::foreign::start;
 use crate::weights::locate::{Location, Weights};
 use crate::weights::pretrained::Pretrained;
 use std::path::{Path, PathBuf};
 
-/// The configuration that the arguments describe.
+/// Returns the configuration that the arguments describe.
 ///
 /// # Errors
 /// See [`crate::config::ConfigError`].
-pub fn config(args: &ConfigArgs) -> Result<Config, Error> {
+pub(super) fn config(args: &ConfigArgs) -> Result<Config, Error> {
     Ok(file::load(args.config.as_deref(), &args.overrides())?)
 }
 
-/// What a run that doesn't go on from another begins with.
-pub struct Beginning {
+/// What a run begins with that doesn't continue another.
+pub(super) struct Beginning {
     pub config: Config,
-    /// The checkpoint that [`crate::config::FinetuneConfig::from`] names, where it is read already.
+    /// The checkpoint that [`crate::config::FinetuneConfig::from`] names, if it has been read already.
     pub encoder: Option<Weights>,
-    /// What the run is called if it gets no folder by name.
+    /// The first part of the run's name, used if `--run-dir` gives none.
     pub name: String,
 }
 
-/// Everything that can fail before training is tried here, and nothing is written before the rest is known
-/// to be right.
-///
-/// # Errors
-/// Configuration, device, data, run folder or checkpoint.
-pub fn prepare(args: &TrainArgs) -> Result<Job, Error> {
-    prepare_from(args, || {
-        let config = self::config(&args.config)?;
-        Ok(Beginning { config, encoder: None, name: args.config.name() })
-    })
+impl Beginning {
+    fn new(args: &TrainArgs, config: Config) -> Self {
+        Self { config, encoder: None, name: args.config.name() }
+    }
 }
 
-/// [`prepare`] with a beginning of the caller's making, which is asked for only where no run goes on.
+/// Returns the job that the arguments describe. Everything that can fail before training is tried here, and nothing is
+/// written before the rest is known to be right.
+///
+/// # Errors
+/// If configuration, device, data, run directory or checkpoint can't be used.
+pub(super) fn prepare(args: &TrainArgs) -> Result<Job, Error> {
+    prepare_from(args, || Ok(Beginning::new(args, config(&args.config)?)))
+}
+
+/// Like [`prepare`], for a run whose beginning the caller decides. `begin` is called only if the run continues no
+/// other.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_from(
+pub(super) fn prepare_from(
     args: &TrainArgs,
     begin: impl FnOnce() -> Result<Beginning, Error>,
 ) -> Result<Job, Error> {
-    let origin = args.resume.as_deref().map(|path| resumed(path, args.run_dir.as_deref()));
-    let origin = origin.transpose()?.flatten();
-    // A run folder is locked before its checkpoints are looked at: another process may be writing them.
-    let in_place = origin.as_ref().and_then(|origin| continued(origin, args.run_dir.as_deref()));
-    let opened = in_place.map(RunDir::open).transpose()?;
-    let resume = origin.as_ref().map(Location::newest).transpose()?.flatten();
-
     let mut notices = Vec::new();
-    let beginning = match (&origin, &resume) {
-        (_, Some(found)) => {
-            let config = resumed_config(&args.config, &found.checkpoint)?;
-            Beginning { config, encoder: None, name: args.config.name() }
-        }
-        (Some(origin), None) => {
-            // Without a root there is a file, and with a file there is a checkpoint or an error.
-            let root = origin.root.as_deref().unwrap_or(Path::new("."));
-            let text = format!(
-                "no checkpoint in {} yet: the run starts from the beginning",
-                root.display()
-            );
-            notices.push((Level::Warning, text));
-            let saved = file::load(Some(&run_dir::config_path(root)), &[])?;
-            let config = changed_config(&args.config, &saved)?;
-            Beginning { config, encoder: None, name: args.config.name() }
-        }
-        (None, None) => begin()?,
+    let previous = Previous::open(args)?;
+    let Beginning { mut config, encoder, name } = match previous.config(args, &mut notices)? {
+        Some(config) => Beginning::new(args, config),
+        None => begin()?,
     };
-    let Beginning { mut config, encoder, name } = beginning;
+    let Previous { opened, checkpoint: resume, .. } = previous;
     let selection = device::select(&config.train.device)?;
     notices.extend(selection.notice.map(|notice| (Level::Info, notice)));
     let (data, notice) = open_data(&mut config)?;
@@ -91,15 +75,11 @@ pub fn prepare_from(
     let pretrained =
         if resume.is_none() { pretrained(&config, encoder, &mut notices)? } else { None };
     if let (Some(finetune), Some(pretrained)) = (&mut config.finetune, &pretrained) {
-        finetune.from = Some(pretrained.path.clone()); // of a run the very file
+        finetune.from = Some(pretrained.path.clone()); // the very file, not the run that it is from
     }
     let config = with_absolute_paths(config);
     // A checkpoint has weights of its own.
-    let init = config.train.init.as_deref().filter(|_| resume.is_none());
-    let init = init.map(|path| start::start(path, &config)).transpose()?.map(|start| {
-        notices.push((Level::Info, start.notice));
-        start.weights
-    });
+    let init = if resume.is_none() { initial_weights(&config, &mut notices)? } else { None };
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,
@@ -108,12 +88,64 @@ pub fn prepare_from(
     Ok(Job { config, device: selection.device, data, eval, run, resume, init, pretrained, notices })
 }
 
-/// Opens the data of a configuration, with labels alone where it trains a classifier; the names of its classes are then
-/// filled in. The text tells of images that are left out.
+/// What `--resume` names.
+struct Previous {
+    location: Option<Location>,
+    /// The run directory, locked, if the run continues in it. It is locked before its checkpoints are looked at, as
+    /// another process may be writing them.
+    opened: Option<RunDir>,
+    /// The checkpoint to continue from, if there is one yet.
+    checkpoint: Option<FoundCheckpoint>,
+}
+
+impl Previous {
+    fn open(args: &TrainArgs) -> Result<Self, Error> {
+        let run_dir = args.run_dir.as_deref();
+        let location = args.resume.as_deref().map(|path| resumed(path, run_dir));
+        let location = location.transpose()?.flatten();
+        let in_place = location.as_ref().and_then(|location| continued(location, run_dir));
+        let opened = in_place.map(RunDir::open).transpose()?;
+        let checkpoint = location.as_ref().map(Location::newest).transpose()?.flatten();
+        Ok(Self { location, opened, checkpoint })
+    }
+
+    /// Returns the configuration of the run that is continued, with the overrides of this call, or `None` if none is.
+    fn config(
+        &self,
+        args: &TrainArgs,
+        notices: &mut Vec<(Level, String)>,
+    ) -> Result<Option<Config>, Error> {
+        let Some(location) = &self.location else { return Ok(None) };
+        if let Some(found) = &self.checkpoint {
+            return Ok(Some(resumed_config(&args.config, &found.checkpoint)?));
+        }
+        // A location without a root is a file, which holds a checkpoint or has been an error.
+        let root = location.root.as_deref().unwrap_or(Path::new("."));
+        let text =
+            format!("no checkpoint in {} yet: the run starts from the beginning", root.display());
+        notices.push((Level::Warning, text));
+        let saved = file::load(Some(&run_dir::config_path(root)), &[])?;
+        Ok(Some(changed_config(&args.config, &saved)?))
+    }
+}
+
+/// Returns the weights that `train.init` names, fitted onto the model, if it names any.
+fn initial_weights(
+    config: &Config,
+    notices: &mut Vec<(Level, String)>,
+) -> Result<Option<NamedTensors>, Error> {
+    let Some(path) = &config.train.init else { return Ok(None) };
+    let start = start::start(path, config)?;
+    notices.push((Level::Info, start.notice));
+    Ok(Some(start.weights))
+}
+
+/// Opens the data of a configuration. For a classifier only labelled images are taken, and the names of the classes are
+/// filled in. The text that is returned tells how many images are left out.
 ///
 /// # Errors
-/// As [`data::open`]; no labels, or other classes than the configuration has.
-pub fn open_data(config: &mut Config) -> Result<(Dataset, Option<String>), Error> {
+/// As [`data::open`], or if there are no labels or other classes than the configuration has.
+pub(super) fn open_data(config: &mut Config) -> Result<(Dataset, Option<String>), Error> {
     let Some(finetune) = &mut config.finetune else {
         return Ok((data::open(&config.data)?, None));
     };
@@ -132,7 +164,7 @@ pub fn open_data(config: &mut Config) -> Result<(Dataset, Option<String>), Error
     Ok((data, notice))
 }
 
-/// Names for a message, not too many.
+/// Returns the first few names, for a message.
 fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 10;
     let shown = names[..names.len().min(SHOWN)].join(", ");
@@ -142,7 +174,8 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
-/// The encoder that a classifier starts from, if the configuration names one.
+/// Returns the encoder that a classifier starts from, if the configuration names one. `read` is its checkpoint if it
+/// has been read already.
 fn pretrained(
     config: &Config,
     read: Option<Weights>,
@@ -155,7 +188,7 @@ fn pretrained(
         Some(weights) => weights,
         None => Weights::open(path)?,
     };
-    // Drop path has no weights.
+    // Drop path may differ, as it has no weights.
     let fits = file::differences(&saved, config)
         .into_iter()
         .find(|key| key.starts_with("model.") && key != "model.drop_path");
@@ -178,8 +211,8 @@ fn pretrained(
     Ok(Some(Pretrained::new(path, checkpoint)))
 }
 
-/// What `--resume` points at. `None` for the same folder as `--run-dir` when there is no run in it yet: a job script
-/// may say so each time.
+/// Returns the location that `--resume` points at. It is `None` if `--run-dir` names the same directory and there is no
+/// run in it yet, so that a job script can pass both options every time.
 fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Location>, RunDirError> {
     if let Some(origin) = Location::of(path) {
         return Ok(Some(origin));
@@ -190,16 +223,16 @@ fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Location>, RunD
     Err(RunDirError::NotFound { path: path.to_owned() })
 }
 
-/// The folder of the run if it goes on there, rather than in a new one.
+/// Returns the run directory if the run continues in it rather than in a new one.
 fn continued<'a>(origin: &'a Location, run_dir: Option<&Path>) -> Option<&'a Path> {
     let root = origin.root.as_deref()?;
     run_dir.is_none_or(|run_dir| real(run_dir) == real(root)).then_some(root)
 }
 
-/// So that a run can be resumed from any directory.
+/// Makes the paths in a configuration absolute, so that the run can be resumed from any directory.
 fn with_absolute_paths(mut config: Config) -> Config {
     let encoder = config.finetune.as_mut().and_then(|finetune| finetune.from.as_mut());
-    // What isn't there is the name of built-in images.
+    // A path that doesn't exist is the name of built-in images.
     let eval = config.eval.path.as_mut().filter(|path| path.exists());
     let paths = [&mut config.data.path, &mut config.data.val_path, &mut config.train.init];
     for path in paths.into_iter().flatten().chain(eval).chain(encoder) {
@@ -210,11 +243,12 @@ fn with_absolute_paths(mut config: Config) -> Config {
     config
 }
 
+/// Returns the path without links, or as it is if nothing is there.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The configuration in the checkpoint, or in the given file, with the overrides of this call.
+/// Returns the configuration in the checkpoint, or in the given file, with the overrides of this call.
 fn resumed_config(args: &ConfigArgs, checkpoint: &Checkpoint) -> Result<Config, Error> {
     let saved = file::parse(&checkpoint.meta.config, "in the checkpoint")?;
     let config = changed_config(args, &saved)?;
@@ -230,10 +264,10 @@ fn resumed_config(args: &ConfigArgs, checkpoint: &Checkpoint) -> Result<Config, 
     }
 }
 
-/// The saved configuration, or the given file, with the overrides of this call.
+/// Returns the saved configuration, or the given file, with the overrides of this call.
 fn changed_config(args: &ConfigArgs, saved: &Config) -> Result<Config, Error> {
     let config = match &args.config {
-        // Its own command filled in what such a file need not say.
+        // A file for a classifier need not be complete: the saved run has what the finetune command filled in.
         Some(file) if saved.finetune.is_some() => {
             file::stack(vec![Layer::whole(saved), Layer::file(file)?], &args.overrides())?
         }

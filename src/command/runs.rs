@@ -1,4 +1,4 @@
-//! The runs in a folder, and one of them, as text and as JSON.
+//! The `runs` command: lists runs as text and as JSON. The lines about a single run are here too, for `ctl status`.
 
 use crate::error::Error;
 use crate::event::{Alarm, Metric, Phase};
@@ -14,18 +14,18 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunsArgs {
-    /// Folders with runs in them, or runs [default: runs]
+    /// Directories that hold runs, or run directories [default: runs]
     #[arg(value_name = "DIR")]
     pub folders: Vec<PathBuf>,
-    /// One JSON object per run
+    /// Print one JSON object per run
     #[arg(long)]
     pub json: bool,
 }
 
-/// Lists the runs of the given folders.
+/// Lists the runs of the given directories.
 ///
 /// # Errors
-/// A folder is missing.
+/// If a directory is missing.
 pub fn run(args: &RunsArgs) -> Result<(), Error> {
     if let Some(missing) = args.folders.iter().find(|folder| !folder.exists()) {
         return Err(Error::Usage(format!("there is no {}", missing.display())));
@@ -36,7 +36,7 @@ pub fn run(args: &RunsArgs) -> Result<(), Error> {
     if runs.is_empty() {
         let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
         let line = format!("no runs in {}", names.join(", "));
-        // Who asks for JSON gets no objects, and still learns why.
+        // Standard output of --json holds objects only, so the reason goes to standard error.
         if args.json { say(&mut stderr(), &line) } else { say(&mut stdout(), &line) }
     } else if args.json {
         say_all(runs.iter().map(|run| json(&run.row())));
@@ -46,9 +46,9 @@ pub fn run(args: &RunsArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The runs in these folders, newest first; a folder may be a run itself. What is no run, or can't be read, is left
-/// out.
-pub fn find(folders: &[PathBuf]) -> Vec<Digest> {
+/// Returns the runs in these directories, newest first; a directory may be a run itself. Whatever is no run or can't be
+/// read is left out.
+fn find(folders: &[PathBuf]) -> Vec<Digest> {
     let mut roots: Vec<PathBuf> = folders.iter().flat_map(|folder| runs_in(folder)).collect();
     roots.sort();
     roots.dedup();
@@ -66,8 +66,8 @@ fn runs_in(folder: &Path) -> Vec<PathBuf> {
     inside.filter(|path| path.is_dir() && run_dir::holds_run(path)).collect()
 }
 
-/// A table with a line for each run.
-pub fn table(runs: &[Digest]) -> Vec<String> {
+/// Returns a table with a line for each run.
+fn table(runs: &[Digest]) -> Vec<String> {
     let mut rows: Vec<[String; 6]> =
         vec![["run", "state", "step", "loss", "best val_loss", "last event"].map(str::to_owned)];
     rows.extend(runs.iter().map(cells));
@@ -96,7 +96,7 @@ fn cells(run: &Digest) -> [String; 6] {
     ]
 }
 
-/// One run for programs: a [`RunRow`] and what it does at the moment.
+/// The state of one run, for programs: its [`RunRow`] and what it does at the moment.
 #[derive(Debug, Serialize)]
 pub struct Status {
     #[serde(flatten)]
@@ -107,16 +107,16 @@ pub struct Status {
     pub lr: Option<f64>,
     pub images_per_s: Option<f64>,
     pub eta_s: Option<f64>,
-    /// Of the newest validation.
+    /// Loss of the newest validation.
     pub last_val_loss: Option<f64>,
-    /// Of the newest evaluation.
+    /// Figures of the newest evaluation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
-    /// The newest one, relative to the run directory.
+    /// The newest checkpoint, relative to the run directory.
     pub checkpoint: Option<String>,
     /// Who ordered the last stop.
     pub stopped_by: Option<String>,
-    /// Those that hold.
+    /// Alarms that are active.
     pub alarms: Vec<Alarm>,
 }
 
@@ -145,8 +145,8 @@ impl Status {
     }
 }
 
-/// One run for people, in a few lines.
-pub fn status(digest: &Digest) -> Vec<String> {
+/// Returns the state of one run as a few lines for people.
+pub(super) fn status(digest: &Digest) -> Vec<String> {
     let status = Status::new(digest);
     let row = &status.row;
     let mut lines = vec![format!("{}  {}", plain(&row.path), plain(&row.state))];

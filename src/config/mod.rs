@@ -260,6 +260,16 @@ pub enum ScheduleKind {
     Constant,
 }
 
+impl std::fmt::Display for ScheduleKind {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Cosine => "cosine",
+            Self::Multistep => "multistep",
+            Self::Constant => "constant",
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {

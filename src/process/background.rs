@@ -1,4 +1,4 @@
-//! Going on without a terminal, after a hangup or because the user left.
+//! Going on without a terminal, after a hangup or because the user detached.
 
 use super::launcher::Launcher;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,15 +12,15 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Where the lines go that the terminal doesn't get any more.
+/// Returns the file that gets the output of a process that has left its terminal.
 pub fn log_path(root: &Path) -> PathBuf {
     root.join("output.log")
 }
 
-/// The way of one process out of its terminal, taken once, whoever asks first.
+/// Takes a process out of its terminal. Several threads may ask for it; the first one does it.
 pub struct Background {
     root: PathBuf,
-    /// Which of the standard streams are given up. Files stay as they are.
+    /// Which of the three standard streams are given up. Streams that are files stay as they are.
     given_up: [bool; 3],
     state: Mutex<State>,
 }
@@ -28,14 +28,15 @@ pub struct Background {
 struct State {
     launcher: Option<Launcher>,
     left: bool,
-    /// Write end of what standard input is then: it stays open, so that reads wait instead of failing.
+    /// Write end of the pipe that replaces standard input. It stays open so that reads wait instead of failing.
     input: Option<OwnedFd>,
-    /// Ends the watch with the drop: the last thread that holds the terminal open.
+    /// Write end of a pipe whose drop ends the watching thread, the last one that holds the terminal open.
     watch: Option<OwnedFd>,
 }
 
 impl Background {
-    /// Terminals are given up; with `detach` pipes too, whose readers would else wait for the end of the run.
+    /// Terminals will be given up, and with `detach` also pipes, whose readers would otherwise wait for the end of the
+    /// run.
     pub fn new(root: PathBuf, launcher: Option<Launcher>, detach: bool) -> Self {
         let given_up = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()]
             .map(|stream| stream.is_terminal() || (detach && is_pipe(stream)));
@@ -43,19 +44,19 @@ impl Background {
         Self { root, given_up, state: Mutex::new(state) }
     }
 
-    /// Whether there is a shell that gets its prompt back.
+    /// Whether a launcher waits, so that a shell can get its prompt back.
     #[cfg(feature = "tui")]
     pub fn has_launcher(&self) -> bool {
         self.lock().launcher.is_some()
     }
 
-    /// Whether the terminal was left for good.
+    /// Whether the terminal has been left.
     pub fn has_left(&self) -> bool {
         self.lock().left
     }
 
-    /// Leaves the terminal for good: reads wait, lines go to [`log_path`], the process gets a session of its own, and the
-    /// launcher ends.
+    /// Leaves the terminal for good: reads wait, output goes to [`log_path`], the process gets a session of its own,
+    /// and the launcher ends.
     pub fn leave(&self) {
         let mut state = self.lock();
         if std::mem::replace(&mut state.left, true) {
@@ -70,13 +71,13 @@ impl Background {
         if let Ok(null) = File::options().write(true).open("/dev/null") {
             self.redirect(&null);
         }
-        // Fails for the leader of a process group, which no shell waits for any more.
+        // This fails for the leader of a process group, but then no shell waits for it any more.
         let _ = rustix::process::setsid();
         drop(state.watch.take());
         if let Some(launcher) = state.launcher.take() {
             launcher.release();
         }
-        // Last, as the disk may hang.
+        // The log is opened last, as the disk may hang.
         let log = File::options().create(true).append(true).open(log_path(&self.root));
         if let Ok(log) = log {
             self.redirect(&log);
@@ -84,7 +85,7 @@ impl Background {
     }
 
     fn redirect(&self, file: &File) {
-        // Errors can't be told to anybody.
+        // There is no place left to report an error.
         if self.given_up[1] {
             let _ = dup2_stdout(file);
         }
@@ -97,11 +98,11 @@ impl Background {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `hung_up` when the terminal is gone or the launcher was killed. A thread waits for that without any CPU
-    /// time; a signal alone doesn't reach the child of a parent that ignores it.
+    /// Calls `hung_up` when the terminal is gone or the launcher was killed. A thread waits for that without using CPU
+    /// time. The signal alone would not do: it doesn't reach the child of a parent that ignores it.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// If the system gives no thread or no pipe.
     pub fn watch(&self, hung_up: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let streams =
             [io::stdin().as_fd().try_clone_to_owned(), io::stdout().as_fd().try_clone_to_owned()];
@@ -116,7 +117,7 @@ impl Background {
         std::thread::Builder::new().name("hangup".to_owned()).spawn(move || {
             let watched = [Some(stopped), terminal, launcher];
             let watched: Vec<OwnedFd> = watched.into_iter().flatten().collect();
-            // No events are asked for: what comes is an end.
+            // No events are asked for, so only errors and hangups are reported.
             let mut polled: Vec<PollFd<'_>> =
                 watched.iter().map(|fd| PollFd::new(fd, PollFlags::empty())).collect();
             while let Err(error) = poll(&mut polled, None) {

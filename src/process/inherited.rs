@@ -1,13 +1,13 @@
-//! Taking over a file descriptor that the parent process handed down: the one place with `unsafe`.
+//! Taking over a file descriptor that the parent process handed down.
 #![allow(unsafe_code, reason = "a number from the parent becomes a file descriptor")]
 
 use rustix::fs::FileType;
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-/// The pipe with this number, if it is one; children of this process won't have it.
+/// Returns the pipe with this number, if it is one. Children of this process don't inherit it.
 pub fn pipe(number: RawFd) -> Option<OwnedFd> {
-    // Standard streams have owners already.
+    // The standard streams have owners already.
     if number <= 2 {
         return None;
     }

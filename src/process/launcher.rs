@@ -1,8 +1,8 @@
 //! The small process that the shell waits for while the screen is up.
 //!
-//! A program can't give its shell the prompt back and go on: so the one that the shell started does nothing but start
-//! itself again as the worker, wait, and end with the worker's exit code. When the worker detaches it says so through
-//! a pipe, and the launcher ends at once; the worker lives on in a session of its own.
+//! A program can't give its shell the prompt back and go on. Therefore the process that the shell started does nothing
+//! but start itself again as the worker, wait, and end with the worker's exit code. When the worker detaches, it says
+//! so through a pipe and the launcher ends at once, while the worker goes on in a session of its own.
 
 use super::signals::COPIES;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -19,21 +19,21 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-/// Tells the worker which pipe is its launcher's: `PROCESS:NUMBER`.
+/// The environment variable that tells the worker which pipe leads to its launcher: `PROCESS:NUMBER`.
 pub const VARIABLE: &str = "SIMMIM_TUI_LAUNCHER";
-/// Exit code of a process that a signal ended, as shells count.
+/// Shells add this to the number of the signal that ended a process.
 const SIGNAL_BASE: i32 = 128;
 
-/// The worker's line to its launcher.
+/// The worker's pipe to its launcher.
 #[derive(Debug)]
 pub struct Launcher(OwnedFd);
 
 impl Launcher {
-    /// The launcher of this process, if it has one. To be called once.
+    /// Returns the launcher of this process, if it has one. Must be called only once.
     pub fn of_this_process() -> Option<Self> {
         let value = std::env::var(VARIABLE).ok()?;
         let (process, number) = value.split_once(':')?;
-        // A variable that went on to grandchildren means nothing to them.
+        // Grandchildren may inherit the variable, but the launcher isn't their parent.
         let parent = rustix::process::getppid()?.as_raw_nonzero().to_string();
         if process != parent {
             return None;
@@ -43,22 +43,22 @@ impl Launcher {
 
     /// Lets the launcher end: the shell gets its prompt back.
     pub fn release(self) {
-        let _ = File::from(self.0).write_all(b"d"); // a launcher that is gone needs no word
+        let _ = File::from(self.0).write_all(b"d"); // the launcher may have ended already
     }
 
-    /// The pipe, which breaks when the launcher ends.
+    /// Returns the pipe, which breaks when the launcher ends.
     pub fn pipe(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-/// Starts this program again as the worker and waits until it ends or detaches; returns the exit code.
+/// Starts this program again as the worker and waits until it ends or detaches. Returns its exit code.
 ///
 /// # Errors
-/// There is no second process, and nothing has happened.
+/// If there is no second process; then nothing has happened.
 pub fn launch() -> io::Result<i32> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    // Caught before the worker is there, so that none of them ends the launcher alone.
+    // The signals are caught before the worker exists, so that none of them can end the launcher alone.
     let signals = Signals::new([SIGINT, SIGHUP, SIGTERM, SIGUSR1, SIGUSR2])?;
     let terminal = tcgetattr(io::stdin()).ok();
     let mut arguments = std::env::args_os();
@@ -68,7 +68,7 @@ pub fn launch() -> io::Result<i32> {
     }
     command.args(arguments);
     command.env(VARIABLE, format!("{}:{}", std::process::id(), writer.as_raw_fd()));
-    fcntl_setfd(&writer, FdFlags::empty())?; // the worker's alone: it is closed here at once
+    fcntl_setfd(&writer, FdFlags::empty())?; // only the worker keeps this end: it is closed here at once
     let mut worker = command.spawn()?;
     drop(writer);
     pass_on(signals, worker.id());
@@ -84,16 +84,16 @@ pub fn launch() -> io::Result<i32> {
     Ok(exit_code(status))
 }
 
-/// The worker is on its own now.
+/// Ends the launcher, as the worker has detached.
 fn detached() {
-    // The first process of a container takes all others with it: there the launcher stays.
+    // The end of a container's first process would end all others, so there the launcher stays.
     if std::process::id() != 1 {
         std::process::exit(0);
     }
 }
 
-/// The file that runs. After an upgrade replaced it only the system still has it, under a name that says little in
-/// lists of processes.
+/// Returns the path of this program's file. If an upgrade has replaced the file, only the system still has it, under a
+/// name that says little in lists of processes.
 fn own_program() -> io::Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
     let named = std::env::current_exe()?;
@@ -106,20 +106,21 @@ fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| SIGNAL_BASE + status.signal().unwrap_or(0))
 }
 
-/// Passes signals on to the worker: those to stop as their copies, since the worker may get them itself too.
+/// Passes signals on to the worker. Signals to stop are passed on as their copies, since the worker may get the
+/// originals itself.
 fn pass_on(mut signals: Signals, worker: u32) {
     let Some(worker) = Pid::from_raw(worker as i32) else { return };
     std::thread::spawn(move || {
         for number in signals.forever() {
             let copy = COPIES.iter().find(|&&(own, _)| own == number).map(|&(_, copy)| copy);
             if let Some(signal) = Signal::from_named_raw(copy.unwrap_or(number)) {
-                let _ = kill_process(worker, signal); // it may have ended
+                let _ = kill_process(worker, signal); // the worker may have ended
             }
         }
     });
 }
 
-/// A worker that was killed couldn't do it.
+/// Gives the terminal back for a worker that was killed and couldn't do so itself.
 fn give_back(terminal: &Termios) {
     let _ = tcsetattr(io::stdin(), OptionalActions::Now, terminal);
     let _ = write!(io::stdout(), "\x1b[?1049l\x1b[?25h\x1b[0m");

@@ -1,8 +1,9 @@
-//! The process around a run: signals, the launcher, the way into the background. It knows no screen.
+//! The process around a run: signals, the launcher, the way into the background, and the user's command. It knows
+//! neither trainer nor screen.
 
 pub(crate) mod background;
 pub mod flags;
 pub(crate) mod inherited;
 pub(crate) mod launcher;
-pub mod notify;
-pub mod signals;
+pub(crate) mod notify;
+pub(crate) mod signals;

@@ -1,4 +1,4 @@
-//! Runs a command of the user's at alarms and at the end of the run.
+//! Runs the user's command (`--notify`) at alarms and at the end of the run.
 
 use super::launcher;
 use crate::event::{Event, Level, Listener, Reason, Stamped};
@@ -10,11 +10,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A command may take this long.
+/// A command that runs longer is killed.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The end of the run waits for it so long.
+/// At the end of the run the process waits this long for commands.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
-/// News that wait while a command runs; more are dropped, the log has them.
+/// At most this many calls wait while a command runs. Further ones are dropped; the log has their events.
 const QUEUE: usize = 32;
 
 /// One call of the command.
@@ -30,9 +30,9 @@ struct News {
 /// A listener that hands what matters to `sh -c COMMAND`, one at a time, on a thread of its own.
 pub struct Notifier {
     news: Option<Sender<News>>,
-    /// The newest step that was told.
+    /// The newest step that an event named.
     step: u64,
-    /// Disconnected when all is served.
+    /// Disconnected when the command has run for all news.
     served: Receiver<()>,
 }
 
@@ -40,13 +40,13 @@ impl Notifier {
     pub fn new(command: String, run: PathBuf) -> Self {
         let (news, queue) = bounded(QUEUE);
         let (serving, served) = bounded::<()>(0);
-        // The command may well change its directory.
+        // The path is made absolute, as the command may change its directory.
         let run = std::path::absolute(&run).unwrap_or(run);
         let thread = thread::Builder::new().name("notify".to_owned());
         let _ = thread.spawn(move || {
             let _serving = serving;
             serve(&command, &run, &queue);
-        }); // without a thread the queue is gone at once, and nothing waits for it
+        }); // without a thread the queue is disconnected, and nothing waits for it
         Self { news: Some(news), step: 0, served }
     }
 }
@@ -59,19 +59,20 @@ impl Listener for Notifier {
             _ => {}
         }
         if let (Some(news), Some(queue)) = (news(&stamped.event, self.step), &self.news) {
-            let _ = queue.try_send(news); // the log has it
+            let _ = queue.try_send(news); // a full queue drops it: the log has it
         }
     }
 }
 
 impl Drop for Notifier {
-    /// The last news are those of the end: they are waited for, a while.
+    /// Waits a while for the commands about the end of the run.
     fn drop(&mut self) {
         drop(self.news.take());
-        let _ = self.served.recv_timeout(LAST_PATIENCE); // what runs longer goes on alone
+        let _ = self.served.recv_timeout(LAST_PATIENCE); // a command that takes longer goes on alone
     }
 }
 
+/// Returns the call that an event is worth, if it is.
 fn news(event: &Event, step: u64) -> Option<News> {
     let plain = |event, step, message: String| News { event, alarm: String::new(), step, message };
     Some(match event {
@@ -101,6 +102,7 @@ fn news(event: &Event, step: u64) -> Option<News> {
     })
 }
 
+/// Runs the command for one piece of news after another, until the queue is closed.
 fn serve(command: &str, run: &Path, queue: &Receiver<News>) {
     for news in queue {
         let child = start(command, run, &news);
@@ -109,12 +111,12 @@ fn serve(command: &str, run: &Path, queue: &Receiver<News>) {
         while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(20));
         }
-        let _ = child.kill(); // mostly it has ended
+        let _ = child.kill(); // fails if it has ended, which is the usual case
         let _ = child.wait();
     }
 }
 
-/// What the command prints goes to `notify.log`.
+/// Starts the command. Its output goes to `notify.log`.
 fn start(command: &str, run: &Path, news: &News) -> std::io::Result<Child> {
     let log = File::options().create(true).append(true).open(run.join("notify.log"));
     let output = || match &log {

@@ -1,4 +1,4 @@
-//! Signals, for people, shells and job schedulers.
+//! Signals from people, shells and job schedulers.
 //!
 //! | signal | effect |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | SIGCONT | the screen comes back after a stop |
 //!
 //! A signal to a whole process group reaches the worker twice: by itself and passed on by its launcher. The launcher
-//! therefore passes on [`COPIES`], which are counted apart.
+//! therefore passes on other signals, the [`COPIES`], which are counted separately.
 
 use crate::exit;
 use signal_hook::consts::{
@@ -18,36 +18,38 @@ use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Signals to stop, and what a launcher sends for each.
+/// The signals to stop, each with the signal that a launcher sends in its place.
 pub const COPIES: [(i32, i32); 3] = [(SIGINT, SIGVTALRM), (SIGTERM, SIGALRM), (SIGUSR1, SIGPROF)];
 
-/// What the signals do. Called on a thread of its own, so that a blocked front end doesn't matter.
+/// What signals do. It is called on a thread of its own, so that a blocked front end doesn't matter.
 pub trait Reaction: Send + 'static {
-    /// The first signal to stop, by its name.
+    /// Reacts to the first signal to stop, given by its name.
     fn stop(&mut self, signal: &'static str);
+    /// Reacts to a signal to save a checkpoint, given by its name.
     fn checkpoint(&mut self, signal: &'static str);
+    /// Reacts to the loss of the terminal.
     fn hang_up(&mut self);
-    /// The process was stopped and goes on.
+    /// Reacts to the continuation of a process that had been stopped.
     fn wake(&mut self);
-    /// The second signal to stop; the process ends when this returns.
+    /// Reacts to the second signal to stop. The process ends when this returns.
     fn abort(&mut self);
 }
 
-/// Signals are caught; until [`Self::react`] there is nothing to save.
+/// Stands for signals that are caught. Until [`Self::react`] is called there is nothing to save.
 #[derive(Clone)]
 pub struct Caught(Arc<Mutex<Stage>>);
 
 struct Stage {
     reaction: Option<Box<dyn Reaction>>,
-    /// A hangup that came before.
+    /// Whether a hangup came before there was a reaction.
     hung_up: bool,
 }
 
-/// Begins to catch them. Before there is a reaction, a signal to stop ends the process: SIGTERM and SIGUSR1 with 0, as
-/// nothing is lost, SIGINT with 130.
+/// Begins to catch signals. Until there is a reaction, a signal to stop ends the process: SIGTERM and SIGUSR1 with exit
+/// code 0, as nothing is lost, SIGINT with [`exit::ABORTED`].
 ///
 /// # Errors
-/// The system refuses the handlers or the thread.
+/// If the system refuses the handlers or the thread.
 pub fn catch() -> io::Result<Caught> {
     let copies = COPIES.map(|(_, copy)| copy);
     let own = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, SIGCONT];
@@ -64,7 +66,7 @@ pub fn catch() -> io::Result<Caught> {
 }
 
 impl Caught {
-    /// From now on there is something to save.
+    /// Hands signals to `reaction` from now on.
     pub fn react(&self, mut reaction: impl Reaction) {
         let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if stage.hung_up {
@@ -79,11 +81,8 @@ impl Caught {
             match signal {
                 SIGHUP => stage.hung_up = true,
                 SIGUSR2 | SIGCONT => {}
-                _ => std::process::exit(if name(signal) == "SIGINT" {
-                    i32::from(exit::ABORTED)
-                } else {
-                    0
-                }),
+                _ if name(signal) == "SIGINT" => std::process::exit(i32::from(exit::ABORTED)),
+                _ => std::process::exit(0),
             }
             return;
         };
@@ -103,7 +102,7 @@ impl Caught {
     }
 }
 
-/// Signals to stop so far.
+/// Counts the signals to stop.
 #[derive(Default)]
 struct Stops {
     own: u32,
@@ -113,7 +112,7 @@ struct Stops {
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
     First,
-    /// The same signal on its other way.
+    /// The first signal again, on its other way.
     Copy,
     Second,
 }
@@ -131,6 +130,7 @@ impl Stops {
     }
 }
 
+/// Returns the name of a signal to stop, or of what a copy stands for.
 fn name(signal: i32) -> &'static str {
     let original = COPIES.iter().find(|&&(own, copy)| own == signal || copy == signal);
     match original {

@@ -7,5 +7,7 @@ pub mod graphics;
 #[cfg(feature = "tui")]
 pub mod halfblock;
 #[cfg(feature = "tui")]
+pub(crate) mod obstacle;
+#[cfg(feature = "tui")]
 pub(crate) mod probe;
 pub mod unicode;

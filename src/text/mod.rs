@@ -4,4 +4,5 @@ pub(crate) mod bar;
 pub mod chart;
 pub(crate) mod csv;
 pub mod say;
+pub(crate) mod shell;
 pub mod units;

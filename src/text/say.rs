@@ -1,7 +1,7 @@
-//! Prints lines for people and scripts. A reader that left is no reason to fail.
+//! Prints text for people and scripts. A reader that has left is no reason to fail.
 
 use serde::Serialize;
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
 
 /// Prints a line and flushes; errors are ignored, as the reader may have left.
 pub fn say(out: &mut impl Write, line: &str) {
@@ -14,6 +14,18 @@ pub fn say_all(lines: impl IntoIterator<Item = String>) {
     let out = &mut stdout();
     for line in lines {
         say(out, &line);
+    }
+}
+
+/// Prints a whole text to standard output, as it is.
+///
+/// # Errors
+/// If standard output can't be written, unless its reader has left.
+pub(crate) fn print(text: &[u8]) -> io::Result<()> {
+    let mut out = stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 

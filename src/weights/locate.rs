@@ -7,6 +7,8 @@ use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
 use crate::model::state::StateError;
 use crate::run_dir;
+use crate::text::say::say;
+use std::io::stderr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -98,7 +100,7 @@ impl Weights {
     /// Says on standard error which checkpoints were passed over, and what is used instead.
     pub fn warn(&self) {
         for warning in &self.warnings {
-            eprintln!("warning: {warning}; using {}", self.path.display());
+            say(&mut stderr(), &format!("warning: {warning}; using {}", self.path.display()));
         }
     }
 

@@ -4,6 +4,12 @@
 //! acts as another user) starts this program again with its own name.
 //! `cargo test --release --test it resume::` runs one module.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests print for whoever runs them, and children of tests for their parents"
+)]
+
 // What the tests share: the program as a child process, terminals for it, and a recorded run on the screen.
 mod common;
 

@@ -102,6 +102,7 @@ pub struct Model {
     pub parameters: u64,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of a JSON object")]
 #[derive(Debug, Serialize)]
 pub struct Timing {
     pub images_per_s: f64,

@@ -1,8 +1,7 @@
 //! What the screen and the `preview` command would draw with.
 
 use super::{Finding, Verdict};
-use crate::command::args::LookArgs;
-use crate::command::train;
+use crate::command::screen::{LookArgs, obstacle};
 use crate::terminal::colors::ColorDepth;
 use crate::terminal::graphics;
 use std::io::{IsTerminal as _, stdout};
@@ -26,7 +25,7 @@ fn set(name: &str) -> Option<String> {
 
 fn screen() -> Finding {
     let term = set("TERM").unwrap_or_default();
-    match train::no_screen() {
+    match obstacle() {
         None => {
             let why = format!("standard input and output are a terminal, TERM is {term}");
             Finding::new(AREA, "screen", Verdict::Good, "a run has the screen", why)

@@ -6,8 +6,8 @@ pub mod points;
 pub(crate) mod scatter;
 pub mod tsne;
 
-use super::args::LookArgs;
 use super::features::{Split, check_layer, note_skipped};
+use super::screen::LookArgs;
 use crate::data::loader::LoaderConfig;
 use crate::data::{self, split};
 use crate::engine::device;
@@ -23,7 +23,7 @@ use pca::pca;
 use points::Points;
 use rustix::termios::tcgetwinsize;
 use scatter::{PlotStyle, lines};
-use std::io::{Cursor, IsTerminal as _, stdout};
+use std::io::{Cursor, IsTerminal as _, stderr, stdout};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use tsne::tsne;
@@ -131,7 +131,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
         let failed = |source| Error::Output { path: path.clone(), source };
         encoded.map_err(|error| failed(std::io::Error::other(error)))?;
         write_atomic(path, bytes.get_ref()).map_err(failed)?;
-        eprintln!("{caption}: {}", path.display());
+        say(&mut stderr(), &format!("{caption}: {}", path.display()));
     } else {
         say(&mut stdout(), &caption);
         say_all(lines(&points, look(&args.look)));

@@ -20,6 +20,7 @@ use crate::text::bar::Bar;
 use crate::text::say::{say, say_all};
 use crate::weights::locate::Weights;
 use report::{EvalReport, Scores};
+use std::io::stderr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -107,10 +108,11 @@ fn open(args: &EvalArgs, config: &Config, limit: usize) -> Result<Labelled, Erro
         {
             return Ok(labelled);
         }
-        eprintln!(
+        let line = format!(
             "note: the run's own data ({}) has not enough labelled images; evaluating on fashion-mnist-mini",
             data.description
         );
+        say(&mut stderr(), &line);
     }
     let format = DataFormat::FashionMnistMini;
     let fashion = DataConfig { path: None, val_path: None, format, ..own.clone() };

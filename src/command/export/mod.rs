@@ -17,10 +17,11 @@ pub(crate) mod whole;
 
 use crate::error::Error;
 use crate::run_dir;
+use crate::text::say::say;
 use crate::weights::checkpoint;
 use crate::weights::locate::{Location, Weights};
 use history::History;
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use target::Destination;
 
@@ -83,7 +84,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
         }
     };
     if !done.is_empty() {
-        eprintln!("{done}");
+        say(&mut stderr(), &done);
     }
     Ok(())
 }
@@ -144,7 +145,8 @@ fn metrics(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
     let log = root.join(run_dir::EVENTS);
     let history = History::read(&log)?;
     if history.skipped > 0 {
-        eprintln!("warning: {} lines of {} are no events", history.skipped, log.display());
+        let line = format!("warning: {} lines of {} are no events", history.skipped, log.display());
+        say(&mut stderr(), &line);
     }
     let place = target.path().display();
     if args.format == ExportFormat::Tensorboard {

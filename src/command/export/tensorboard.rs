@@ -5,8 +5,9 @@ use super::proto::{Content, Image, Summary, TensorboardEvent, Value, What, recor
 use super::target::Destination;
 use crate::error::Error;
 use crate::text::bar::Bar;
+use crate::text::say::say;
 use std::fs;
-use std::io;
+use std::io::{self, stderr};
 use std::path::Path;
 
 /// Writes `--format tensorboard`; returns what is in it, for people.
@@ -35,7 +36,9 @@ pub fn write(root: &Path, history: &History, target: &Destination) -> Result<Str
                 put(&mut out, &summary(*time, step, "previews", Content::Image(image)));
                 images += 1;
             }
-            Err(error) => eprintln!("warning: {}: {error}; left out", preview.path),
+            Err(error) => {
+                say(&mut stderr(), &format!("warning: {}: {error}; left out", preview.path));
+            }
         }
     }
     drop(bar);

@@ -11,8 +11,10 @@ use crate::eval::features::{Features, extract};
 use crate::event::now;
 use crate::run_dir::write_atomic_with;
 use crate::text::bar::Bar;
+use crate::text::say::say;
 use crate::text::units::span;
 use crate::weights::locate::Weights;
+use std::io::stderr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use write::{About, csv, npy, safetensors};
@@ -104,10 +106,11 @@ pub fn check_layer(layer: Option<u32>, config: &Config) -> Result<Option<usize>,
 /// Tells of images that were left out.
 pub fn note_skipped(skipped: &[ImageError]) {
     for error in skipped.iter().take(NAMED) {
-        eprintln!("warning: unreadable image left out: {error}");
+        say(&mut stderr(), &format!("warning: unreadable image left out: {error}"));
     }
     if skipped.len() > NAMED {
-        eprintln!("warning: {} more unreadable images left out", skipped.len() - NAMED);
+        let more = skipped.len() - NAMED;
+        say(&mut stderr(), &format!("warning: {more} more unreadable images left out"));
     }
 }
 
@@ -161,7 +164,7 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
         FeatureFormat::Npy => npy(&features, out),
     });
     written.map_err(|source| Error::Output { path: args.output.clone(), source })?;
-    eprintln!(
+    let line = format!(
         "{} images, {} features each, in {} ({} on {})",
         features.len(),
         features.dim,
@@ -169,5 +172,6 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
         span(now() - start),
         selection.device
     );
+    say(&mut stderr(), &line);
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
 use crate::model::state::NamedTensors;
 use crate::model::tensors::TensorFileError;
+use crate::text::shell::for_shell;
 use crate::weights::checkpoint::CheckpointError;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -23,8 +24,10 @@ pub enum ImportError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(
-        "{path} is a PyTorch file: convert it with `simmim-tui import --converter | python3 - {path} {to}` (needs torch \
-         and safetensors), then take {to}"
+        "{path} is a PyTorch file: convert it with `simmim-tui import --converter | python3 - {} {}` (needs torch and \
+         safetensors), then take {to}",
+        for_shell(.path),
+        for_shell(.to)
     )]
     PyTorch { path: PathBuf, to: PathBuf },
     #[error("{path}: {reason}")]

@@ -1,0 +1,14 @@
+//! The door to the screen.
+//!
+//! With the feature `tui` it leads to [`crate::ui`]. Without it there is the same face with nothing behind: an
+//! [`obstacle`] that always stands in the way, and a [`Screen`] that can't exist. Callers need not know which.
+
+#[cfg(not(feature = "tui"))]
+mod disabled;
+#[cfg(feature = "tui")]
+mod enabled;
+
+#[cfg(not(feature = "tui"))]
+pub use disabled::{LookArgs, Screen, abandon, obstacle, stop_waiting};
+#[cfg(feature = "tui")]
+pub use enabled::{LookArgs, Screen, abandon, obstacle, stop_waiting};
