@@ -19,7 +19,6 @@ pub mod error;
 pub mod eval;
 pub mod event;
 pub mod exit;
-#[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub mod headless;
 pub mod model;

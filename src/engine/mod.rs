@@ -111,6 +111,9 @@ impl EngineState {
     }
 }
 
+/// Makes an engine with fresh weights, once, on the thread that will use it.
+pub type MakeEngine = Box<dyn FnOnce() -> Box<dyn Engine> + Send>;
+
 /// A model with its optimizer on one device.
 pub trait Engine: Send {
     /// Forward and backward; adds the gradients. `micro` numbers the micro-step for drop path. Doesn't sync.
