@@ -6,7 +6,7 @@ use super::train;
 use crate::config::file::{self, Layer};
 use crate::config::{Config, FinetuneConfig};
 use crate::error::Error;
-use crate::train::trainer::Job;
+use crate::train::Job;
 use crate::weights::locate::Weights;
 use std::path::{Path, PathBuf};
 

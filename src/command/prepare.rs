@@ -5,11 +5,12 @@ use crate::config::file::Layer;
 use crate::config::{Config, file};
 use crate::data::{self, Dataset, LabelledDataset};
 use crate::engine::device;
+use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::eval;
 use crate::event::Level;
 use crate::run_dir::{self, RunDir, RunDirError};
-use crate::train::trainer::Job;
+use crate::train::{Job, Start};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::foreign::start;
 use crate::weights::locate::{Location, Weights};
@@ -105,7 +106,15 @@ pub fn prepare_from(
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &name)?,
     };
-    Ok(Job { config, device: selection.device, data, eval, run, resume, init, pretrained, notices })
+    let start = match (resume, pretrained, init) {
+        (Some(found), ..) => Start::Resume(Box::new(found)),
+        (None, Some(encoder), below) => Start::Encoder { encoder, below },
+        (None, None, Some(weights)) => Start::Init(weights),
+        (None, None, None) => Start::Fresh,
+    };
+    let device = selection.device;
+    let engine = device::engine_maker(&device, LearnerConfig::new(&config));
+    Ok(Job { config, device, engine, data, run, eval, start, notices })
 }
 
 /// Opens the data of a configuration, with labels alone where it trains a classifier; the names of its classes are then

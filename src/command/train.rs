@@ -3,7 +3,7 @@
 use super::args::{OnHangup, TrainArgs};
 use super::prepare;
 use crate::control::server::Server;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::event::state::RunState;
 use crate::event::{Command, Event, Level, Listener, Order, Stamped};
 use crate::headless::{self, Style};
@@ -13,8 +13,7 @@ use crate::process::launcher::{self, Launcher};
 use crate::process::notify::Notifier;
 use crate::process::signals::{self, Reaction};
 use crate::text::say::say;
-use crate::train::trainer::Job;
-use crate::train::{self, Inbox};
+use crate::train::{self, FailureKind, Inbox, Job};
 #[cfg(feature = "tui")]
 use crate::ui;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -177,7 +176,7 @@ pub fn no_screen() -> Option<&'static str> {
 /// The screen's state before the first event.
 #[cfg(feature = "tui")]
 fn app(job: &Job, look: &crate::command::args::LookArgs) -> ui::app::App {
-    let extent = train::trainer::RunLength::new(&job.config, job.data.train.len());
+    let extent = train::RunLength::new(&job.config, job.data.train.len());
     let schedule = crate::engine::schedule::Schedule::new(&job.config, extent.steps_per_epoch);
     let name = job.run.root().display().to_string();
     let (colors, ascii) = look.detect();
@@ -188,8 +187,8 @@ fn app(job: &Job, look: &crate::command::args::LookArgs) -> ui::app::App {
 #[derive(Clone)]
 struct Terminal {
     orders: Sender<Order>,
-    /// The exit code, once the trainer has ended.
-    ended: Receiver<u8>,
+    /// Gets how the run ended once the trainer has ended.
+    ended: Receiver<Result<(), FailureKind>>,
     background: Arc<Background>,
     flags: Flags,
     policy: OnHangup,
@@ -236,7 +235,7 @@ impl Terminal {
     fn set_deadline(&self) {
         let (ended, screen) = (self.ended.clone(), Arc::clone(&self.flags.screen));
         thread::spawn(move || {
-            let code = ended.recv().unwrap_or(crate::exit::FAILED);
+            let code = error::run_exit_code(ended.recv().unwrap_or(Err(FailureKind::Other)));
             thread::sleep(DEADLINE);
             abandon(screen.load(Ordering::Relaxed));
             std::process::exit(i32::from(code));

@@ -49,8 +49,8 @@ impl Health {
     }
 
     /// Takes in the figures of one step; returns what begins or ends with it.
-    pub fn step(&mut self, step: u64, figures: &StepFigures) -> Vec<Alarm> {
-        let StepFigures { loss, grad_norm } = *figures;
+    pub fn step(&mut self, step: u64, figures: StepFigures) -> Vec<Alarm> {
+        let StepFigures { loss, grad_norm } = figures;
         if !figures.is_finite() {
             let consequence = match self.config.on_nan {
                 OnNan::Ignore => "the update was made all the same",
@@ -175,7 +175,7 @@ mod tests {
     fn a_usual_run_raises_nothing() {
         let mut health = health();
         for step in 1..5000 {
-            assert_eq!(health.step(step, &usual(step)), [], "step {step}");
+            assert_eq!(health.step(step, usual(step)), [], "step {step}");
             assert_eq!(health.period(step, 0.1, 60.0), None);
         }
     }
@@ -191,14 +191,13 @@ mod tests {
         for (bad, kind) in cases {
             let mut health = health();
             for step in 1..400 {
-                health.step(step, &usual(step));
+                health.step(step, usual(step));
             }
-            let raised = health.step(400, &bad);
+            let raised = health.step(400, bad);
             assert_eq!(raised.len(), 1, "{kind:?}: {raised:?}");
             assert_eq!((raised[0].kind, raised[0].active, raised[0].step), (kind, true, 400));
-            assert_eq!(health.step(401, &bad), [], "{kind:?} is told once");
-            let told: Vec<_> =
-                (402..500).flat_map(|step| health.step(step, &usual(step))).collect();
+            assert_eq!(health.step(401, bad), [], "{kind:?} is told once");
+            let told: Vec<_> = (402..500).flat_map(|step| health.step(step, usual(step))).collect();
             assert_eq!(told.len(), 1, "{kind:?}: {told:?}");
             let end = 401 + u64::from(CALM);
             assert_eq!((told[0].kind, told[0].active, told[0].step), (kind, false, end));
@@ -211,7 +210,7 @@ mod tests {
         let mut told = Vec::new();
         for step in 1..1000 {
             let level = if step < 300 { 0.5 } else { 0.9 };
-            let all = health.step(step, &figures(level + 0.02 * noise(step), 1.0));
+            let all = health.step(step, figures(level + 0.02 * noise(step), 1.0));
             told.extend(all.into_iter().map(|alarm| (alarm.kind, alarm.active)));
         }
         assert_eq!(told, [(AlarmKind::LossSpike, true), (AlarmKind::LossSpike, false)]);
@@ -221,7 +220,7 @@ mod tests {
     fn nothing_is_judged_early_or_when_it_is_off() {
         let mut early = health();
         for step in 1..ENOUGH as u64 {
-            assert_eq!(early.step(step, &figures(0.1 + step as f32, step as f32)), []);
+            assert_eq!(early.step(step, figures(0.1 + step as f32, step as f32)), []);
         }
         let config = AlarmConfig {
             loss_spike: 0.0,
@@ -231,10 +230,10 @@ mod tests {
         };
         let mut off = Health::new(config);
         for step in 1..400 {
-            off.step(step, &usual(step));
+            off.step(step, usual(step));
             assert_eq!(off.period(step, 0.99, 60.0), None);
         }
-        assert_eq!(off.step(400, &figures(1e6, 1e6)), []);
+        assert_eq!(off.step(400, figures(1e6, 1e6)), []);
     }
 
     #[test]
