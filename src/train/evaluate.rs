@@ -1,5 +1,5 @@
-//! Evaluations on labelled images while training: frozen features of the weights of the moment, judged by k-NN and a
-//! linear probe. Nothing of it reaches the training.
+//! Evaluations on labelled images while training: the current weights give frozen features, which k-NN and a linear probe
+//! judge. Nothing of this influences the training.
 
 use super::error::TrainError;
 use super::meter::Activity;
@@ -14,24 +14,24 @@ use crate::eval::{Labelled, Method, Vectors, judge};
 use crate::event::{Evaluated, Event, Metric, Phase};
 use std::ops::ControlFlow;
 
-/// What is judged and how.
-pub struct Evaluator {
+/// The labelled images and the methods of a run's evaluations.
+pub(super) struct Evaluator {
     data: Labelled,
     methods: Vec<Method>,
     loader: LoaderConfig,
     layer: Option<usize>,
-    /// What the methods reach on raw pixels; known after the first evaluation.
+    /// What the methods reach on raw pixels. They are measured in the first evaluation, then reported with each.
     baselines: Vec<Metric>,
 }
 
-/// What an evaluation found.
+/// What an evaluation has found.
 struct EvalResult {
     metrics: Vec<Metric>,
     skipped: Vec<ImageError>,
 }
 
 impl Evaluator {
-    pub fn new(config: &Config, data: Labelled) -> Self {
+    pub(super) fn new(config: &Config, data: Labelled) -> Self {
         let eval = &config.eval;
         let probe = eval.probe.then_some(Method::Probe);
         Self {
@@ -43,7 +43,7 @@ impl Evaluator {
         }
     }
 
-    /// `None` when `go_on` said so.
+    /// Judges vectors by all methods. Returns `None` if `go_on` returned false.
     fn judge(
         &self,
         [train, test]: [Features; 2],
@@ -64,6 +64,7 @@ impl Evaluator {
         Some(self.methods.iter().zip(&scores).map(metric).collect())
     }
 
+    /// Judges the raw pixels, whose accuracies are the baselines. They stay empty if `go_on` returned false.
     fn raw_pixels(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), DataError> {
         let vectors =
             self.data.vectors(|source, _| collect_pixels(source, self.loader, |_| flow(go_on)))?;
@@ -74,6 +75,7 @@ impl Evaluator {
         Ok(())
     }
 
+    /// Judges the features of the engine's weights. Returns `None` if `go_on` returned false.
     fn run(
         &self,
         engine: &dyn Engine,

@@ -1,4 +1,4 @@
-//! Steps that are no numbers, on a run whose engine is given NaN instead of some images.
+//! Steps whose figures are not numbers, in a run whose engine gets NaN instead of some images.
 
 use super::{FailureKind, Job, RunSummary, Start, TrainError, Trainer};
 use crate::config::{Config, FinetuneConfig, OnNan, file};
@@ -88,7 +88,7 @@ struct Run {
     orders: Sender<Order>,
 }
 
-/// A run with NaN in the micro-steps `at`.
+/// Returns a run whose pixels are NaN in the micro-steps `at`.
 fn poisoned(root: &Path, config: Config, at: Range<u64>) -> Run {
     poisoned_by(f32::NAN, root, config, at)
 }

@@ -20,7 +20,7 @@ use crate::event::{Event, Finished, Level, Phase, Reason};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Owns a run: its model, data, run directory and counters. [`super::start`] builds it.
+/// Owns a run: its model, data, run directory and counters. The module `start` builds it.
 pub struct Trainer {
     pub(super) config: Config,
     pub(super) engine: Box<dyn Engine>,
@@ -176,11 +176,6 @@ impl Trainer {
             total_steps: self.position.total_steps(),
             unreadable_images: self.console.unreadable_images(),
         })
-    }
-
-    /// Optimizer steps done.
-    pub fn step(&self) -> u64 {
-        self.position.step()
     }
 
     /// Returns the engine's whole state, for tests and comparisons. Device sync.

@@ -156,7 +156,8 @@ mod tests {
     use crate::config::Precision;
     use crate::engine::parity::{self, Tolerances};
 
-    /// All of the GPU's path but the kernels: the same learner on Burn's dispatch backend, on its CPU device.
+    /// Tests the whole path of the GPU except for its kernels: the same learner on Burn's dispatch backend, on its CPU
+    /// device.
     #[test]
     fn the_dispatch_backend_agrees_with_pytorch() {
         let file =
