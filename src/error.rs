@@ -9,7 +9,7 @@ use crate::engine::parity::ParityError;
 use crate::eval::EvalDataError;
 use crate::exit;
 use crate::run_dir::RunDirError;
-use crate::train::trainer::TrainError;
+use crate::train::{FailureKind, TrainError};
 use crate::weights::checkpoint::CheckpointError;
 use crate::weights::foreign::start::ImportError;
 use crate::weights::locate::WeightsError;
@@ -86,7 +86,7 @@ impl Error {
                 | WeightsError::Config(_),
             )
             | Self::EvalData(_) => exit::USAGE,
-            Self::Train(error) => error.exit_code(),
+            Self::Train(error) => run_exit_code(Err(error.kind())),
             Self::RunDir(RunDirError::Io { .. })
             | Self::Checkpoint(_)
             | Self::Weights(WeightsError::Checkpoint(_) | WeightsError::State { .. })
@@ -98,5 +98,14 @@ impl Error {
             | Self::Output { .. }
             | Self::System { .. } => exit::FAILED,
         }
+    }
+}
+
+/// Returns the exit code of a run that ended in this way.
+pub fn run_exit_code(ended: Result<(), FailureKind>) -> u8 {
+    match ended {
+        Ok(()) => 0,
+        Err(FailureKind::NotANumber) => exit::NOT_A_NUMBER,
+        Err(FailureKind::Other) => exit::FAILED,
     }
 }

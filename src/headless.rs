@@ -4,8 +4,7 @@ use crate::event::state::RunState;
 use crate::event::{Event, Level, Phase, Reason, Stamped, TaskKind};
 use crate::terminal::unicode::plus_minus;
 use crate::text::units::{bytes, percent, span};
-use crate::train::Session;
-use crate::train::trainer::{RunSummary, TrainError};
+use crate::train::{RunSummary, Session, TrainError};
 use std::io::Write;
 
 /// How lines look.

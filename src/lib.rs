@@ -57,7 +57,6 @@ pub mod error;
 pub mod eval;
 pub mod event;
 pub(crate) mod exit;
-#[cfg(any(feature = "tui", feature = "cuda"))]
 pub mod gpu;
 pub(crate) mod headless;
 pub mod model;

@@ -7,7 +7,7 @@ use crate::config::file::{self, Layer};
 use crate::config::{Config, FinetuneConfig};
 use crate::error::Error;
 use crate::text::shell::for_shell;
-use crate::train::trainer::Job;
+use crate::train::Job;
 use crate::weights::locate::Weights;
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use crate::model::mask::MaskGenerator;
 use crate::text::chart;
 use crate::text::say::say;
 use crate::text::units::bytes;
-use crate::train::trainer::RunLength;
+use crate::train::RunLength;
 use std::io::{stderr, stdout};
 
 /// Columns and rows of the chart of learning rates.

@@ -5,12 +5,13 @@ use crate::config::file::Layer;
 use crate::config::{Config, file};
 use crate::data::{self, Dataset, LabelledDataset};
 use crate::engine::device;
+use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::eval;
 use crate::event::Level;
 use crate::model::state::NamedTensors;
 use crate::run_dir::{self, RunDir, RunDirError};
-use crate::train::trainer::Job;
+use crate::train::{Job, Start};
 use crate::weights::checkpoint::{Checkpoint, FoundCheckpoint};
 use crate::weights::foreign::start;
 use crate::weights::locate::{Location, Weights};
@@ -85,7 +86,15 @@ pub(super) fn prepare_from(
         (None, Some(root)) => RunDir::create(root)?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &name)?,
     };
-    Ok(Job { config, device: selection.device, data, eval, run, resume, init, pretrained, notices })
+    let start = match (resume, pretrained, init) {
+        (Some(found), ..) => Start::Resume(Box::new(found)),
+        (None, Some(encoder), below) => Start::Encoder { encoder, below },
+        (None, None, Some(weights)) => Start::Init(weights),
+        (None, None, None) => Start::Fresh,
+    };
+    let device = selection.device;
+    let engine = device::engine_maker(&device, LearnerConfig::new(&config));
+    Ok(Job { config, device, engine, data, run, eval, start, notices })
 }
 
 /// What `--resume` names.

@@ -1,13 +1,14 @@
 //! Loss and gradients of one micro-batch, with all activations kept or with those of one block at a time.
 //!
-//! [`recompute`] is activation checkpointing (Chen et al. 2016) with a checkpoint before every block: the forward pass runs
-//! without a graph and keeps the input of each block; the backward pass runs one block again, with a graph, and goes back
-//! through it. It needs nothing of a backend but automatic differentiation, so it is the same on the CPU and on a GPU. (Burn's
-//! own `BalancedCheckpointing` keeps the results of matrix products, most of the memory, and with its dispatch backend
-//! a tensor that enters the graph again, as weights do after each update, is of another strategy than the rest.)
+//! [`recompute`] is activation checkpointing (Chen et al. 2016) with a checkpoint before every block. The forward pass runs
+//! without a graph and keeps the input of each block; the backward pass runs one block at a time again, with a graph, and
+//! goes back through it. This needs nothing of a backend but automatic differentiation, so it is the same on the CPU and on
+//! a GPU. Burn's own `BalancedCheckpointing` is no alternative: it keeps the results of matrix products, which are most of
+//! the memory, and with Burn's dispatch backend a tensor that enters the graph again, as weights do after each update, has
+//! another strategy than the rest.
 //!
-//! Both ways make the same operations on the same numbers and add up in the same order: where an operation gives the same
-//! bits each time, as on the CPU, so do the two.
+//! [`keep`] and [`recompute`] make the same operations on the same numbers and add up in the same order. Where an operation
+//! gives the same bits each time, as on the CPU, so do both of them.
 
 use super::optim::{Gradients, take_gradients};
 use crate::model::vit::PassMode;
@@ -18,23 +19,23 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
 /// What goes into a pass through the model.
-pub struct Pass<B: AutodiffBackend> {
-    /// `[B·N, P]`
-    pub patches: Tensor<B, 2>,
-    pub aim: Aim<B>,
-    pub mode: PassMode<B>,
-    /// Micro-batches of a step: the gradient of a step is that of the mean over them.
-    pub shares: usize,
+pub(super) struct Pass<B: AutodiffBackend> {
+    /// The pixels of all patches, `[B·N, P]`.
+    pub(super) patches: Tensor<B, 2>,
+    pub(super) aim: Aim<B>,
+    pub(super) mode: PassMode<B>,
+    /// Micro-batches of a step. The gradient of a step is that of the mean over them.
+    pub(super) shares: usize,
 }
 
-/// The loss `[1]` of one micro-batch and the gradients of its share.
-pub type LossAndGradients<B> = (
+/// The loss of one micro-batch, `[1]`, and the gradients of its share.
+pub(super) type LossAndGradients<B> = (
     Tensor<<B as AutodiffBackend>::InnerBackend, 1>,
     Gradients<<B as AutodiffBackend>::InnerBackend>,
 );
 
-/// Keeps the whole graph. `loss` makes `[1]` of the prediction, `[B·M, P]` or `[B, C]`.
-pub fn keep<B: TrainBackend>(
+/// Keeps the whole graph. `loss` turns the prediction, `[B·M, P]` or `[B, C]`, into `[1]`.
+pub(super) fn keep<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,
     loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
@@ -46,8 +47,8 @@ pub fn keep<B: TrainBackend>(
     (value, take_gradients(model, &mut gradients))
 }
 
-/// Keeps the inputs of the blocks alone. `loss` makes `[1]` of the prediction, `[B·M, P]` or `[B, C]`.
-pub fn recompute<B: TrainBackend>(
+/// Keeps only the inputs of the blocks. `loss` turns the prediction, `[B·M, P]` or `[B, C]`, into `[1]`.
+pub(super) fn recompute<B: TrainBackend>(
     model: &SimMimVit<B>,
     pass: Pass<B>,
     loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
@@ -57,7 +58,7 @@ pub fn recompute<B: TrainBackend>(
     let embedded = encoder.embed(patches, model.token_mask(&aim), &mode);
     let bias = encoder.bias();
     let bias_value = bias.clone().map(Tensor::detach);
-    // Still the operations of a backend with gradients: those of the one without may round in another way.
+    // These are still the operations of the backend with gradients, as those of the one without may round differently.
     let untracked = encoder.clone().no_grad();
     let mut inputs = vec![embedded.clone().detach()];
     for index in 0..encoder.blocks.len() {
@@ -71,7 +72,7 @@ pub fn recompute<B: TrainBackend>(
     let loss = loss(model.predict(last.clone(), &aim, &mode));
     let value = loss.clone().inner();
     let mut graph = loss.div_scalar(shares as f64).backward();
-    let mut slope = take(&last, &mut graph); // of the rows
+    let mut slope = take(&last, &mut graph); // the gradient of the rows
     let mut bias_slope = None;
     let mut all = take_gradients(model, &mut graph);
     for (index, rows) in (0..encoder.blocks.len()).rev().zip(inputs) {
@@ -95,7 +96,7 @@ pub fn recompute<B: TrainBackend>(
     (value, all)
 }
 
-/// Goes back from `out`, whose gradient is `slope`: Burn starts at a sum alone, and that of `out` times `slope` has just this
+/// Goes back from `out`, whose gradient is `slope`. Burn can only start at a sum, and the sum of `out` times `slope` has this
 /// gradient.
 fn back<B: AutodiffBackend, const D: usize>(
     out: Tensor<B, D>,
@@ -104,7 +105,7 @@ fn back<B: AutodiffBackend, const D: usize>(
     (out * Tensor::from_inner(slope)).sum().backward()
 }
 
-/// The gradient of the start of a graph.
+/// Takes the gradient of a tensor that a graph starts from.
 fn take<B: AutodiffBackend, const D: usize>(
     leaf: &Tensor<B, D>,
     gradients: &mut B::Gradients,

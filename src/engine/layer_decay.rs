@@ -1,30 +1,30 @@
-//! Layer-wise learning-rate decay: what lies deeper in a pre-trained encoder is general already and moves less.
+//! Layer-wise learning-rate decay: the lower layers of a pre-trained encoder are general already and move less.
 //!
-//! As in BEiT (Bao et al. 2021) and the official SimMIM: the embedding is layer 0, block i layer i + 1, and final norm,
-//! head and the relative bias that all blocks share are layer depth + 1.
+//! Layers are counted as in BEiT (Bao et al. 2021) and the official SimMIM: the embedding is layer 0, block i is layer
+//! i + 1, and the final norm, the head and the relative bias that all blocks share are layer depth + 1.
 
 /// Learning-rate factors by parameter name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerDecay {
-    /// From one layer to the one below; 1 = the same rate for all.
+    /// The factor from one layer to the one below; 1 gives all the same rate.
     pub factor: f64,
-    /// Encoder blocks.
+    /// The number of encoder blocks.
     pub depth: usize,
 }
 
 impl LayerDecay {
-    /// The same rate for all.
+    /// Gives all layers the same rate.
     pub fn off(depth: usize) -> Self {
         Self { factor: 1.0, depth }
     }
 
-    /// factor^(depth + 1 − layer) for the parameter of this name.
+    /// Returns `factor^(depth + 1 − layer)` for the parameter of this name.
     pub fn scale(&self, name: &str) -> f64 {
         let above = (self.depth + 1).saturating_sub(self.layer(name));
         self.factor.powi(above as i32)
     }
 
-    /// Layer of a parameter, from 0 for the embedding to depth + 1.
+    /// Returns the layer of a parameter, from 0 for the embedding to depth + 1.
     pub fn layer(&self, name: &str) -> usize {
         let last = self.depth + 1;
         let inside = name.strip_prefix("encoder.").unwrap_or(name);

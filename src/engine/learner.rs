@@ -1,4 +1,4 @@
-//! The one implementation of [`Engine`], generic over Burn's backend.
+//! The implementation of [`Engine`], generic over Burn's backend.
 
 use super::backward::{self, Pass};
 use super::layer_decay::LayerDecay;
@@ -16,13 +16,13 @@ use burn::module::AutodiffModule as _;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, TensorData};
 
-/// What a learner needs beside the weights.
+/// What a learner needs to know beside its weights.
 #[derive(Debug, Clone)]
 pub struct LearnerConfig {
     pub shape: ModelShape,
-    /// Of hidden pixels.
+    /// The loss of hidden pixels.
     pub loss: LossConfig,
-    /// Share of a class's target that is spread over all classes.
+    /// The share of a class's target that is spread over all classes.
     pub label_smoothing: f64,
     pub normalization: Normalization,
     pub optimizer: crate::config::OptimizerConfig,
@@ -32,7 +32,7 @@ pub struct LearnerConfig {
     pub drop_path: f64,
     pub seed: u64,
     pub guard: Guard,
-    /// What the device has, see [`crate::device::precision`].
+    /// The precision that the device has, see [`super::device::precision`].
     pub precision: Precision,
     pub activation_checkpointing: bool,
 }
@@ -60,7 +60,7 @@ impl LearnerConfig {
         }
     }
 
-    /// What turns this learner's predictions into pictures.
+    /// Returns what turns this learner's predictions into pictures.
     pub fn painter(&self) -> Painter {
         Painter {
             shape: self.shape.clone(),
@@ -70,19 +70,19 @@ impl LearnerConfig {
     }
 }
 
-/// Model, optimizer and the figures that wait on the device.
+/// Model, optimizer, and the figures that wait on the device to be read.
 pub struct Learner<B: AutodiffBackend> {
     config: LearnerConfig,
     device: B::Device,
-    /// The same device for tensors without gradients; Burn's dispatch backend tells the two apart.
+    /// The device for tensors without gradients, which Burn's dispatch backend tells from the one with gradients.
     plain: B::Device,
-    /// Always there but while a step replaces it.
+    /// The model, which is missing only while a step replaces it.
     model: Option<SimMimVit<B>>,
     optimizer: AdamW<B::InnerBackend>,
     gradients: Gradients<B::InnerBackend>,
-    /// Losses of the current accumulation. `[1]` each
+    /// Losses of the current accumulation, each `[1]`.
     losses: Vec<Tensor<B::InnerBackend, 1>>,
-    /// Loss and gradient norm of steps that were not read yet. `[1]` each
+    /// Loss and gradient norm of steps that were not read yet, each `[1]`.
     unread: Vec<[Tensor<B::InnerBackend, 1>; 2]>,
 }
 
@@ -108,10 +108,10 @@ impl<B: AutodiffBackend> Learner<B> {
     }
 
     fn model(&self) -> &SimMimVit<B> {
-        self.model.as_ref().expect("put back at the end of every step")
+        self.model.as_ref().expect("every step puts the model back")
     }
 
-    /// `[B·N, P]`
+    /// Cuts images into patches, `[B·N, P]`.
     fn patches(&self, pixels: Pixels<'_>, batch: usize) -> Tensor<B::InnerBackend, 2> {
         patchify(pixels, batch, &self.config.shape, &self.config.normalization, &self.plain)
     }
@@ -120,7 +120,7 @@ impl<B: AutodiffBackend> Learner<B> {
         model::products(self.config.precision)
     }
 
-    /// What the model is to give for patches `[B·N, P]`, and what would be right. `[B·M, P]` or `[B, C]`
+    /// Returns what the model is to predict for patches, `[B·N, P]`, and what would be right, `[B·M, P]` or `[B, C]`.
     fn aim<T: Backend>(
         &self,
         patches: &Tensor<T, 2>,
@@ -141,7 +141,7 @@ impl<B: AutodiffBackend> Learner<B> {
         }
     }
 
-    /// Mean loss of a prediction; both as [`Self::aim`] says. `[1]`
+    /// Returns the mean loss of a prediction, `[1]`. Prediction and target have the shape that [`Self::aim`] says.
     fn loss<T: Backend>(&self, prediction: Tensor<T, 2>, target: Tensor<T, 2>) -> Tensor<T, 1> {
         match self.config.shape.classes {
             None => loss::loss(prediction, target, &self.config.loss),
@@ -159,7 +159,7 @@ impl<B: AutodiffBackend> Learner<B> {
     }
 }
 
-/// Values of many one-element tensors in one transfer. Device sync.
+/// Reads many tensors of one element in one transfer. Device sync.
 fn read<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
     if tensors.is_empty() {
         return Vec::new();
@@ -173,7 +173,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
             &self.config;
         let _graph = one_graph();
         let count = batch.target.images();
-        // Made without gradients: Burn's dispatch backend loses the device's kind where integers become floats.
+        // Patches are cut without gradients: Burn's dispatch backend loses the kind of device where integers become floats.
         let patches = Tensor::from_inner(self.patches(batch.pixels, count));
         let (aim, target) = self.aim(&patches, batch.target, *label_smoothing, &self.device);
         let drop_path = DropPath::draw(*drop_path, shape.depth, count, *seed, micro, &self.device);
@@ -207,14 +207,14 @@ impl<B: TrainBackend> Engine for Learner<B> {
             Guard::Off => {}
             Guard::Device => bad = Some(sum.is_finite().bool_not()),
             Guard::Host => {
-                // Device sync, of one number on the CPU.
+                // Device sync. This guard is for the CPU, where reading one number costs nothing.
                 if !state::download(sum).data[0].is_finite() {
                     self.optimizer.pass();
                     return Update::LeftOut;
                 }
             }
         }
-        let model = self.model.take().expect("put back at the end of every step");
+        let model = self.model.take().expect("every step puts the model back");
         let clip = self.config.grad_clip;
         self.model = Some(self.optimizer.step(model, gradients, norm, bad, lr, clip));
         Update::Made
@@ -292,7 +292,7 @@ impl<B: TrainBackend> Engine for Learner<B> {
     }
 
     fn sync(&self) {
-        // An error here shows up in the next read as well, with its cause.
+        // An error here also shows up in the next read, with its cause.
         let _ = B::sync(&self.device);
     }
 }

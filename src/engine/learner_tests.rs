@@ -1,4 +1,4 @@
-//! What options of the learner change and what they don't: precision, activation checkpointing.
+//! What precision and activation checkpointing change in a learner, and what they don't.
 
 use super::device::Cpu;
 use super::learner::{Learner, LearnerConfig};
@@ -11,14 +11,14 @@ use burn_flex::FlexDevice;
 
 const BATCH: usize = 3;
 
-/// Makes a learner of a configuration.
+/// Makes a learner from a configuration.
 type Make = fn(LearnerConfig) -> Box<dyn Engine>;
 
 fn on_cpu(config: LearnerConfig) -> Box<dyn Engine> {
     Box::new(Learner::<Cpu>::new(config, FlexDevice))
 }
 
-/// All of the GPU's path but the kernels.
+/// Makes a learner that takes the whole path of the GPU except for its kernels.
 #[cfg(feature = "cuda")]
 fn on_dispatch(config: LearnerConfig) -> Box<dyn Engine> {
     use burn::{Dispatch, DispatchDevice};
@@ -78,7 +78,7 @@ impl Data {
         engine.accumulate(MicroBatch { pixels, target }, micro);
     }
 
-    /// `steps` whole steps; the loss of each.
+    /// Trains `steps` whole steps and returns the loss of each.
     fn train(&self, engine: &mut dyn Engine, steps: u64, accumulation: usize) -> Vec<f32> {
         for micro in 0..steps * accumulation as u64 {
             self.accumulate(engine, micro % 4);
@@ -127,7 +127,7 @@ fn activation_checkpointing_changes_no_bit() {
                 config.train.activation_checkpointing = checkpointing;
                 let mut engine = make(LearnerConfig::new(&config));
                 data.train(engine.as_mut(), 3, config.train.accumulation);
-                // And half of an accumulation.
+                // The state is compared in the middle of an accumulation.
                 data.accumulate(engine.as_mut(), 3);
                 engine.state()
             });
@@ -137,7 +137,7 @@ fn activation_checkpointing_changes_no_bit() {
     }
 }
 
-/// Distance relative to the size of all tensors together.
+/// Returns the distance relative to the size of all tensors together.
 fn distance(found: &NamedTensors, expected: &NamedTensors) -> f64 {
     let (mut error, mut size) = (0.0, 0.0);
     for (name, expected) in expected {
@@ -173,7 +173,7 @@ fn bf16_learns_as_fp32_does_and_rounds() {
         }
         let (first, last) = (exact.1[0], rounded.1[39]);
         assert!(last < 0.9 * first, "{place}: the loss went from {first} to {last}");
-        // Master weights and moments have bits that bf16 hasn't.
+        // Master weights and moments have bits that bf16 doesn't have.
         for tensors in [&rounded.2.weights, &rounded.2.moments] {
             let fine = |values: &[f32]| values.iter().any(|value| value.to_bits() & 0xffff != 0);
             assert!(tensors.values().filter(|t| t.data.len() > 100).all(|t| fine(&t.data)));

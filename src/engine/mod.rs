@@ -1,14 +1,14 @@
-//! What the run loop needs from a device, free of Burn's generics: [`crate::engine::device`] picks the implementation.
+//! How one training step is computed. [`Engine`] is free of Burn's generics; [`device`] picks its implementation.
 //!
-//! The trait object keeps the many tensor types out of everything else, which compiles fast for it.
+//! The trait object keeps the many tensor types out of the other rooms, so that they compile fast.
 
-pub(crate) mod backward;
+mod backward;
 pub mod device;
-pub mod layer_decay;
+mod layer_decay;
 pub mod learner;
 #[cfg(test)]
-pub(crate) mod learner_tests;
-pub mod optim;
+mod learner_tests;
+mod optim;
 pub mod parity;
 pub mod schedule;
 
@@ -23,17 +23,17 @@ pub struct MicroBatch<'a> {
     pub target: Target<'a>,
 }
 
-/// What the model shall tell of the images; [`crate::model::ModelShape::classes`] says which of the two it can.
+/// What the model is to predict of the images. [`crate::model::ModelShape::classes`] says which of the two it can.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
     /// The pixels of hidden patches.
     Hidden(&'a HostMask),
-    /// The class of each image. `[B]`
+    /// The class of each image, `[B]`.
     Classes(&'a [u32]),
 }
 
 impl Target<'_> {
-    /// B, images of the batch.
+    /// Returns the number of images in the batch, B.
     pub fn images(&self) -> usize {
         match self {
             Self::Hidden(mask) => mask.batch,
@@ -42,7 +42,7 @@ impl Target<'_> {
     }
 }
 
-/// Figures of one optimizer step.
+/// The figures of one optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepFigures {
     /// Mean loss over the micro-batches of the step.
@@ -57,32 +57,32 @@ impl StepFigures {
     }
 }
 
-/// Who looks whether loss and gradient norm are finite before an update.
+/// Who checks before an update whether loss and gradient norm are finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// The host reads them: on the CPU that costs nothing.
+    /// The host reads them, which costs nothing on the CPU.
     Host,
-    /// The device does, so that no step waits for it; the host learns of it with the figures.
+    /// The device checks them, so that no step waits; the host learns of it with the figures.
     Device,
-    /// Nobody.
+    /// Nobody checks them.
     Off,
 }
 
 /// What became of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Update {
-    /// Made, unless the device's own guard left it out.
+    /// The update was made, unless the device's own guard left it out.
     Made,
-    /// Left out: loss or gradient norm is not finite. Weights and moments are as before.
+    /// The update was left out because loss or gradient norm is not finite. Weights and moments are as before.
     LeftOut,
 }
 
-/// Result of a forward pass without gradients.
+/// The result of a forward pass without gradients.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
-    /// Mean loss over the batch; that of a classifier without label smoothing.
+    /// Mean loss over the batch, without label smoothing.
     pub loss: f32,
-    /// The head's output. `[B·M, P]`, or logits `[B, C]`
+    /// The head's output: pixels `[B·M, P]` or logits `[B, C]`.
     pub prediction: Vec<f32>,
 }
 
@@ -91,19 +91,19 @@ pub struct Evaluation {
 pub struct EngineState {
     /// Weights, in timm's names and layouts.
     pub weights: NamedTensors,
-    /// `first.NAME` and `second.NAME`: `AdamW` moments.
+    /// The moments of `AdamW`, as `first.NAME` and `second.NAME`.
     pub moments: NamedTensors,
     /// Optimizer updates done.
     pub updates: u64,
-    /// Summed gradients of an unfinished accumulation; empty between steps.
+    /// Summed gradients of an unfinished accumulation. Empty between steps.
     pub gradients: NamedTensors,
     /// Losses of the micro-batches of an unfinished accumulation.
     pub losses: Vec<f32>,
 }
 
 impl EngineState {
-    /// Whether weights and moments are numbers, neither infinite nor NaN. What waits for its update may be bad: it will
-    /// be left out.
+    /// Returns whether all weights and moments are finite. Gradients that wait for their update may be bad, as that update
+    /// will be left out.
     pub fn is_finite(&self) -> bool {
         let tensors = [&self.weights, &self.moments];
         let mut values = tensors.into_iter().flat_map(|named| named.values()).flat_map(|t| &t.data);
@@ -111,42 +111,46 @@ impl EngineState {
     }
 }
 
+/// Makes an engine with fresh weights, once, on the thread that will use it.
+pub type MakeEngine = Box<dyn FnOnce() -> Box<dyn Engine> + Send>;
+
 /// A model with its optimizer on one device.
 pub trait Engine: Send {
-    /// Forward and backward; adds the gradients. `micro` numbers the micro-step for drop path. Doesn't sync.
+    /// Runs a micro-batch forward and backward, and adds up the gradients. `micro` is the number of the micro-step, which
+    /// drop path depends on. Doesn't sync.
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64);
 
-    /// Clips and updates with the accumulated gradients. A left-out update counts as one all the same. Device sync
-    /// with [`Guard::Host`] only.
+    /// Clips the accumulated gradients and updates the weights with them. An update that is left out counts, too. Device
+    /// sync with [`Guard::Host`] only.
     fn step(&mut self, lr: f64) -> Update;
 
-    /// Figures of all steps since the last call, oldest first. Device sync.
+    /// Reads the figures of all steps since the last call, oldest first. Device sync.
     fn read_figures(&mut self) -> Vec<StepFigures>;
 
-    /// Loss and prediction without gradients or drop path. Device sync.
+    /// Computes loss and prediction without gradients or drop path. Device sync.
     fn evaluate(&self, batch: MicroBatch<'_>) -> Evaluation;
 
-    /// Prediction of all patches, the visible ones too, under the mask. `[B·N·P]`, device sync.
+    /// Predicts all patches under the mask, the visible ones too, `[B·N·P]`. Device sync.
     fn reconstruct(&self, pixels: Pixels<'_>, mask: &HostMask) -> Vec<f32>;
 
-    /// Mean over the tokens of unmasked images. `[B·D]`, device sync.
+    /// Computes the mean over the tokens of unmasked images, `[B·D]`. Device sync.
     ///
-    /// `None` takes the tokens after all blocks and the final norm; `Some(k)` those after the first k blocks, 1 to
-    /// depth, without the final norm.
+    /// With `None` the tokens are those after all blocks and the final norm, with `Some(k)` those after the first k blocks,
+    /// 1 to depth, without the final norm.
     fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32>;
 
-    /// Gradients accumulated so far by parameter, in timm layout. Device sync.
+    /// Returns the gradients accumulated so far by parameter, in timm's layout. Device sync.
     fn gradients(&self) -> NamedTensors;
 
-    /// A copy of the whole state. Device sync.
+    /// Returns a copy of the whole state. Device sync.
     fn state(&self) -> EngineState;
 
     /// Replaces the whole state.
     ///
     /// # Errors
-    /// A tensor is missing, misshapen or unknown; the engine is then unchanged.
+    /// If a tensor is missing, misshapen or unknown; the engine is then unchanged.
     fn load(&mut self, state: &EngineState) -> Result<(), StateError>;
 
-    /// Waits until the device has done all work.
+    /// Waits until the device has done all its work.
     fn sync(&self);
 }

@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019) with decay groups, and clipping by the global gradient norm.
 //!
-//! Burn's own AdamW has one decay for all parameters and clips each tensor alone; SimMIM needs neither.
-//! Gradients and moments are flat: the element order is that of the parameter inside the model.
+//! Burn's own AdamW has one decay for all parameters and clips each tensor by itself; SimMIM needs groups and a global
+//! norm. Gradients and moments are flat, in the element order of the parameter inside the model.
 
 use super::layer_decay::LayerDecay;
 use crate::config::OptimizerConfig;
@@ -13,10 +13,10 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, Tensor, TensorData};
 use std::collections::BTreeMap;
 
-/// Flat gradients by parameter name. `[elements]` each
-pub type Gradients<B> = BTreeMap<String, Tensor<B, 1>>;
+/// Flat gradients by parameter name, each `[elements]`.
+pub(super) type Gradients<B> = BTreeMap<String, Tensor<B, 1>>;
 
-/// Running means of the gradient and of its square. `[elements]` each
+/// Running means of the gradient and of its square, each `[elements]`.
 #[derive(Debug, Clone)]
 struct Moments<B: Backend> {
     first: Tensor<B, 1>,
@@ -25,33 +25,34 @@ struct Moments<B: Backend> {
 
 /// Optimizer state of a whole model.
 #[derive(Debug, Clone)]
-pub struct AdamW<B: Backend> {
+pub(super) struct AdamW<B: Backend> {
     config: OptimizerConfig,
     layer_decay: LayerDecay,
     moments: BTreeMap<String, Moments<B>>,
-    /// Updates done, for the bias correction.
+    /// Updates done. The bias correction depends on it.
     updates: u64,
 }
 
-/// Whether weight decay applies: not to 1-D parameters (biases, norms, `LayerScale`), tokens and positions.
-pub fn decays(name: &str, dims: usize) -> bool {
+/// Returns whether weight decay applies to a parameter. It doesn't to tokens, positions and parameters of one dimension:
+/// biases, norms, `LayerScale`.
+pub(super) fn decays(name: &str, dims: usize) -> bool {
     dims > 1 && !name.ends_with("mask_token") && !name.contains("pos")
 }
 
 impl<B: Backend> AdamW<B> {
-    pub fn new(config: OptimizerConfig, layer_decay: LayerDecay) -> Self {
+    pub(super) fn new(config: OptimizerConfig, layer_decay: LayerDecay) -> Self {
         Self { config, layer_decay, moments: BTreeMap::new(), updates: 0 }
     }
 
-    pub fn updates(&self) -> u64 {
+    pub(super) fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// Clips and updates every parameter that has a gradient; nothing is read back from the device.
+    /// Clips the gradients and updates every parameter that has one. Nothing is read back from the device.
     ///
-    /// `norm` `[1]` is the gradient norm, `clip` its largest allowed value (0 = none). Where `bad` `[1]` is true, weights and
-    /// moments stay as they were; the update counts all the same, as nobody asks the device here.
-    pub fn step<AB>(
+    /// `norm`, `[1]`, is the gradient norm and `clip` its largest allowed value, 0 for none. Where `bad`, `[1]`, is true,
+    /// weights and moments stay as they were. The update counts all the same, as the host doesn't learn of it here.
+    pub(super) fn step<AB>(
         &mut self,
         model: SimMimVit<AB>,
         gradients: Gradients<B>,
@@ -72,12 +73,12 @@ impl<B: Backend> AdamW<B> {
     }
 
     /// Counts an update that was left out.
-    pub fn pass(&mut self) {
+    pub(super) fn pass(&mut self) {
         self.updates += 1;
     }
 
-    /// Moments by `first.NAME` and `second.NAME` in timm layout. Device sync per tensor.
-    pub fn save<AB>(&self, model: &SimMimVit<AB>) -> NamedTensors
+    /// Returns the moments as `first.NAME` and `second.NAME` in timm's layout. Device sync per tensor.
+    pub(super) fn save<AB>(&self, model: &SimMimVit<AB>) -> NamedTensors
     where
         AB: AutodiffBackend<InnerBackend = B>,
     {
@@ -92,11 +93,11 @@ impl<B: Backend> AdamW<B> {
         tensors
     }
 
-    /// Takes over moments written by [`Self::save`] after `updates` updates.
+    /// Takes over the moments that [`Self::save`] returned after `updates` updates.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
-    pub fn load<AB>(
+    /// If a tensor is missing or misshapen.
+    pub(super) fn load<AB>(
         &mut self,
         model: &SimMimVit<AB>,
         tensors: &NamedTensors,
@@ -107,7 +108,7 @@ impl<B: Backend> AdamW<B> {
     {
         self.moments.clear();
         self.updates = updates;
-        // There are none either when all updates so far were left out.
+        // There are no moments before the first update that was not left out.
         if tensors.is_empty() {
             return Ok(());
         }
@@ -121,8 +122,11 @@ impl<B: Backend> AdamW<B> {
     }
 }
 
-/// Square root of the sum of all squared gradients. `[1]`
-pub fn global_norm<B: FastOps>(gradients: &Gradients<B>, device: &B::Device) -> Tensor<B, 1> {
+/// Returns the square root of the sum of all squared gradients, `[1]`.
+pub(super) fn global_norm<B: FastOps>(
+    gradients: &Gradients<B>,
+    device: &B::Device,
+) -> Tensor<B, 1> {
     let squares = gradients.values().map(|gradient| B::square_sum(gradient.clone()));
     squares.fold(Tensor::zeros([1], device), |sum, square| sum + square).sqrt()
 }
@@ -159,7 +163,7 @@ impl<AB: TrainBackend> ParamMapper<AB> for UpdateAll<'_, AB::InnerBackend> {
 }
 
 /// Takes the gradients of all trainable parameters out of a backward pass.
-pub fn take_gradients<AB: AutodiffBackend>(
+pub(super) fn take_gradients<AB: AutodiffBackend>(
     model: &SimMimVit<AB>,
     gradients: &mut AB::Gradients,
 ) -> Gradients<AB::InnerBackend> {
@@ -180,8 +184,8 @@ pub fn take_gradients<AB: AutodiffBackend>(
     take.out
 }
 
-/// Names and dimensions (in the model's layout) of all parameters that are trained.
-pub fn trainable<AB: AutodiffBackend>(model: &SimMimVit<AB>) -> Vec<(String, Vec<usize>)> {
+/// Returns the names and the dimensions, in the model's layout, of all parameters that are trained.
+pub(super) fn trainable<AB: AutodiffBackend>(model: &SimMimVit<AB>) -> Vec<(String, Vec<usize>)> {
     struct List(Vec<(String, Vec<usize>)>);
     impl<B: Backend> ParamVisitor<B> for List {
         fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>) {
@@ -195,17 +199,21 @@ pub fn trainable<AB: AutodiffBackend>(model: &SimMimVit<AB>) -> Vec<(String, Vec
     list.0
 }
 
-/// A flat tensor with the dimensions of parameter `name`, in timm layout. Device sync.
-pub fn save_flat<B: Backend>(name: &str, dims: &[usize], tensor: &Tensor<B, 1>) -> HostTensor {
+/// Gives a flat tensor the dimensions of the parameter `name`, in timm's layout. Device sync.
+pub(super) fn save_flat<B: Backend>(
+    name: &str,
+    dims: &[usize],
+    tensor: &Tensor<B, 1>,
+) -> HostTensor {
     let HostTensor { data, .. } = state::download(tensor.clone());
     state::to_timm(name, HostTensor { shape: dims.to_vec(), data })
 }
 
-/// The reverse of [`save_flat`], from `PREFIX.NAME`.
+/// Reads the flat tensor that [`save_flat`] wrote as `PREFIX.NAME`.
 ///
 /// # Errors
-/// A missing or misshapen tensor.
-pub fn load_flat<B: Backend>(
+/// If the tensor is missing or misshapen.
+pub(super) fn load_flat<B: Backend>(
     tensors: &NamedTensors,
     prefix: &str,
     name: &str,

@@ -6,13 +6,13 @@ use crate::config::{Config, ScheduleConfig, ScheduleKind};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     pub kind: ScheduleKind,
-    /// Peak rate, batch scaling included; so are the other two rates.
+    /// The peak rate. All three rates include the scaling by the batch size.
     pub base_lr: f64,
     pub warmup_lr: f64,
     pub min_lr: f64,
     pub warmup_steps: u64,
     pub total_steps: u64,
-    /// Multistep: steps at which the rate is multiplied by `gamma`.
+    /// Steps at which a multistep schedule multiplies the rate by `gamma`.
     pub milestones: Vec<u64>,
     pub gamma: f64,
 }
@@ -32,7 +32,7 @@ impl Schedule {
             base_lr: base_lr * scale,
             warmup_lr: warmup_lr * scale,
             min_lr: min_lr * scale,
-            // A short run of a long recipe must not be warm-up alone.
+            // A short run with a long recipe must not consist of warm-up alone.
             warmup_steps: steps(config.schedule.warmup_epochs).min(total_steps / 2),
             total_steps,
             milestones: config.schedule.milestones.iter().map(|&epoch| steps(epoch)).collect(),
@@ -40,7 +40,7 @@ impl Schedule {
         }
     }
 
-    /// Learning rate of step `step`, counted from 0.
+    /// Returns the learning rate of step `step`, counted from 0.
     pub fn lr(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             let share = step as f64 / self.warmup_steps as f64;

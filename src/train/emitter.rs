@@ -1,4 +1,4 @@
-//! What the trainer tells goes into the event log first, then to everyone who listens.
+//! Events of the trainer and its watchdog: they are written to the event log, then sent to everyone who listens.
 
 use crate::event::{Event, Listener, Stamped};
 use crate::run_dir::{EventLog, RunDirError};
@@ -6,56 +6,56 @@ use crossbeam_channel::Sender;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Step reports that wait for a front end that is slow; more are in the log alone. All else is never dropped: a screen
-/// that was stalled for a night must know whether the run is paused.
+/// Step reports that may wait for a slow front end; further ones are in the log alone. Other events are never dropped: a
+/// screen that was stalled for a night must know whether the run is paused.
 const QUEUE: usize = 1 << 14;
 
 impl Listener for Sender<Stamped> {
     fn hear(&mut self, stamped: &Stamped, _log_end: u64) {
         if self.len() < QUEUE || !matches!(stamped.event, Event::Step(_)) {
-            let _ = self.send(stamped.clone()); // a front end that is gone needs nothing
+            let _ = self.send(stamped.clone()); // fails if the front end is gone
         }
     }
 }
 
-/// Events told but not logged: the disk was full. More than this can't be of interest.
+/// Events that are kept for the log while the disk is full; further ones are not logged.
 const MOST_OWED: usize = 1000;
 
-/// The voice of a run, shared by the trainer and its sentinel.
-pub struct Emitter {
-    /// Held while the disk works, which may take for ever.
+/// Passes on the events of a run. The trainer and its watchdog share it.
+pub(super) struct Emitter {
+    /// The event log. Its lock is held while the disk works, which may take for ever.
     log: Mutex<EventLog>,
-    /// Told already; logged before the next event is.
+    /// Events that listeners have got and the log has not. They are logged before the next event.
     owed: Mutex<Vec<Stamped>>,
-    /// Held for microseconds.
+    /// Their lock is held for microseconds only, as listeners never block.
     listeners: Mutex<Vec<Box<dyn Listener>>>,
-    /// End of the log.
+    /// Length of the log in bytes, readable while the log is locked.
     end: AtomicU64,
 }
 
 impl Emitter {
-    pub fn new(log: EventLog, listeners: Vec<Box<dyn Listener>>) -> Self {
+    pub(super) fn new(log: EventLog, listeners: Vec<Box<dyn Listener>>) -> Self {
         let end = AtomicU64::new(log.end());
         let (log, listeners) = (Mutex::new(log), Mutex::new(listeners));
         Self { log, owed: Mutex::default(), listeners, end }
     }
 
-    /// Logs an event, then tells it.
+    /// Logs an event, then sends it to the listeners.
     ///
     /// # Errors
-    /// It can't be logged, and was not told.
-    pub fn emit(&self, stamped: &Stamped) -> Result<(), RunDirError> {
+    /// If the event can't be logged; it was not sent then.
+    pub(super) fn emit(&self, stamped: &Stamped) -> Result<(), RunDirError> {
         let mut log = lock(&self.log);
         self.log_owed(&mut log)?;
         log.append(stamped)?;
         self.end.store(log.end(), Ordering::Relaxed);
-        // Still under the lock of the log, so that events are told in its order.
+        // The log is still locked, so that listeners get events in the order of the log.
         self.send_to_listeners(stamped);
         Ok(())
     }
 
-    /// Tells an event at once, without waiting for the disk, and logs it as soon as that is possible.
-    pub fn send_unlogged(&self, stamped: Stamped) {
+    /// Sends an event to the listeners at once, without waiting for the disk. It is logged as soon as that is possible.
+    pub(super) fn send_unlogged(&self, stamped: Stamped) {
         self.send_to_listeners(&stamped);
         let mut owed = lock(&self.owed);
         if owed.len() < MOST_OWED {
@@ -63,13 +63,14 @@ impl Emitter {
         }
     }
 
-    /// Logs what was only told, unless the log is busy or can't be written.
-    pub fn flush(&self) {
+    /// Logs the events that were sent unlogged, unless the log is busy or can't be written.
+    pub(super) fn flush(&self) {
         if let Ok(mut log) = self.log.try_lock() {
-            let _ = self.log_owed(&mut log); // tried again with the next event
+            let _ = self.log_owed(&mut log); // the next event tries it again
         }
     }
 
+    /// Logs the events that were sent unlogged.
     fn log_owed(&self, log: &mut EventLog) -> Result<(), RunDirError> {
         let mut owed = lock(&self.owed);
         while let Some(late) = owed.first() {
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_before_it_can_be_logged_comes_first_in_the_log() {
+    fn what_is_sent_before_it_can_be_logged_comes_first_in_the_log() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join("events.jsonl");
         let (sender, heard) = unbounded();

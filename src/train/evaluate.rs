@@ -1,8 +1,9 @@
-//! Evaluations on labelled images while training: frozen features of the weights of the moment, judged by k-NN and a
-//! linear probe. Nothing of it reaches the training.
+//! Evaluations on labelled images while training: the current weights give frozen features, which k-NN and a linear probe
+//! judge. Nothing of this influences the training.
 
+use super::error::TrainError;
 use super::meter::Activity;
-use super::trainer::{TrainError, Trainer};
+use super::trainer::Trainer;
 use crate::config::Config;
 use crate::data::loader::LoaderConfig;
 use crate::data::{DataError, ImageError};
@@ -10,29 +11,27 @@ use crate::engine::Engine;
 use crate::eval::features::{Features, extract};
 use crate::eval::pixels::{collect_pixels, drop_grey};
 use crate::eval::{Labelled, Method, Vectors, judge};
-use crate::event::{Command, Evaluated, Event, Metric, Phase};
+use crate::event::{Evaluated, Event, Metric, Phase};
 use std::ops::ControlFlow;
 
-/// What is judged and how.
-pub struct Evaluator {
+/// The labelled images and the methods of a run's evaluations.
+pub(super) struct Evaluator {
     data: Labelled,
     methods: Vec<Method>,
     loader: LoaderConfig,
     layer: Option<usize>,
-    /// Epochs between evaluations.
-    every: u64,
-    /// What the methods reach on raw pixels; known after the first evaluation.
+    /// What the methods reach on raw pixels. They are measured in the first evaluation, then reported with each.
     baselines: Vec<Metric>,
 }
 
-/// What an evaluation found.
+/// What an evaluation has found.
 struct EvalResult {
     metrics: Vec<Metric>,
     skipped: Vec<ImageError>,
 }
 
 impl Evaluator {
-    pub fn new(config: &Config, data: Labelled) -> Self {
+    pub(super) fn new(config: &Config, data: Labelled) -> Self {
         let eval = &config.eval;
         let probe = eval.probe.then_some(Method::Probe);
         Self {
@@ -40,12 +39,11 @@ impl Evaluator {
             methods: [Method::Knn(eval.neighbours)].into_iter().chain(probe).collect(),
             loader: LoaderConfig::from_config(config),
             layer: (eval.layer > 0).then_some(eval.layer),
-            every: eval.every as u64,
             baselines: Vec::new(),
         }
     }
 
-    /// `None` when `go_on` said so.
+    /// Judges vectors by all methods. Returns `None` if `go_on` returned false.
     fn judge(
         &self,
         [train, test]: [Features; 2],
@@ -66,6 +64,7 @@ impl Evaluator {
         Some(self.methods.iter().zip(&scores).map(metric).collect())
     }
 
+    /// Judges the raw pixels, whose accuracies are the baselines. They stay empty if `go_on` returned false.
     fn raw_pixels(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), DataError> {
         let vectors =
             self.data.vectors(|source, _| collect_pixels(source, self.loader, |_| flow(go_on)))?;
@@ -76,6 +75,7 @@ impl Evaluator {
         Ok(())
     }
 
+    /// Judges the features of the engine's weights. Returns `None` if `go_on` returned false.
     fn run(
         &self,
         engine: &dyn Engine,
@@ -96,51 +96,27 @@ fn flow(go_on: &mut dyn FnMut() -> bool) -> ControlFlow<()> {
 }
 
 impl Trainer {
-    /// Whether an evaluation belongs behind the step that was done last.
-    pub(super) fn evaluation_due(&self) -> bool {
-        let Some(evaluator) = &self.evaluator else { return false };
-        let step = self.step();
-        let period = evaluator.every * self.extent.steps_per_epoch;
-        step > 0 && (step.is_multiple_of(period) || step == self.extent.total_steps)
-    }
-
-    /// Those still to come after `step`, for the time to the end.
-    pub(super) fn evaluations_left(&self, step: u64) -> u64 {
-        let Some(evaluator) = &self.evaluator else { return 0 };
-        let period = evaluator.every * self.extent.steps_per_epoch;
-        self.extent.total_steps.div_ceil(period) - step / period
-    }
-
-    /// Judges the weights of this moment; only a Stop cuts it short, other orders wait in the queue.
+    /// Judges the weights of this moment on labelled images, if there are some. A Stop cuts it short; other orders wait.
     pub(super) fn evaluate(&mut self) -> Result<(), TrainError> {
-        let Some(mut evaluator) = self.evaluator.take() else { return Ok(()) };
-        let result = self.evaluate_with(&mut evaluator);
-        self.evaluator = Some(evaluator);
-        result
-    }
-
-    fn evaluate_with(&mut self, evaluator: &mut Evaluator) -> Result<(), TrainError> {
-        self.report()?;
-        self.phase(Phase::Evaluating)?;
-        let step = self.step();
-        let (queue, orders, pulse) = (&mut self.queue, &self.orders, &self.pulse);
-        let mut go_on = || {
-            pulse.beat(step);
-            queue.extend(orders.try_iter());
-            !queue.iter().any(|order| order.command == Command::Stop)
-        };
-        if evaluator.baselines.is_empty() {
-            evaluator.raw_pixels(&mut go_on)?;
+        if self.evaluator.is_none() {
+            return Ok(());
         }
-        // The time of what is done once is no measure of what is to come.
-        self.meter.lap(Activity::Other);
-        let outcome = evaluator.run(self.engine.as_ref(), &mut go_on)?;
-        let seconds = self.meter.lap(Activity::Evaluation).as_secs_f64();
-        let Some(EvalResult { metrics, skipped }) = outcome else { return Ok(()) };
-        self.note_unreadable(&skipped)?;
-        self.evaluated = Some(step);
-        let (epoch, baselines) = (self.epoch(), evaluator.baselines.clone());
-        self.emit(Event::Evaluated(Evaluated { step, epoch, metrics, baselines, seconds }))?;
-        self.phase(Phase::Running)
+        self.report()?;
+        let (step, epoch) = (self.position.step(), self.position.epoch());
+        let Self { evaluator: Some(evaluator), console, engine, .. } = self else { return Ok(()) };
+        console.enter(Phase::Evaluating)?;
+        if evaluator.baselines.is_empty() {
+            evaluator.raw_pixels(&mut || console.goes_on(step))?;
+        }
+        // The raw pixels are judged only once, so their time would spoil the estimate of the time to the end.
+        console.meter.lap(Activity::Other);
+        let found = evaluator.run(engine.as_ref(), &mut || console.goes_on(step))?;
+        let seconds = console.meter.lap(Activity::Evaluation).as_secs_f64();
+        let Some(EvalResult { metrics, skipped }) = found else { return Ok(()) };
+        console.note_unreadable(&skipped)?;
+        self.results.note_evaluation(step);
+        let baselines = evaluator.baselines.clone();
+        console.emit(Event::Evaluated(Evaluated { step, epoch, metrics, baselines, seconds }))?;
+        console.enter(Phase::Running)
     }
 }

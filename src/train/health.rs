@@ -1,43 +1,44 @@
-//! Which figures of a run are alarming: plain statistics, no clock and no device.
+//! Which figures of a run are alarming. This is plain statistics: it needs no clock and no device.
 
 use crate::config::{AlarmConfig, OnNan};
 use crate::engine::StepFigures;
 use crate::event::{Alarm, AlarmKind};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Steps that a value is compared with.
+/// Most recent steps that a value is compared with.
 const WINDOW: usize = 128;
-/// Fewer say nothing yet.
+/// Steps that are needed before anything is judged.
 const ENOUGH: usize = 32;
-/// An alarm is over after this many good steps.
+/// Good steps in a row that end an alarm.
 const CALM: u32 = 20;
-/// Slow log periods in a row before the loader is blamed, and the seconds that they have cost: a short run isn't worth
-/// a word.
+/// Slow log periods in a row that raise the alarm of a slow loader.
 const SLOW_PERIODS: u32 = 3;
+/// Seconds that these periods must have cost, so that a short run raises no alarm.
 const SLOW_SECONDS: f64 = 10.0;
-/// Robust deviation of normally distributed values: median absolute deviation times this.
+/// The factor from the median absolute deviation to the standard deviation of normally distributed values.
 const MAD_TO_SIGMA: f64 = 1.4826;
-/// A spike is at least this much above the median, whatever the deviation: late in a run it is tiny.
+/// The least factor above the median that counts as a spike of the loss: late in a run the deviation is tiny.
 const LEAST_SPIKE: f64 = 1.2;
-/// A jump of the gradient norm is at least this factor.
+/// The least factor above the median that counts as a jump of the gradient norm.
 const LEAST_JUMP: f64 = 4.0;
 
 /// Watches the figures of a run.
 #[derive(Debug)]
-pub struct Health {
+pub(super) struct Health {
     config: AlarmConfig,
     losses: RecentValues,
     /// Logarithms of the gradient norms.
     norms: RecentValues,
-    /// Alarms that hold, with the good steps since they were last confirmed.
+    /// Alarms that hold, with the good steps since each was last confirmed.
     held: BTreeMap<AlarmKind, u32>,
+    /// Slow log periods in a row.
     slow_periods: u32,
-    /// Seconds waited in them.
+    /// Seconds that steps waited for images in these periods.
     waited: f64,
 }
 
 impl Health {
-    pub fn new(config: AlarmConfig) -> Self {
+    pub(super) fn new(config: AlarmConfig) -> Self {
         Self {
             config,
             losses: RecentValues::default(),
@@ -48,9 +49,9 @@ impl Health {
         }
     }
 
-    /// Takes in the figures of one step; returns what begins or ends with it.
-    pub fn step(&mut self, step: u64, figures: &StepFigures) -> Vec<Alarm> {
-        let StepFigures { loss, grad_norm } = *figures;
+    /// Takes in the figures of one step. Returns the alarms that begin or end with it.
+    pub(super) fn step(&mut self, step: u64, figures: StepFigures) -> Vec<Alarm> {
+        let StepFigures { loss, grad_norm } = figures;
         if !figures.is_finite() {
             let consequence = match self.config.on_nan {
                 OnNan::Ignore => "the update was made all the same",
@@ -61,7 +62,7 @@ impl Health {
         }
         let (loss, norm) = (f64::from(loss), f64::from(grad_norm));
         let spike = self.losses.exceeded(loss, self.config.loss_spike, |median| {
-            // Also for a loss whose median is 0.
+            // This is added to the median, not multiplied with it, so it also suits a loss whose median is 0.
             median.abs() * (LEAST_SPIKE - 1.0)
         });
         let spike = spike.map(|median| format!("loss {loss:.4}, median {median:.4}"));
@@ -81,8 +82,9 @@ impl Health {
         .collect()
     }
 
-    /// Takes in the share of a log period of so many seconds that was spent waiting for images.
-    pub fn period(&mut self, step: u64, data_wait: f64, seconds: f64) -> Option<Alarm> {
+    /// Takes in a log period of `seconds`, of which the share `data_wait` was spent waiting for images. Returns the alarm
+    /// that begins or ends with it.
+    pub(super) fn period(&mut self, step: u64, data_wait: f64, seconds: f64) -> Option<Alarm> {
         let limit = self.config.data_wait;
         if limit > 0.0 && data_wait > limit {
             self.slow_periods += 1;
@@ -98,12 +100,12 @@ impl Health {
         if self.slow_periods >= SLOW_PERIODS && self.waited >= SLOW_SECONDS {
             return self.judge(kind, Some(message), step);
         }
-        // Half the limit is well again; what lies between changes nothing.
+        // The alarm ends below half the limit; between the two values nothing changes.
         let over = data_wait < limit / 2.0 && self.held.remove(&kind).is_some();
         over.then(|| Alarm { kind, active: false, step, message: "images come in time".to_owned() })
     }
 
-    /// Begins, confirms or ends an alarm.
+    /// Begins or confirms the alarm with the message `bad`, or counts a good step, which may end it.
     fn judge(&mut self, kind: AlarmKind, bad: Option<String>, step: u64) -> Option<Alarm> {
         if let Some(message) = bad {
             let known = self.held.insert(kind, 0).is_some();
@@ -119,7 +121,7 @@ impl Health {
     }
 }
 
-/// The last values of a figure.
+/// The most recent values of a figure.
 #[derive(Debug, Default)]
 struct RecentValues(VecDeque<f64>);
 
@@ -131,7 +133,8 @@ impl RecentValues {
         self.0.push_back(value);
     }
 
-    /// The median, if `value` exceeds it by `sigmas` robust deviations and by `least` of it. No sigmas, no limit.
+    /// Returns the median if `value` exceeds it by `sigmas` robust deviations and by `least(median)`. With `sigmas` of 0
+    /// nothing is exceeded.
     fn exceeded(&self, value: f64, sigmas: f64, least: impl Fn(f64) -> f64) -> Option<f64> {
         if sigmas <= 0.0 || self.0.len() < ENOUGH {
             return None;
@@ -156,12 +159,13 @@ mod tests {
         StepFigures { loss, grad_norm }
     }
 
-    /// A falling loss with noise, as real ones are. 0 to 1 by a hash of the step.
+    /// Returns noise from 0 to 1 by a hash of the step.
     fn noise(step: u64) -> f32 {
         let mixed = (step + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         mixed as f32 / (1 << 24) as f32
     }
 
+    /// Returns a falling loss with noise, as those of real runs are.
     fn usual(step: u64) -> StepFigures {
         let falling = 0.5 + 0.6 * (-(step as f32) / 150.0).exp();
         figures(falling + 0.08 * (noise(step) - 0.5), 1.0 + noise(step + 7777))
@@ -175,7 +179,7 @@ mod tests {
     fn a_usual_run_raises_nothing() {
         let mut health = health();
         for step in 1..5000 {
-            assert_eq!(health.step(step, &usual(step)), [], "step {step}");
+            assert_eq!(health.step(step, usual(step)), [], "step {step}");
             assert_eq!(health.period(step, 0.1, 60.0), None);
         }
     }
@@ -191,14 +195,13 @@ mod tests {
         for (bad, kind) in cases {
             let mut health = health();
             for step in 1..400 {
-                health.step(step, &usual(step));
+                health.step(step, usual(step));
             }
-            let raised = health.step(400, &bad);
+            let raised = health.step(400, bad);
             assert_eq!(raised.len(), 1, "{kind:?}: {raised:?}");
             assert_eq!((raised[0].kind, raised[0].active, raised[0].step), (kind, true, 400));
-            assert_eq!(health.step(401, &bad), [], "{kind:?} is told once");
-            let told: Vec<_> =
-                (402..500).flat_map(|step| health.step(step, &usual(step))).collect();
+            assert_eq!(health.step(401, bad), [], "{kind:?} is told once");
+            let told: Vec<_> = (402..500).flat_map(|step| health.step(step, usual(step))).collect();
             assert_eq!(told.len(), 1, "{kind:?}: {told:?}");
             let end = 401 + u64::from(CALM);
             assert_eq!((told[0].kind, told[0].active, told[0].step), (kind, false, end));
@@ -211,7 +214,7 @@ mod tests {
         let mut told = Vec::new();
         for step in 1..1000 {
             let level = if step < 300 { 0.5 } else { 0.9 };
-            let all = health.step(step, &figures(level + 0.02 * noise(step), 1.0));
+            let all = health.step(step, figures(level + 0.02 * noise(step), 1.0));
             told.extend(all.into_iter().map(|alarm| (alarm.kind, alarm.active)));
         }
         assert_eq!(told, [(AlarmKind::LossSpike, true), (AlarmKind::LossSpike, false)]);
@@ -221,7 +224,7 @@ mod tests {
     fn nothing_is_judged_early_or_when_it_is_off() {
         let mut early = health();
         for step in 1..ENOUGH as u64 {
-            assert_eq!(early.step(step, &figures(0.1 + step as f32, step as f32)), []);
+            assert_eq!(early.step(step, figures(0.1 + step as f32, step as f32)), []);
         }
         let config = AlarmConfig {
             loss_spike: 0.0,
@@ -231,10 +234,10 @@ mod tests {
         };
         let mut off = Health::new(config);
         for step in 1..400 {
-            off.step(step, &usual(step));
+            off.step(step, usual(step));
             assert_eq!(off.period(step, 0.99, 60.0), None);
         }
-        assert_eq!(off.step(400, &figures(1e6, 1e6)), []);
+        assert_eq!(off.step(400, figures(1e6, 1e6)), []);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where the time goes: rate, data wait, and the time to the end.
+//! Where the time of a run goes: the rate of steps, the wait for data, and the estimated time to the end.
 
 use crate::event::TimeSplit;
 use std::time::{Duration, Instant};
@@ -6,66 +6,69 @@ use std::time::{Duration, Instant};
 /// Weight of the newest period in the running means.
 const NEWEST: f64 = 0.3;
 
-/// Times of a run. Pauses belong to none of them.
+/// Times of a run. Pauses count in none of them.
 #[derive(Debug)]
-pub struct Meter {
+pub(super) struct Meter {
     /// Training time of earlier sessions of the run.
     before: Duration,
     /// Training time of this session, up to the last lap.
     worked: Duration,
     /// End of the last lap.
     last: Instant,
-    /// Of the current log period.
+    /// Time spent on steps in the current log period.
     compute: Duration,
+    /// Time spent waiting for data in the current log period.
     wait: Duration,
+    /// Steps of the current log period.
     steps: u64,
-    /// Of the whole session.
+    /// Times of the whole session.
     split: TimeSplit,
-    /// Periods closed in this session.
+    /// Log periods closed in this session.
     periods: u64,
-    /// Running means, seconds.
+    /// Running means of the durations of single activities, in seconds.
     step_s: Option<f64>,
     validation_s: Option<f64>,
     evaluation_s: Option<f64>,
     saving_s: Option<f64>,
 }
 
-/// What a stretch of time went into.
+/// What a stretch of time was spent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activity {
+pub(super) enum Activity {
     DataWait,
     Compute,
     Validation,
-    /// On labelled images; told together with validation.
+    /// Evaluation on labelled images. Reports add it to validation.
     Evaluation,
     Saving,
-    /// Start-up and housekeeping: counted as elapsed, not in any rate.
+    /// Start-up and housekeeping, which count as elapsed time but in no rate.
     Other,
-    /// Not counted at all.
+    /// Waiting for people, which doesn't count at all.
     Pause,
 }
 
-/// Rate of a log period.
+/// The rate of a log period.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate {
-    pub images_per_s: f64,
-    /// 0 to 1.
-    pub data_wait: f64,
-    /// Length of the period, without what isn't training.
-    pub seconds: f64,
+pub(super) struct Rate {
+    pub(super) images_per_s: f64,
+    /// Share of the period that was spent waiting for data, 0 to 1.
+    pub(super) data_wait: f64,
+    /// Training time of the period.
+    pub(super) seconds: f64,
 }
 
-/// What is left to do, in pieces.
+/// How much is left to do in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Todo {
-    pub steps: u64,
-    pub validations: u64,
-    pub evaluations: u64,
-    pub checkpoints: u64,
+pub(super) struct Todo {
+    pub(super) steps: u64,
+    pub(super) validations: u64,
+    pub(super) evaluations: u64,
+    pub(super) checkpoints: u64,
 }
 
 impl Meter {
-    pub fn new(before_s: f64) -> Self {
+    /// Starts to measure. `before_s` is the training time of earlier sessions of the run, in seconds.
+    pub(super) fn new(before_s: f64) -> Self {
         Self {
             before: Duration::try_from_secs_f64(before_s).unwrap_or_default(),
             worked: Duration::ZERO,
@@ -83,7 +86,7 @@ impl Meter {
     }
 
     /// Books the time since the last lap to `activity` and returns it.
-    pub fn lap(&mut self, activity: Activity) -> Duration {
+    pub(super) fn lap(&mut self, activity: Activity) -> Duration {
         let now = Instant::now();
         let time = now - self.last;
         self.last = now;
@@ -117,13 +120,14 @@ impl Meter {
         time
     }
 
-    /// An optimizer step is done.
-    pub fn count_step(&mut self) {
+    /// Counts an optimizer step.
+    pub(super) fn count_step(&mut self) {
         self.steps += 1;
     }
 
-    /// Closes a log period. The first one holds compilation and tuning: it only stands in until the second.
-    pub fn close_period(&mut self, images_per_step: usize) -> Rate {
+    /// Closes a log period and returns its rate. The first period includes compilation and tuning, so its time per step
+    /// is forgotten once there is a second one.
+    pub(super) fn close_period(&mut self, images_per_step: usize) -> Rate {
         let busy = (self.compute + self.wait).as_secs_f64().max(1e-9);
         let rate = Rate {
             images_per_s: self.steps as f64 * images_per_step as f64 / busy,
@@ -141,18 +145,18 @@ impl Meter {
         rate
     }
 
-    /// Seconds of training so far over all sessions, without pauses.
-    pub fn elapsed_s(&self) -> f64 {
+    /// Returns the seconds of training so far over all sessions, without pauses.
+    pub(super) fn elapsed_s(&self) -> f64 {
         (self.before + self.worked).as_secs_f64()
     }
 
-    /// Where the time of this session went.
-    pub fn split(&self) -> TimeSplit {
+    /// Returns where the time of this session went.
+    pub(super) fn split(&self) -> TimeSplit {
         self.split
     }
 
-    /// Seconds to the end.
-    pub fn eta_s(&self, todo: &Todo) -> f64 {
+    /// Estimates the seconds to the end of the run.
+    pub(super) fn eta_s(&self, todo: &Todo) -> f64 {
         let part = |count: u64, mean: Option<f64>| count as f64 * mean.unwrap_or(0.0);
         part(todo.steps, self.step_s)
             + part(todo.validations, self.validation_s)
@@ -161,6 +165,7 @@ impl Meter {
     }
 }
 
+/// Moves a running mean towards `value`.
 fn mix(mean: &mut Option<f64>, value: f64) {
     *mean = Some(mean.map_or(value, |mean| mean + NEWEST * (value - mean)));
 }

@@ -1,19 +1,32 @@
 //! Training on its own thread.
 //!
-//! [`spawn`] returns a [`Session`]: events come out, commands go in, and the thread's result says how it ended.
+//! [`spawn`] returns a [`Session`]: events come out, orders go in, and the thread's result says how it ended.
 
+mod console;
 mod emitter;
+mod error;
 mod evaluate;
-pub mod health;
-pub mod meter;
+mod every;
+mod health;
+mod meter;
+mod orders;
+mod position;
 mod report;
+mod results;
+mod saving;
+mod start;
 mod steer;
 #[cfg(test)]
 mod steer_tests;
 pub mod task;
-pub mod trainer;
+mod trainer;
 pub mod validate;
 mod watchdog;
+
+pub use error::{FailureKind, TrainError};
+pub use position::RunLength;
+pub use start::{Job, Start};
+pub use trainer::{RunSummary, Trainer};
 
 use crate::event::{Event, Level, Listener, Order, Stamped};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -21,15 +34,14 @@ use emitter::Emitter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use trainer::{Job, RunSummary, TrainError, Trainer};
 
 /// A running trainer, owned by exactly one front end.
 pub struct Session {
-    /// Ends (disconnects) when the trainer has ended.
+    /// Disconnected once the trainer has ended.
     pub events: Receiver<Stamped>,
     pub orders: Sender<Order>,
-    /// Gets the exit code when the trainer has ended; disconnected if it panicked.
-    pub ended: Receiver<u8>,
+    /// Gets how the run ended once the trainer has ended, for those who can't wait for [`Self::join`].
+    pub ended: Receiver<Result<(), FailureKind>>,
     thread: JoinHandle<Result<RunSummary, TrainError>>,
 }
 
@@ -37,7 +49,7 @@ impl Session {
     /// Waits for the end of the trainer.
     ///
     /// # Errors
-    /// What ended the run early; a panic of the trainer counts as such.
+    /// Returns what ended the run early; a panic of the trainer counts as such.
     pub fn join(self) -> Result<RunSummary, TrainError> {
         drop(self.events);
         let lost = |_| Err(TrainError::Panic("the thread is gone".to_owned()));
@@ -45,7 +57,7 @@ impl Session {
     }
 }
 
-/// The way of orders to a trainer, there before it is: signals and sockets may come first.
+/// The order channel. It exists before the trainer so that signal handlers and sockets can already send into it.
 pub struct Inbox {
     pub sender: Sender<Order>,
     receiver: Receiver<Order>,
@@ -64,10 +76,10 @@ impl Default for Inbox {
     }
 }
 
-/// Starts training; `listeners` hear what the session's owner hears.
+/// Starts training. `listeners` hear the events that the owner of the session gets.
 ///
 /// # Errors
-/// The system gives no thread.
+/// If the system gives no thread.
 pub fn spawn(
     job: Job,
     inbox: Inbox,
@@ -76,25 +88,22 @@ pub fn spawn(
     let (event_sender, events) = unbounded();
     listeners.push(Box::new(event_sender));
     let Inbox { sender: orders, receiver } = inbox;
-    let (code, ended) = bounded(1);
+    let (end, ended) = bounded(1);
     let thread = std::thread::Builder::new().name("trainer".to_owned()).spawn(move || {
         let result = train(job, receiver, listeners);
-        let _ = code.send(result.as_ref().map_or_else(TrainError::exit_code, |_| 0));
+        let _ = end.send(result.as_ref().map(|_| ()).map_err(TrainError::kind)); // read by few
         result
     })?;
     Ok(Session { events, orders, ended, thread })
 }
 
-/// The body of the thread. Whatever ends the run early is told, to readers of the log too.
+/// The body of the thread. Whatever ends the run early is told to the listeners and written to the log, too.
 fn train(
     job: Job,
     orders: Receiver<Order>,
     mut listeners: Vec<Box<dyn Listener>>,
 ) -> Result<RunSummary, TrainError> {
-    let failure = |error: &TrainError| {
-        Stamped::now(Event::Log { level: Level::Error, message: error.to_string() })
-    };
-    let log = match trainer::open_log(&job) {
+    let log = match start::open_log(&job) {
         Ok(log) => log,
         Err(error) => {
             let error = TrainError::from(error);
@@ -105,18 +114,20 @@ fn train(
         }
     };
     let emitter = Arc::new(Emitter::new(log, listeners));
-    let voice = Arc::clone(&emitter);
-    let trained =
-        catch_unwind(AssertUnwindSafe(|| Trainer::with(job, voice, orders).and_then(Trainer::run)));
-    let result = trained.unwrap_or_else(|panic| {
+    let trainer = || Trainer::with(job, Arc::clone(&emitter), orders).and_then(Trainer::run);
+    let result = catch_unwind(AssertUnwindSafe(trainer)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
         Err(TrainError::Panic(text.unwrap_or_else(|| "no message".to_owned())))
     });
     if let Err(error) = &result {
-        // Told first: the log may be what failed.
+        // The listeners come first because the log may be what failed.
         emitter.send_unlogged(failure(error));
         emitter.flush();
     }
     result
+}
+
+fn failure(error: &TrainError) -> Stamped {
+    Stamped::now(Event::Log { level: Level::Error, message: error.to_string() })
 }

@@ -1,9 +1,9 @@
-//! Steps that are no numbers, on a run whose engine is given NaN instead of some images.
+//! Steps whose figures are not numbers, in a run whose engine gets NaN instead of some images.
 
-use super::trainer::{Job, RunSummary, TrainError, Trainer};
+use super::{FailureKind, Job, RunSummary, Start, TrainError, Trainer};
 use crate::config::{Config, FinetuneConfig, OnNan, file};
 use crate::data;
-use crate::engine::device::{Cpu, Device};
+use crate::engine::device::{self, Cpu, Device};
 use crate::engine::learner::{Learner, LearnerConfig};
 use crate::engine::{
     Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Target, Update,
@@ -88,7 +88,7 @@ struct Run {
     orders: Sender<Order>,
 }
 
-/// A run with NaN in the micro-steps `at`.
+/// Returns a run whose pixels are NaN in the micro-steps `at`.
 fn poisoned(root: &Path, config: Config, at: Range<u64>) -> Run {
     poisoned_by(f32::NAN, root, config, at)
 }
@@ -96,20 +96,22 @@ fn poisoned(root: &Path, config: Config, at: Range<u64>) -> Run {
 fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run {
     let run = RunDir::create(root).expect("a new run");
     let data = data::open(&config.data).expect("the photos are inside");
+    let learner = LearnerConfig::new(&config);
+    let engine = move || -> Box<dyn Engine> {
+        Box::new(Poisoned { engine: device::engine(&Device::Cpu, learner), at, poison })
+    };
     let job = Job {
         config,
         device: Device::Cpu,
+        engine: Box::new(engine),
         data,
-        eval: None,
         run,
-        resume: None,
-        init: None,
-        pretrained: None,
+        eval: None,
+        start: Start::Fresh,
         notices: Vec::new(),
     };
     let ((sender, events), (orders, inbox)) = (unbounded(), unbounded());
-    let mut trainer = Trainer::new(job, vec![Box::new(sender)], inbox).expect("it is built");
-    trainer.replace_engine(|engine| Box::new(Poisoned { engine, at, poison }));
+    let trainer = Trainer::new(job, vec![Box::new(sender)], inbox).expect("it is built");
     Run { trainer, events, orders }
 }
 
@@ -137,7 +139,7 @@ fn stop_saves_the_weights_from_before_the_step() {
     let (result, events) = poisoned(&root, config(OnNan::Stop, &[]), 10..11).end();
     let error = result.expect_err("stopped");
     assert!(matches!(error, TrainError::NotFinite { step: 11 }), "{error}");
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.kind(), FailureKind::NotANumber);
     assert_eq!(alarms(&events), [(11, true)]);
     let newest = checkpoint::find(&root.join("checkpoints"), None).expect("readable");
     let newest = newest.expect("it is saved").checkpoint;
@@ -180,7 +182,7 @@ fn skipping_for_ever_ends_as_a_stop() {
     let (result, _) = poisoned(&root, long, 30..u64::MAX).end();
     let error = result.expect_err("it makes no sense any more");
     assert!(matches!(error, TrainError::TooManyBadSteps { step: 130, count: 100 }), "{error}");
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.kind(), FailureKind::NotANumber);
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! Looks after a run from a thread of its own: heartbeat, steps that don't end, room on the disk, heat of the GPU.
+//! Watches a run from threads of its own: the heartbeat, steps that don't end, space on the disk, the GPU's temperature.
 //!
-//! It counts its own ticks instead of reading a clock: neither a clock that jumps nor a suspended process alarms it.
+//! It counts its own ticks instead of reading a clock, so that neither a clock that jumps nor a suspended process raises
+//! an alarm.
 
 use super::emitter::Emitter;
 use crate::config::AlarmConfig;
 use crate::event::{Alarm, AlarmKind, Event, Phase, Stamped};
+use crate::gpu::Gpus;
 use crate::text::units::{bytes, span};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::path::{Path, PathBuf};
@@ -14,66 +16,73 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_secs(1);
-/// Ticks between two looks at disk and GPU.
+/// Ticks between two looks at the disk and the GPU.
 const ROUND: u64 = 10;
-/// Ticks between two signs of life in the run folder.
+/// Ticks between two heartbeats in the run directory.
 const HEARTBEAT: u64 = 5;
-/// Compiling and tuning kernels takes minutes; so does a checkpoint on a slow disk. Ticks.
+/// Ticks that compiling and tuning kernels may take, and a checkpoint on a slow disk: minutes.
 const PATIENCE_COMPILING: u64 = 1800;
 const PATIENCE_SAVING: u64 = 600;
-/// Checkpoints for which there should be room, and some for the rest.
+/// Checkpoints for which there should be space.
 const CHECKPOINTS: u64 = 3;
+/// Bytes that should be free for everything else.
 const SLACK: u64 = 16 << 20;
-/// Degrees Celsius: the alarm comes this much before the driver slows the GPU down, and ends so much below the limit.
-#[cfg(any(feature = "cuda", test))]
+/// Degrees Celsius. The alarm comes this much below the temperature at which the driver slows the GPU down, and ends
+/// this much below the limit.
 const MARGIN: u32 = 3;
 
-/// Signs of life of the trainer.
+/// Where the trainer is, and that it gets on: written by the trainer, read by the watchdog.
 #[derive(Debug, Default)]
-pub struct Pulse {
+pub(super) struct Pulse {
+    /// Grows with everything that the trainer completes.
     beats: AtomicU64,
     step: AtomicU64,
     phase: AtomicU8,
 }
 
 impl Pulse {
-    /// A micro-step or a batch of a validation has ended; `step` optimizer steps are done.
-    pub fn beat(&self, step: u64) {
+    /// `step` optimizer steps are done before the run begins or goes on.
+    pub(super) fn new(step: u64) -> Self {
+        Self { step: AtomicU64::new(step), ..Self::default() }
+    }
+
+    /// Notes that a micro-step or a batch of a validation has ended; `step` optimizer steps are done.
+    pub(super) fn beat(&self, step: u64) {
         self.step.store(step, Ordering::Relaxed);
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn step(&self) -> u64 {
+    pub(super) fn step(&self) -> u64 {
         self.step.load(Ordering::Relaxed)
     }
 }
 
-/// What is looked after.
-pub struct WatchedRun {
-    pub emitter: Arc<Emitter>,
-    pub pulse: Arc<Pulse>,
-    /// The run folder.
-    pub root: PathBuf,
-    pub checkpoint_bytes: u64,
-    pub alarms: AlarmConfig,
+/// What the watchdog needs to know of a run.
+pub(super) struct WatchedRun {
+    pub(super) emitter: Arc<Emitter>,
+    pub(super) pulse: Arc<Pulse>,
+    /// The run directory.
+    pub(super) root: PathBuf,
+    pub(super) checkpoint_bytes: u64,
+    pub(super) alarms: AlarmConfig,
     /// Number of the GPU that computes.
-    #[cfg(feature = "cuda")]
-    pub gpu: Option<usize>,
-    pub heartbeat: Box<dyn Fn() + Send + Sync>,
+    pub(super) gpu: Option<usize>,
+    /// Shows other hosts that this process is running.
+    pub(super) heartbeat: Box<dyn Fn() + Send + Sync>,
 }
 
-/// The threads; they end with this value.
-pub struct Watchdog {
+/// The threads that watch a run; they end when this value is dropped.
+pub(super) struct Watchdog {
     stop: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A thread that works once a tick until `stopped` is disconnected.
+/// Starts a thread that works once a tick until `stopped` is disconnected.
 fn every(
     tick: Duration,
     stopped: Receiver<()>,
@@ -91,20 +100,21 @@ fn every(
 }
 
 impl Watchdog {
+    /// Starts to watch a run.
+    ///
     /// # Errors
-    /// The system gives no thread.
-    pub fn start(charge: WatchedRun) -> std::io::Result<Self> {
-        Self::start_with(charge, TICK)
+    /// If the system gives no thread.
+    pub(super) fn start(run: Arc<WatchedRun>) -> std::io::Result<Self> {
+        Self::start_with(run, TICK)
     }
 
-    fn start_with(charge: WatchedRun, tick: Duration) -> std::io::Result<Self> {
+    fn start_with(run: Arc<WatchedRun>, tick: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let charge = Arc::new(charge);
-        let mut watch = GpuAndStalls::new(Arc::clone(&charge));
-        let mut disk = Disk { charge, low: false };
-        // On threads of their own, as a disk that hangs is among what is told.
+        let mut others = GpuAndStalls::new(Arc::clone(&run));
+        let mut disk = Disk { run, low: false };
+        // The disk gets a thread of its own because it may hang, which the other thread then reports as a stall.
         let threads = [
-            every(tick, stopped.clone(), "sentinel", move |ticks| watch.look(ticks))?,
+            every(tick, stopped.clone(), "watchdog", move |ticks| others.look(ticks))?,
             every(tick, stopped, "heartbeat", move |ticks| disk.look(ticks))?,
         ];
         Ok(Self { stop: Some(stop), threads: threads.into() })
@@ -115,13 +125,13 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
-            let _ = thread.join(); // its panic would be told already
+            let _ = thread.join(); // a panic has printed its message already
         }
     }
 }
 
 impl WatchedRun {
-    /// Told first: the log may be what is stuck.
+    /// Tells the listeners before it tries the log, which may be what is stuck.
     fn alarm(&self, kind: AlarmKind, active: bool, message: String) {
         let alarm = Alarm { kind, active, step: self.pulse.step(), message };
         self.emitter.send_unlogged(Stamped::now(Event::Alarm(alarm)));
@@ -129,82 +139,71 @@ impl WatchedRun {
     }
 }
 
-/// What touches the disk.
+/// Watches the disk, and writes the heartbeat to it.
 struct Disk {
-    charge: Arc<WatchedRun>,
+    run: Arc<WatchedRun>,
     low: bool,
 }
 
 impl Disk {
     fn look(&mut self, ticks: u64) {
         if ticks.is_multiple_of(HEARTBEAT) {
-            (self.charge.heartbeat)();
+            (self.run.heartbeat)();
         }
-        let need = CHECKPOINTS * self.charge.checkpoint_bytes + SLACK;
+        let need = CHECKPOINTS * self.run.checkpoint_bytes + SLACK;
         if ticks.is_multiple_of(ROUND)
-            && let Some(free) = free_space(&self.charge.root)
+            && let Some(free) = free_space(&self.run.root)
             && let Some(message) = room(free, need, &mut self.low)
         {
-            self.charge.alarm(AlarmKind::DiskLow, self.low, message);
+            self.run.alarm(AlarmKind::DiskLow, self.low, message);
         }
     }
 }
 
-/// What doesn't.
+/// Watches what needs no disk: stalled steps and the GPU's temperature.
 struct GpuAndStalls {
-    charge: Arc<WatchedRun>,
+    run: Arc<WatchedRun>,
     stall: Stall,
-    #[cfg(feature = "cuda")]
+    gpus: Gpus,
     hot: bool,
-    #[cfg(feature = "cuda")]
-    gpus: crate::gpu::Gpus,
 }
 
 impl GpuAndStalls {
-    fn new(charge: Arc<WatchedRun>) -> Self {
-        Self {
-            stall: Stall::new(charge.alarms.stall_s),
-            #[cfg(feature = "cuda")]
-            hot: false,
-            #[cfg(feature = "cuda")]
-            gpus: crate::gpu::Gpus::open(),
-            charge,
-        }
+    fn new(run: Arc<WatchedRun>) -> Self {
+        Self { stall: Stall::new(run.alarms.stall_s), gpus: Gpus::open(), hot: false, run }
     }
 
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "only the GPU has rounds"))]
     fn look(&mut self, ticks: u64) {
-        if let Some((active, message)) = self.stall.tick(&self.charge.pulse) {
-            self.charge.alarm(AlarmKind::Stalled, active, message);
+        if let Some((active, message)) = self.stall.tick(&self.run.pulse) {
+            self.run.alarm(AlarmKind::Stalled, active, message);
         }
-        #[cfg(feature = "cuda")]
         if ticks.is_multiple_of(ROUND) {
             self.look_at_gpu();
         }
     }
 
-    #[cfg(feature = "cuda")]
     fn look_at_gpu(&mut self) {
-        let Some(gpu) = self.charge.gpu.and_then(|index| self.gpus.read(index)) else { return };
-        let limit = match self.charge.alarms.gpu_celsius {
+        let Some(gpu) = self.run.gpu.and_then(|index| self.gpus.read(index)) else { return };
+        let limit = match self.run.alarms.gpu_celsius {
             0 if gpu.slowdown == 0 => return,
             0 => gpu.slowdown.saturating_sub(MARGIN),
             limit => limit,
         };
         if let Some(message) = heat(gpu.temperature, limit, &mut self.hot) {
-            self.charge.alarm(AlarmKind::GpuHot, self.hot, message);
+            self.run.alarm(AlarmKind::GpuHot, self.hot, message);
         }
     }
 }
 
 /// Counts ticks without a beat.
 struct Stall {
-    /// Ticks that are too many; 0 = any are right.
+    /// Ticks without a beat that raise the alarm; 0 turns it off.
     limit: u64,
+    /// The number of beats at the last tick.
     beats: u64,
     /// Ticks since the last beat.
     still: u64,
-    /// Most ticks between two beats so far: big models on small machines take their time.
+    /// Most ticks between two beats so far: a large model on a small machine takes its time.
     longest: u64,
     active: bool,
 }
@@ -214,7 +213,7 @@ impl Stall {
         Self { limit, beats: 0, still: 0, longest: 0, active: false }
     }
 
-    /// What begins (true) or ends (false) with this tick.
+    /// Counts a tick. Returns whether a stall begins (true) or ends (false) with it, and a message.
     fn tick(&mut self, pulse: &Pulse) -> Option<(bool, String)> {
         let phase = pulse.phase.load(Ordering::Relaxed);
         let is = |other: Phase| phase == other as u8;
@@ -249,13 +248,13 @@ impl Stall {
     }
 }
 
-/// Bytes that this process may still write below `path`.
+/// Returns the bytes that this process may still write below `path`.
 fn free_space(path: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// What begins or ends with this much free space; `low` is turned with it.
+/// Returns a message if the alarm begins or ends with this much free space, and turns `low` over.
 fn room(free: u64, need: u64, low: &mut bool) -> Option<String> {
     let now = if *low { free < need + need / 4 } else { free < need };
     if now == *low {
@@ -273,8 +272,7 @@ fn room(free: u64, need: u64, low: &mut bool) -> Option<String> {
     })
 }
 
-/// What begins or ends with this temperature; `hot` is turned with it.
-#[cfg(any(feature = "cuda", test))]
+/// Returns a message if the alarm begins or ends with this temperature, and turns `hot` over.
 fn heat(celsius: u32, limit: u32, hot: &mut bool) -> Option<String> {
     let now = if *hot { celsius + MARGIN > limit } else { celsius >= limit };
     if now == *hot {
@@ -359,20 +357,20 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         pulse.enter(Phase::Running);
         pulse.beat(7);
-        let charge = WatchedRun {
+        let run = WatchedRun {
             emitter: Arc::new(Emitter::new(log, vec![Box::new(sender)])),
             pulse: Arc::clone(&pulse),
             root: temp.path().to_owned(),
             // More than any disk has.
             checkpoint_bytes: 1 << 60,
             alarms: AlarmConfig { stall_s: 3, ..AlarmConfig::default() },
-            #[cfg(feature = "cuda")]
             gpu: None,
             heartbeat: Box::new(move || {
                 let _ = beat.send(()); // the test may be over
             }),
         };
-        let sentinel = Watchdog::start_with(charge, Duration::from_millis(1)).expect("a thread");
+        let watchdog = Watchdog::start_with(Arc::new(run), Duration::from_millis(1));
+        let watchdog = watchdog.expect("a thread");
         let mut kinds = Vec::new();
         while kinds.len() < 2 {
             let event = events.recv_timeout(Duration::from_mins(1)).expect("it is told").event;
@@ -385,8 +383,8 @@ mod tests {
         pulse.beat(8);
         let over = events.recv_timeout(Duration::from_mins(1)).expect("it is told").event;
         assert!(matches!(over, Event::Alarm(Alarm { active: false, .. })), "{over:?}");
-        drop(sentinel);
-        assert!(beats.try_iter().count() > 0, "it has shown that it lives");
+        drop(watchdog);
+        assert!(beats.try_iter().count() > 0, "there were heartbeats");
         assert!(beats.recv().is_err(), "the thread has ended");
     }
 }

@@ -4,10 +4,11 @@ use crate::common::{self, Ended, assert_same_state, checkpoint_at, events_of};
 use image::{Rgb, RgbImage};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
-use simmim_tui::engine::device::Device;
+use simmim_tui::engine::device::{self, Device};
+use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::event::TaskKind;
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::trainer::{Job, Trainer};
+use simmim_tui::train::{Job, Start, Trainer};
 use simmim_tui::weights::checkpoint;
 use std::fs;
 use std::path::Path;
@@ -209,20 +210,21 @@ fn what_cannot_be_a_classifier_is_told_in_one_line_and_nothing_is_written() {
 /// Returns a trainer of a classifier that starts in a new folder or resumes from the newest checkpoint there.
 fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
     let run = if resume { common::reopen(root) } else { RunDir::create(root).expect("a new run") };
-    let resume = resume.then(|| {
+    let start = if resume {
         let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
-        found.expect("a checkpoint")
-    });
+        Start::Resume(Box::new(found.expect("a checkpoint")))
+    } else {
+        Start::Fresh
+    };
     let data = data::open_labelled(&config.data).expect("labelled").data;
     let job = Job {
+        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(config)),
         config: config.clone(),
         device: Device::Cpu,
         data,
         eval: None,
         run,
-        resume,
-        init: None,
-        pretrained: None,
+        start,
         notices: Vec::new(),
     };
     Trainer::new(job, Vec::new(), crossbeam_channel::never()).expect("the trainer is built")

@@ -9,13 +9,13 @@ use image::RgbImage;
 use simmim_tui::config::file;
 use simmim_tui::control::Link;
 use simmim_tui::data::{self, ImageError, ImageSource};
-use simmim_tui::engine::device::Device;
+use simmim_tui::engine::device::{self, Device};
+use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::event::Command;
 use simmim_tui::process::flags::Flags;
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::terminal::colors::{ColorDepth, Detected};
-use simmim_tui::train::trainer::{Job, TrainError};
-use simmim_tui::train::{self, Inbox, Session};
+use simmim_tui::train::{self, Inbox, Job, Session, Start, TrainError};
 use simmim_tui::ui::ScreenExit;
 use simmim_tui::ui::app::App;
 use simmim_tui::ui::{Exit, Feed, Polled};
@@ -49,14 +49,13 @@ fn job(cursed: bool) -> Job {
     }
     let run = RunDir::create(Path::new("run")).expect("a new run");
     Job {
+        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&config)),
         config,
         device: Device::Cpu,
         data,
         eval: None,
         run,
-        resume: None,
-        init: None,
-        pretrained: None,
+        start: Start::Fresh,
         notices: Vec::new(),
     }
 }

@@ -3,9 +3,10 @@
 use crate::common::{self, Reader, Running, STEPS_PER_EPOCH, assert_same_state, checkpoint_at};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
-use simmim_tui::engine::device::Device;
+use simmim_tui::engine::device::{self, Device};
+use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::trainer::{Job, Trainer};
+use simmim_tui::train::{Job, Start, Trainer};
 use simmim_tui::weights::checkpoint::{self, FoundCheckpoint};
 use std::path::Path;
 
@@ -24,20 +25,21 @@ fn config(pictures: &Path, sets: &[&str]) -> Config {
 /// Returns a trainer that starts in a new folder or resumes from the newest checkpoint there.
 fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
     let run = if resume { common::reopen(root) } else { RunDir::create(root).expect("a new run") };
-    let resume = resume.then(|| {
+    let start = if resume {
         let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
-        found.expect("a checkpoint")
-    });
+        Start::Resume(Box::new(found.expect("a checkpoint")))
+    } else {
+        Start::Fresh
+    };
     let data = data::open(&config.data).expect("the pictures can be opened");
     let job = Job {
+        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(config)),
         config: config.clone(),
         device: Device::Cpu,
         data,
         eval: None,
         run,
-        resume,
-        init: None,
-        pretrained: None,
+        start,
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();
@@ -130,17 +132,16 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
     let job = Job {
         data: data::open(&large.data).expect("the pictures can be opened"),
         eval: None,
+        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&large)),
         config: large,
         device: Device::Cpu,
         run: common::reopen(&root),
-        resume: Some(FoundCheckpoint {
+        start: Start::Resume(Box::new(FoundCheckpoint {
             path,
             checkpoint: loaded,
             warnings: Vec::new(),
             damaged: Vec::new(),
-        }),
-        init: None,
-        pretrained: None,
+        })),
         notices: Vec::new(),
     };
     let (events, _) = crossbeam_channel::unbounded();

@@ -4,10 +4,11 @@ use crate::common::{self, checkpoint_at};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
-use simmim_tui::engine::device::Device;
+use simmim_tui::engine::device::{self, Device};
+use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::event::{Command, Event, Order, Phase, Reason, Stamped};
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::trainer::{Job, RunSummary, TrainError, Trainer};
+use simmim_tui::train::{Job, RunSummary, Start, TrainError, Trainer};
 use simmim_tui::weights::checkpoint;
 use std::path::Path;
 use std::thread;
@@ -26,14 +27,13 @@ fn job(config: Config, run: RunDir) -> Job {
     let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
     let data = data::open(&config.data).expect("the photos are inside");
     Job {
+        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&config)),
         config,
         device: Device::Cpu,
         data,
         eval: None,
         run,
-        resume: found,
-        init: None,
-        pretrained: None,
+        start: found.map_or(Start::Fresh, |found| Start::Resume(Box::new(found))),
         notices: Vec::new(),
     }
 }
@@ -164,7 +164,7 @@ fn a_branch_has_a_checkpoint_from_its_first_moment() {
     start(config(&[]), &old, &[]).end();
     let found = checkpoint::find(&old.join("checkpoints"), None).expect("sound");
     let mut job = job(config(&[]), RunDir::create(&new).expect("a new run"));
-    job.resume = found;
+    job.start = Start::Resume(Box::new(found.expect("a checkpoint")));
     let (events, _) = unbounded();
     let trainer =
         Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never()).expect("it is built");

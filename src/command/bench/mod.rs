@@ -15,8 +15,7 @@ use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::model::ModelShape;
 use crate::text::say::say;
-use crate::train::task;
-use crate::train::trainer::RunLength;
+use crate::train::{RunLength, task};
 use serde::Serialize;
 use std::io::stdout;
 use std::time::Instant;
@@ -280,14 +279,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Bytes in use. Burn's allocator gives nothing back between steps, so this is near the most that a step took.
-#[cfg(feature = "cuda")]
 fn gpu_memory(device: &device::Device) -> Option<u64> {
     crate::gpu::Gpus::open().read(device.gpu()?).map(|gpu| gpu.memory_used)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn gpu_memory(_device: &device::Device) -> Option<u64> {
-    None
 }
 
 /// The kernel's high-water mark of resident memory, bytes.

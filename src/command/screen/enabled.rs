@@ -11,7 +11,7 @@ use crate::terminal::colors::{self, ColorDepth, Detected};
 use crate::terminal::unicode::has_unicode;
 use crate::text::say::say;
 use crate::train::Session;
-use crate::train::trainer::{Job, RunLength};
+use crate::train::{Job, RunLength};
 use crate::ui::{self, ScreenExit, Why, app::App};
 use std::io::{stderr, stdout};
 use std::sync::atomic::Ordering;

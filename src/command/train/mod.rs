@@ -15,7 +15,7 @@ use crate::process::launcher::{self, Launcher};
 use crate::process::notify::Notifier;
 use crate::process::signals;
 use crate::text::say::say;
-use crate::train::trainer::Job;
+use crate::train::Job;
 use crate::train::{self, Inbox, Session};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use reactions::Reactions;

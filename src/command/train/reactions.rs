@@ -2,15 +2,14 @@
 
 use crate::command::args::OnHangup;
 use crate::command::screen;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::event::{Command, Order};
-use crate::exit;
 use crate::process::background::Background;
 use crate::process::flags::Flags;
 use crate::process::signals::{Caught, Reaction};
 use crate::text::say::say;
 use crate::text::shell::for_shell;
-use crate::train::Session;
+use crate::train::{FailureKind, Session};
 use crossbeam_channel::{Receiver, Sender};
 use std::io::stdout;
 use std::path::PathBuf;
@@ -27,8 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(3);
 pub struct Reactions {
     pub root: PathBuf,
     orders: Sender<Order>,
-    /// The exit code, once the trainer has ended.
-    ended: Receiver<u8>,
+    /// Gets how the run ended once the trainer has ended.
+    ended: Receiver<Result<(), FailureKind>>,
     pub background: Arc<Background>,
     pub flags: Flags,
     policy: OnHangup,
@@ -100,10 +99,10 @@ impl Reactions {
     fn set_deadline(&self) {
         let reactions = self.clone();
         thread::spawn(move || {
-            let code = reactions.ended.recv().unwrap_or(exit::FAILED);
+            let ended = reactions.ended.recv().unwrap_or(Err(FailureKind::Other));
             thread::sleep(DEADLINE);
             reactions.give_terminal_back();
-            std::process::exit(i32::from(code));
+            std::process::exit(i32::from(error::run_exit_code(ended)));
         });
     }
 

@@ -1,15 +1,15 @@
-//! Which device computes: the one place that names Burn's backends.
+//! Which device computes. Burn's backends are chosen here and nowhere else.
 
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+mod cuda;
 pub mod precision;
 
-use super::Engine;
 use super::learner::{Learner, LearnerConfig};
+use super::{Engine, MakeEngine};
 use crate::config::Precision;
 use crate::model;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
+use cuda::Cuda;
 use precision::Effective;
 use std::time::Instant;
 use thiserror::Error;
@@ -17,22 +17,19 @@ use thiserror::Error;
 /// The CPU backend with gradients.
 pub type Cpu = burn::backend::Autodiff<burn_flex::Flex>;
 
-/// A device that is there.
+/// A device that this machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Device {
     Cpu,
-    /// CUDA device by its number.
-    #[cfg(feature = "cuda")]
-    Cuda(usize),
+    Cuda(Cuda),
 }
 
-#[cfg(feature = "cuda")]
 impl Device {
-    /// The number of the GPU, if it is one.
+    /// Returns the number of the GPU, if it is one.
     pub fn gpu(&self) -> Option<usize> {
         match self {
             Self::Cpu => None,
-            Self::Cuda(index) => Some(*index),
+            Self::Cuda(gpu) => Some(gpu.index()),
         }
     }
 }
@@ -46,7 +43,7 @@ pub enum DeviceError {
     Unusable { wanted: String, reason: String },
 }
 
-/// A device, and in one line why it isn't a GPU when `auto` was asked.
+/// A device and, where `auto` found no GPU, the reason in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     pub device: Device,
@@ -60,10 +57,9 @@ impl std::fmt::Display for Device {
                 let threads = std::thread::available_parallelism().map_or(1, usize::from);
                 write!(out, "cpu ({threads} threads)")
             }
-            #[cfg(feature = "cuda")]
-            Self::Cuda(index) => match cuda::name(*index) {
-                Ok(name) => write!(out, "cuda:{index} ({name})"),
-                Err(_) => write!(out, "cuda:{index}"),
+            Self::Cuda(gpu) => match gpu.name() {
+                Some(name) => write!(out, "cuda:{} ({name})", gpu.index()),
+                None => write!(out, "cuda:{}", gpu.index()),
             },
         }
     }
@@ -72,12 +68,12 @@ impl std::fmt::Display for Device {
 /// Resolves `auto`, `cpu` or `cuda[:N]`. Never panics, with or without a GPU.
 ///
 /// # Errors
-/// An unknown word, or CUDA asked for by name and not usable.
+/// If the word is unknown, or CUDA was asked for by name and can't be used.
 pub fn select(wanted: &str) -> Result<Selection, DeviceError> {
     let unusable = |reason| DeviceError::Unusable { wanted: wanted.to_owned(), reason };
     match wanted {
         "cpu" => Ok(Selection { device: Device::Cpu, notice: None }),
-        "auto" => Ok(match probe_cuda(0) {
+        "auto" => Ok(match Cuda::probe(0).map(Device::Cuda) {
             Ok(device) => Selection { device, notice: None },
             Err(reason) => Selection {
                 device: Device::Cpu,
@@ -91,29 +87,34 @@ pub fn select(wanted: &str) -> Result<Selection, DeviceError> {
                 None => None,
             };
             let index = index.ok_or_else(|| DeviceError::Unknown(wanted.to_owned()))?;
-            probe_cuda(index).map(|device| Selection { device, notice: None }).map_err(unusable)
+            let device = Cuda::probe(index).map(Device::Cuda).map_err(unusable)?;
+            Ok(Selection { device, notice: None })
         }
     }
 }
 
-/// A learner with fresh weights on `device`, in the precision that `device` has.
+/// Returns a learner with fresh weights on `device`, in the precision that `device` has.
 pub fn engine(device: &Device, mut config: LearnerConfig) -> Box<dyn Engine> {
     config.precision = Effective::of(config.precision, device).precision;
     match device {
         Device::Cpu => Box::new(Learner::<Cpu>::new(config, burn_flex::FlexDevice)),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(index) => cuda::engine(*index, config),
+        Device::Cuda(gpu) => gpu.engine(config),
     }
 }
 
-/// Multiplications and additions per second of the product of two square matrices: the best of some, in the precision
-/// that `device` makes of `wanted`.
+/// Returns what makes a learner on `device`, see [`engine`], when it is called.
+pub fn engine_maker(device: &Device, config: LearnerConfig) -> MakeEngine {
+    let device = device.clone();
+    Box::new(move || engine(&device, config))
+}
+
+/// Measures the multiplications and additions per second of the product of two square matrices: the best of some, in the
+/// precision that `device` makes of `wanted`.
 pub fn matmul_flops_per_s(device: &Device, wanted: Precision, side: usize) -> f64 {
     let kind = model::products(Effective::of(wanted, device).precision);
     match device {
         Device::Cpu => fastest_matmul::<burn_flex::Flex>(&burn_flex::FlexDevice, kind, side),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(index) => cuda::matmul_flops_per_s(*index, kind, side),
+        Device::Cuda(gpu) => gpu.matmul_flops_per_s(kind, side),
     }
 }
 
@@ -133,16 +134,6 @@ fn fastest_matmul<B: Backend>(device: &B::Device, kind: DType, side: usize) -> f
     });
     let best = times.fold(f64::INFINITY, f64::min);
     2.0 * (side as f64).powi(3) / best
-}
-
-#[cfg(feature = "cuda")]
-fn probe_cuda(index: usize) -> Result<Device, String> {
-    cuda::probe(index).map(|()| Device::Cuda(index))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn probe_cuda(_index: usize) -> Result<Device, String> {
-    Err("this build has no CUDA (feature `cuda` is off)".to_owned())
 }
 
 #[cfg(test)]

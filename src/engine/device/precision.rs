@@ -1,13 +1,12 @@
-//! In which precision a device really multiplies matrices.
+//! In which precision a device multiplies matrices, whatever the configuration asks for.
 
 use super::Device;
 use crate::config::Precision;
 
 /// The first compute capability with TF32 and bf16 tensor cores (Ampere).
-#[cfg(any(feature = "cuda", test))]
 const TENSOR_CORES: (i32, i32) = (8, 0);
 
-/// What becomes of the wanted precision, and in one line why it is another one.
+/// The precision that a device has and, where it is not the wanted one, the reason in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
     pub precision: Precision,
@@ -15,12 +14,11 @@ pub struct Effective {
 }
 
 impl Effective {
-    /// What `device` makes of `wanted`.
+    /// Returns what `device` makes of `wanted`.
     pub fn of(wanted: Precision, device: &Device) -> Self {
         match device {
             Device::Cpu => Self::on_cpu(wanted),
-            #[cfg(feature = "cuda")]
-            Device::Cuda(index) => Self::on_gpu(wanted, super::cuda::capability(*index)),
+            Device::Cuda(gpu) => Self::on_gpu(wanted, gpu.capability()),
         }
     }
 
@@ -31,11 +29,10 @@ impl Effective {
         Self { precision: Precision::Fp32, notice }
     }
 
-    /// `capability`: major and minor, if the driver tells.
+    /// `capability` is the major and minor compute capability, if the driver answers.
     ///
-    /// Products of 32-bit floats are tuned by Burn among kernels with and without TF32 (cubek-matmul's `adjust_dtypes`), and
-    /// Burn 0.21 has no way to leave some out: where there are TF32 cores, fp32 can't be promised.
-    #[cfg(any(feature = "cuda", test))]
+    /// Burn tunes products of 32-bit floats among kernels with and without TF32 (cubek-matmul's `adjust_dtypes`), and
+    /// Burn 0.21 has no way to leave some out. So fp32 can't be promised where there are TF32 cores.
     fn on_gpu(wanted: Precision, capability: Option<(i32, i32)>) -> Self {
         let old = capability.filter(|&capability| capability < TENSOR_CORES);
         match (wanted, old) {

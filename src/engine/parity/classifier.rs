@@ -1,4 +1,5 @@
-//! The same for a classifier: logits, label smoothing, layer-wise learning rates. The metadata has `classes`.
+//! Comparison of a classifier with values that PyTorch computed: logits, label smoothing, layer-wise learning rates. The
+//! metadata of such a file has `classes`.
 
 use super::{ErrorScale, Group, Make, ParityError, absolute, compare, drop_key_bias, relative};
 use crate::config::{LossConfig, OptimizerConfig, Position, Precision};
@@ -11,7 +12,7 @@ use crate::model::state::NamedTensors;
 use crate::model::tensors::TensorFile;
 use serde::Deserialize;
 
-/// What `tests/python/classifier_reference.py` writes.
+/// The configuration that `tests/python/classifier_reference.py` writes.
 #[derive(Debug, Deserialize)]
 struct ClassifierFile {
     image_size: usize,
@@ -35,8 +36,12 @@ struct ClassifierFile {
 /// Runs every comparison of a classifier's file.
 ///
 /// # Errors
-/// As [`super::check`].
-pub fn check(file: &TensorFile, config: &str, make: &Make<'_>) -> Result<Vec<Group>, ParityError> {
+/// See [`super::check`].
+pub(super) fn check(
+    file: &TensorFile,
+    config: &str,
+    make: &Make<'_>,
+) -> Result<Vec<Group>, ParityError> {
     let config: ClassifierFile =
         serde_json::from_str(config).map_err(|error| ParityError::Config(error.to_string()))?;
     let sizes = [config.patch_size, config.heads, config.classes, config.batch];
@@ -139,7 +144,7 @@ impl ClassifierCase<'_> {
         Ok(groups)
     }
 
-    /// The tolerance is a small part of what the lowest layer moves in a step.
+    /// Compares weights. The tolerance is a small part of what the lowest layer moves in a step.
     fn weights(&self, name: &'static str, mut found: NamedTensors) -> Group {
         let mut expected = self.file.with_prefix(&format!("{name}."));
         for tensors in [&mut found, &mut expected] {

@@ -1,10 +1,10 @@
 //! Comparison with values that PyTorch computed: `simmim-tui parity FILE`.
 //!
-//! The file is safetensors with the model's parameters, one batch, and what PyTorch made of it; the metadata
-//! key `config` gives shapes and hyper-parameters. The tolerances are those that correct fp32 code meets, or correct TF32
-//! code where a GPU's 32-bit products may be of that kind.
+//! The file is in the safetensors format. It has the model's parameters, one batch, and what PyTorch made of it; the
+//! metadata key `config` gives shapes and hyper-parameters. The tolerances are those that correct fp32 code meets, or
+//! correct TF32 code where a GPU may compute 32-bit products in TF32.
 
-pub(crate) mod classifier;
+mod classifier;
 
 use super::device::{self, Device, precision::Effective};
 use super::layer_decay::LayerDecay;
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use std::path::Path;
 use thiserror::Error;
 
-/// Why a parity file can't be used; a difference in values is not an error but a [`Group`] out of tolerance.
+/// Why a parity file can't be used. A difference in values is not such an error but a [`Group`] out of tolerance.
 #[derive(Debug, Error)]
 pub enum ParityError {
     #[error(transparent)]
@@ -36,10 +36,10 @@ pub enum ParityError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     pub name: &'static str,
-    /// Absolute, or relative to the largest entry of the tensor it occurs in.
+    /// The absolute error, or the error relative to the largest entry of the tensor that it occurs in.
     pub error: f64,
     pub tolerance: f64,
-    /// Tensor with the largest error.
+    /// The tensor with the largest error.
     pub at: String,
 }
 
@@ -65,6 +65,65 @@ struct FileConfig {
     position: Option<Position>,
     optimizer: FileOptimizer,
     schedule: FileSchedule,
+}
+
+impl FileConfig {
+    /// Returns height and width of an image.
+    fn sides(&self) -> [usize; 2] {
+        match self.image_size {
+            Size::Square(side) => [side, side],
+            Size::Rectangle(size) => size,
+        }
+    }
+
+    /// Returns the shape of the described model, whose weights are `weights`.
+    fn shape(&self, weights: &NamedTensors) -> Result<ModelShape, ParityError> {
+        let [height, width] = self.sides();
+        self.check_sizes(height, width)?;
+        let scaled = weights.contains_key("encoder.blocks.0.ls1.gamma");
+        let learned = weights.contains_key("encoder.pos_embed");
+        let position = if learned { Position::Learned } else { Position::Relative };
+        let shape = ModelShape {
+            grid: [height / self.patch_size, width / self.patch_size],
+            patch: self.patch_size,
+            dim: self.embed_dim,
+            depth: self.depth,
+            heads: self.heads,
+            hidden: (self.embed_dim as f64 * self.mlp_ratio) as usize,
+            position: self.position.unwrap_or(position),
+            layer_scale: self.layer_scale.unwrap_or(if scaled { 1.0 } else { 0.0 }),
+            classes: None,
+        };
+        // This also keeps absurd sizes from being allocated: the weights are there, so they fit into memory.
+        let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
+        let wanted = shape.parameters();
+        if found as u64 != wanted {
+            let text = format!("describes a model of {wanted} weights, the file has {found}");
+            return Err(ParityError::Config(text));
+        }
+        Ok(shape)
+    }
+
+    fn check_sizes(&self, height: usize, width: usize) -> Result<(), ParityError> {
+        let Self { patch_size, embed_dim, heads, depth, mlp_ratio, batch, .. } = *self;
+        if !(1..=8192).contains(&embed_dim)
+            || !(1..=1024).contains(&depth)
+            || !(0.01..=64.0).contains(&mlp_ratio)
+            || !(1..=4096).contains(&height)
+            || !(1..=4096).contains(&width)
+            || batch == 0
+        {
+            return Err(ParityError::Config("sizes are zero or beyond all models".to_owned()));
+        }
+        let divides = |part: usize, whole: usize| part > 0 && whole.is_multiple_of(part);
+        if !divides(patch_size, height) || !divides(patch_size, width) || !divides(heads, embed_dim)
+        {
+            return Err(ParityError::Config(format!(
+                "{height}x{width} pixels, patch {patch_size}, width {embed_dim}, {heads} heads don't fit together"
+            )));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,13 +153,13 @@ struct FileSchedule {
 /// Runs every comparison that the file has values for, on `device`.
 ///
 /// # Errors
-/// The file is unreadable, incomplete, or its weights don't fit the described model.
+/// If the file can't be read, is incomplete, or its weights don't fit the described model.
 pub fn check(path: &Path, device: &Device) -> Result<Vec<Group>, ParityError> {
     let precision = Effective::of(Precision::Fp32, device).precision;
     check_with(path, Tolerances::of(precision), |config| device::engine(device, config))
 }
 
-/// The largest errors that pass, by what is compared.
+/// The largest errors that are accepted, by what is compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerances {
     predictions: f64,
@@ -112,8 +171,9 @@ pub struct Tolerances {
 }
 
 impl Tolerances {
-    /// For fp32: some hundred times what this program's operations make. For less: three to five times what they make with
-    /// products of 16-bit floats, which have the precision of TF32 (L1's gradient is a sign, so gradients jump).
+    /// Returns the tolerances of a precision. Those of fp32 are some hundred times the errors of this program's operations.
+    /// The others are three to five times the errors with products of 16-bit floats, which have the precision of TF32; the
+    /// gradient of L1 is a sign, so gradients jump.
     pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::Fp32 => Self {
@@ -136,10 +196,10 @@ impl Tolerances {
     }
 }
 
-/// [`check`] on engines of the caller's making.
+/// Like [`check`], on engines that `make` returns.
 ///
 /// # Errors
-/// As [`check`].
+/// See [`check`].
 pub fn check_with(
     path: &Path,
     tolerances: Tolerances,
@@ -177,51 +237,8 @@ impl Case {
         config: FileConfig,
         tolerances: Tolerances,
     ) -> Result<Self, ParityError> {
-        let [height, width] = match config.image_size {
-            Size::Square(side) => [side, side],
-            Size::Rectangle(size) => size,
-        };
-        let FileConfig { patch_size, embed_dim, heads, depth, mlp_ratio, batch, .. } = config;
-        if !(1..=8192).contains(&embed_dim)
-            || !(1..=1024).contains(&depth)
-            || !(0.01..=64.0).contains(&mlp_ratio)
-            || !(1..=4096).contains(&height)
-            || !(1..=4096).contains(&width)
-            || batch == 0
-        {
-            return Err(ParityError::Config("sizes are zero or beyond all models".to_owned()));
-        }
-        let divides = |part: usize, whole: usize| part > 0 && whole.is_multiple_of(part);
-        if !divides(patch_size, height) || !divides(patch_size, width) || !divides(heads, embed_dim)
-        {
-            return Err(ParityError::Config(format!(
-                "{height}x{width} pixels, patch {patch_size}, width {embed_dim}, {heads} heads don't fit together"
-            )));
-        }
         let weights = file.with_prefix("param.");
-        let scaled = weights.contains_key("encoder.blocks.0.ls1.gamma");
-        let learned = weights.contains_key("encoder.pos_embed");
-        let position =
-            config.position.unwrap_or(if learned { Position::Learned } else { Position::Relative });
-        let shape = ModelShape {
-            grid: [height / config.patch_size, width / config.patch_size],
-            patch: config.patch_size,
-            dim: config.embed_dim,
-            depth: config.depth,
-            heads: config.heads,
-            hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
-            position,
-            layer_scale: config.layer_scale.unwrap_or(if scaled { 1.0 } else { 0.0 }),
-            classes: None,
-        };
-        // Also keeps absurd sizes from being allocated: the weights are there, so they fit into memory.
-        let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
-        if found as u64 != shape.parameters() {
-            return Err(ParityError::Config(format!(
-                "describes a model of {} weights, the file has {found}",
-                shape.parameters()
-            )));
-        }
+        let shape = config.shape(&weights)?;
         let mask = file.get("mask")?;
         let hidden: Vec<bool> = mask.data.iter().map(|&value| value != 0.0).collect();
         if hidden.len() != config.batch * shape.patches() {
@@ -233,6 +250,7 @@ impl Case {
             )));
         }
         let images = file.get("images")?;
+        let [height, width] = config.sides();
         if images.shape != [config.batch, 3, height, width] {
             return Err(ParityError::Config(format!(
                 "batch {} of {height}x{width} pixels doesn't fit images {:?}",
@@ -293,8 +311,8 @@ impl Case {
         Ok(groups)
     }
 
-    /// The hidden patches of the images, in row-major order of the mask: patches are cut on the host here, and the
-    /// losses below tell whether the device cuts them alike.
+    /// Compares the hidden patches of the images, in row-major order of the mask. The patches are cut on the host here; the
+    /// losses tell whether the device cuts them in the same way.
     fn target(&self, images: &HostTensor) -> Result<Group, ParityError> {
         let pixels = self.shape.grid[0] * self.shape.grid[1] * self.shape.patch.pow(2);
         let n = self.shape.patches();
@@ -302,7 +320,7 @@ impl Case {
         for row in self.mask.rows() {
             let (image, patch) = (row as usize / n, row as usize % n);
             found.extend(pixel_offsets(&self.shape, patch).map(|offset| {
-                // From an interleaved offset to planes.
+                // The offset is into interleaved channels, the images are planes.
                 images.data[(image * 3 + offset % 3) * pixels + offset / 3]
             }));
         }
@@ -369,7 +387,7 @@ impl Case {
     }
 }
 
-/// The key third of a qkv bias has a true gradient of zero, since softmax ignores a constant: Adam turns its
+/// Zeroes the key third of a qkv bias. Its true gradient is zero, since softmax ignores a constant, and Adam turns its
 /// rounding noise into steps, so there is nothing to compare.
 fn drop_key_bias(name: &str, tensor: &mut HostTensor) {
     if name.ends_with("attn.qkv.bias") {
@@ -381,7 +399,7 @@ fn drop_key_bias(name: &str, tensor: &mut HostTensor) {
 #[derive(Clone, Copy, PartialEq)]
 enum ErrorScale {
     Absolute,
-    /// Relative to the largest entry of the expected tensor.
+    /// The error is relative to the largest entry of the expected tensor.
     Largest,
 }
 
@@ -401,13 +419,13 @@ fn compare(
         let error = match found.get(key) {
             Some(found) if found.shape == expected.shape => {
                 let largest = expected.data.iter().fold(0.0_f64, |m, &x| m.max(f64::from(x).abs()));
-                // A gradient of exactly zero, like that of the key bias, is noise on both sides.
+                // A gradient that is exactly zero, as that of the key bias, is noise on both sides.
                 let unit = if scale == ErrorScale::Largest { largest.max(1e-6) } else { 1.0 };
                 largest_error(&found.data, &expected.data) / unit
             }
             _ => f64::INFINITY,
         };
-        // NaN beats everything and is beaten by nothing.
+        // NaN counts as larger than everything.
         if !group.error.is_nan() && (error.is_nan() || error > group.error) {
             group.error = error;
             group.at.clone_from(key);
@@ -438,7 +456,7 @@ fn largest_error(found: &[f32], expected: &[f32]) -> f64 {
     worst(found.iter().zip(expected).map(|(f, e)| f64::from((f - e).abs())))
 }
 
-/// The maximum, where NaN beats everything.
+/// Returns the largest error, where NaN counts as larger than everything.
 fn worst(errors: impl Iterator<Item = f64>) -> f64 {
     errors.fold(0.0, |worst, error| if worst.is_nan() || error <= worst { worst } else { error })
 }

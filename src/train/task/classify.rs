@@ -1,4 +1,4 @@
-//! Finetuning: the class of each image.
+//! Finetuning: the model predicts the class of each image.
 
 use super::{Judged, Task};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
@@ -8,26 +8,27 @@ use crate::event::Metric;
 use crate::model::patch::Pixels;
 use crate::weights::best::Grade;
 
-/// The first answers that count for the second figure.
+/// Predictions that count for the second accuracy, the most probable ones.
 const TOP: usize = 5;
 
-/// Labels for each batch, and the share of images that are told right. Every image of both sources has a label below
-/// `classes`, see [`crate::data::open_labelled`].
-pub struct Classify {
+/// Provides the labels of each batch, and measures accuracies. Every image of both sources has a label below `classes`,
+/// see [`crate::data::open_labelled`].
+pub(super) struct Classify {
     train: Source,
     val: Source,
     classes: usize,
 }
 
 impl Classify {
-    pub fn new(train: Source, val: Source, classes: usize) -> Self {
+    pub(super) fn new(train: Source, val: Source, classes: usize) -> Self {
         Self { train, val, classes }
     }
 }
 
-/// Labels of the images that are in the batch: another may stand in for one that can't be read.
+/// Returns the labels of the images in the batch. They go by the batch because another image may stand in for one that
+/// can't be read.
 fn labels(source: &Source, batch: &Batch) -> Vec<u32> {
-    let label = |&index: &usize| source.label(index).expect("images without label are left out");
+    let label = |&index: &usize| source.label(index).expect("images without a label are left out");
     batch.indices.iter().map(label).collect()
 }
 
@@ -67,7 +68,7 @@ impl Task for Classify {
         let top1 = share("top-1", first, images);
         let grade = Grade { loss: loss / images.max(1) as f64, accuracy: Some(top1.value) };
         let mut metrics = vec![top1];
-        // With no more classes than that every answer would count.
+        // With five classes or fewer every prediction would count.
         if self.classes > TOP {
             metrics.push(share("top-5", among_first, images));
         }
@@ -75,8 +76,8 @@ impl Task for Classify {
     }
 }
 
-/// How many classes stand before the label's: those with a higher logit, and of equals the ones with lower numbers. What
-/// isn't a number stands before it too.
+/// Returns how many classes rank before the label: those with a higher logit, with the same logit and a lower number, or
+/// with a logit that isn't a number.
 fn rank(logits: &[f32], label: u32) -> usize {
     let label = label as usize;
     let own = logits[label];
@@ -88,7 +89,7 @@ fn rank(logits: &[f32], label: u32) -> usize {
     logits.iter().enumerate().filter(|&pair| before(pair)).count()
 }
 
-/// A share of all images with its binomial standard error, √(p · (1 − p) / n).
+/// Returns an accuracy with its binomial standard error, √(p · (1 − p) / n).
 fn share(name: &str, count: usize, images: usize) -> Metric {
     let images = images.max(1) as f64;
     let value = count as f64 / images;
@@ -105,7 +106,7 @@ mod tests {
         let logits = [0.1, 0.9, -3.0, 0.9, f32::NEG_INFINITY];
         let ranks: Vec<usize> = (0..5).map(|label| rank(&logits, label)).collect();
         assert_eq!(ranks, [2, 0, 3, 1, 4]);
-        assert_eq!(rank(&[0.0; 3], 2), 2, "a model that can't tell gets no point by chance");
+        assert_eq!(rank(&[0.0; 3], 2), 2, "equal logits give no point by chance");
         assert_eq!(rank(&[f32::NAN; 3], 0), 2);
     }
 

@@ -1,4 +1,4 @@
-//! Pre-training: the pixels of hidden patches.
+//! Pre-training: the model predicts the pixels of hidden patches.
 
 use super::{Judged, PreviewImages, Quality, Task};
 use crate::config::Config;
@@ -12,17 +12,17 @@ use crate::picture::painter::Painter;
 use crate::train::validate;
 use crate::weights::best::Grade;
 
-/// Masks for each batch, and pictures of what the model fills in.
-pub struct Masked {
+/// Draws masks for each batch, and pictures of what the model fills in.
+pub(super) struct Masked {
     masks: MaskGenerator,
     painter: Painter,
     val: Source,
-    /// Images that are drawn.
+    /// How many images are drawn.
     previews: usize,
 }
 
 impl Masked {
-    pub fn new(config: &Config, val: Source) -> Self {
+    pub(super) fn new(config: &Config, val: Source) -> Self {
         let painter = LearnerConfig::new(config).painter();
         let masks = MaskGenerator::new(&config.mask, &painter.shape, config.train.seed);
         Self { masks, painter, val, previews: config.train.previews }

@@ -1,4 +1,4 @@
-//! What a run trains its model for: the part of the run loop that is not the same for all runs.
+//! What a run trains its model for. This is the part of the training loop in which pre-training and finetuning differ.
 
 mod classify;
 mod masked;
@@ -11,15 +11,16 @@ use crate::engine::Engine;
 use crate::event::{self, Metric};
 use crate::weights::best::Grade;
 
-/// Batches to the engine with what the model shall make of them, and a judgement of what it does.
+/// Gives batches to the engine together with what the model is to predict, and judges its predictions.
 pub trait Task: Send {
-    /// Forward and backward of a training batch. `micro` numbers the micro-step. Doesn't sync.
+    /// Runs a training batch forward and backward. `micro` is the number of the micro-step. Doesn't sync.
     fn accumulate(&self, engine: &mut dyn Engine, batch: &Batch, micro: u64);
 
-    /// Judges the model on all validation images; `None` when `stop`, asked between batches, says so. Device sync.
+    /// Judges the model on all validation images. Calls `stop` between batches and returns `None` if it returns true.
+    /// Device sync.
     ///
     /// # Errors
-    /// No image can be read.
+    /// If no image can be read.
     fn validate(
         &self,
         engine: &dyn Engine,
@@ -28,13 +29,13 @@ pub trait Task: Send {
     ) -> Result<Option<Judged>, DataError>;
 }
 
-/// What a validation found.
+/// What a validation has found.
 #[derive(Debug)]
 pub struct Judged {
     pub grade: Grade,
-    /// Of reconstructions.
+    /// The quality of reconstructions, where the task is to reconstruct.
     pub quality: Option<Quality>,
-    /// Shares of images told right.
+    /// Accuracies, where the task is to classify.
     pub metrics: Vec<Metric>,
     pub images: usize,
     /// Images that can't be read.
@@ -42,23 +43,23 @@ pub struct Judged {
     pub previews: Option<PreviewImages>,
 }
 
-/// Means over images.
+/// How close reconstructions are to their images; means over images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quality {
-    /// Decibels over hidden pixels.
+    /// PSNR over hidden pixels, in decibels.
     pub psnr: f64,
     pub ssim: f64,
 }
 
-/// Pictures of some images, and how large a sheet draws them.
+/// Pictures of some images, and how large they are drawn on a sheet.
 #[derive(Debug)]
 pub struct PreviewImages {
     pub pictures: Vec<Preview>,
-    /// Side of a picture, pixels, and the factor by which the sheet is enlarged.
+    /// The side of a picture in pixels, and the factor by which the sheet is enlarged.
     pub scale: (u32, u32),
 }
 
-/// What front ends are told of it.
+/// Returns the kind of task that the configuration asks for, as front ends know it.
 pub fn kind(config: &Config) -> event::TaskKind {
     if config.finetune.is_some() {
         event::TaskKind::Classification
@@ -67,7 +68,7 @@ pub fn kind(config: &Config) -> event::TaskKind {
     }
 }
 
-/// The task that the configuration asks for, on this data.
+/// Returns the task that the configuration asks for, on this data.
 pub fn new(config: &Config, data: &Dataset) -> Box<dyn Task> {
     let val = Source::clone(&data.val);
     match &config.finetune {

@@ -1,9 +1,10 @@
-//! The CUDA side: a probe that can't panic, and the learner on a GPU.
+//! The CUDA side of a build with the feature `cuda`.
 //!
 //! The driver and NVRTC are loaded at run time, so the same binary starts on machines without them.
 
-use super::{Engine, Learner, LearnerConfig};
-use crate::engine::Guard;
+use crate::engine::device::fastest_matmul;
+use crate::engine::learner::{Learner, LearnerConfig};
+use crate::engine::{Engine, Guard};
 use burn::DispatchDevice;
 use burn::tensor::DType;
 use burn_cuda::CudaDevice;
@@ -18,18 +19,54 @@ use std::sync::Once;
 /// generic `Cuda` would compile all of its kernels again in this crate at each change.
 type GpuBackend = burn::Dispatch;
 
-pub(super) fn engine(index: usize, config: LearnerConfig) -> Box<dyn Engine> {
-    keep_kernels();
-    dispatched(DispatchDevice::Cuda(CudaDevice::new(index)), config)
+/// A GPU that this program can use, by its CUDA number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cuda(usize);
+
+impl Cuda {
+    /// Checks the driver, the device and NVRTC. Never panics.
+    ///
+    /// # Errors
+    /// Returns what is missing, in one line.
+    pub(in crate::engine::device) fn probe(index: usize) -> Result<Self, String> {
+        probe(index).map(|()| Self(index))
+    }
+
+    pub(in crate::engine::device) fn index(&self) -> usize {
+        self.0
+    }
+
+    /// Returns the name that the driver gives the GPU, if it answers.
+    pub(in crate::engine::device) fn name(&self) -> Option<String> {
+        name(self.0).ok()
+    }
+
+    /// Returns the major and minor compute capability, if the driver answers.
+    pub(in crate::engine::device) fn capability(&self) -> Option<(i32, i32)> {
+        let index = self.0;
+        let capability =
+            move || CudaContext::new(index).and_then(|context| context.compute_capability());
+        quiet(capability).ok()?.ok()
+    }
+
+    pub(in crate::engine::device) fn engine(&self, config: LearnerConfig) -> Box<dyn Engine> {
+        keep_kernels();
+        dispatched(DispatchDevice::Cuda(CudaDevice::new(self.0)), config)
+    }
+
+    pub(in crate::engine::device) fn matmul_flops_per_s(&self, kind: DType, side: usize) -> f64 {
+        keep_kernels();
+        fastest_matmul::<GpuBackend>(&DispatchDevice::Cuda(CudaDevice::new(self.0)), kind, side)
+    }
 }
 
-/// Tuned and compiled kernels stay in the user's cache folder: only the first run on a machine waits for them. A
-/// `cubecl.toml` or `burn.toml` that names other places is followed. To be called before the device is used.
+/// Keeps tuned and compiled kernels in the user's cache directory, so that only the first run on a machine waits for them.
+/// A `cubecl.toml` or `burn.toml` that names other places is followed. To be called before the device is used.
 fn keep_kernels() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let folder = dirs::cache_dir().map(|folder| folder.join("simmim-tui"));
-        // Without a current folder CubeCL would panic in search of its file.
+        // Without a current directory CubeCL would panic while it looks for its file.
         if let (Some(folder), Ok(_)) = (folder, std::env::current_dir()) {
             let found = CubeClRuntimeConfig::from_current_dir().override_from_env();
             CubeClRuntimeConfig::set(with_cache(found, &folder));
@@ -53,22 +90,7 @@ fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engi
     Box::new(Learner::<GpuBackend>::new(config, DispatchDevice::autodiff(device)))
 }
 
-pub(super) fn matmul_flops_per_s(index: usize, kind: DType, side: usize) -> f64 {
-    keep_kernels();
-    super::fastest_matmul::<GpuBackend>(&DispatchDevice::Cuda(CudaDevice::new(index)), kind, side)
-}
-
-/// Major and minor compute capability, if the driver tells.
-pub(super) fn capability(index: usize) -> Option<(i32, i32)> {
-    let asked = quiet(|| CudaContext::new(index).and_then(|context| context.compute_capability()));
-    asked.ok()?.ok()
-}
-
-/// Checks driver, device and NVRTC.
-///
-/// # Errors
-/// What is missing, in one line.
-pub(super) fn probe(index: usize) -> Result<(), String> {
+fn probe(index: usize) -> Result<(), String> {
     let count = quiet(|| CudaContext::device_count().map_err(|error| error.to_string()))
         .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
         .map_err(|error| format!("the NVIDIA driver doesn't answer ({})", first_line(&error)))?;
@@ -90,7 +112,7 @@ pub(super) fn probe(index: usize) -> Result<(), String> {
     headers()
 }
 
-/// The kernels include CUDA's headers; `CubeCL` looks for them in the same places.
+/// Checks that CUDA's headers are there, which the kernels include. `CubeCL` looks for them in the same places.
 fn headers() -> Result<(), String> {
     let root = match std::env::var("CUDA_PATH") {
         Ok(path) => path,
@@ -106,8 +128,8 @@ fn headers() -> Result<(), String> {
     Err(format!("CUDA headers not found in {root}/include; set CUDA_PATH"))
 }
 
-/// The name that the driver gives the device.
-pub(super) fn name(index: usize) -> Result<String, String> {
+/// Returns the name that the driver gives the device.
+fn name(index: usize) -> Result<String, String> {
     quiet(|| CudaContext::new(index).and_then(|context| context.name()))
         .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
         .map_err(|error| {
@@ -134,7 +156,8 @@ mod tests {
     use crate::config::Precision;
     use crate::engine::parity::{self, Tolerances};
 
-    /// All of the GPU's path but the kernels: the same learner on Burn's dispatch backend, on its CPU device.
+    /// Tests the whole path of the GPU except for its kernels: the same learner on Burn's dispatch backend, on its CPU
+    /// device.
     #[test]
     fn the_dispatch_backend_agrees_with_pytorch() {
         let file =

@@ -1,0 +1,71 @@
+//! Why a run failed.
+
+use crate::data::DataError;
+use crate::model::state::StateError;
+use crate::run_dir::RunDirError;
+use crate::weights::checkpoint::CheckpointError;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a run failed.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("checkpoint {path} doesn't fit the model: {source}")]
+    State { path: PathBuf, source: StateError },
+    #[error(
+        "the loss or its gradient is not a number at step {step}: the update was left out, the weights from before it \
+         are saved; lower schedule.base_lr and continue with --resume, or leave such steps out with --on-nan skip"
+    )]
+    NotFinite { step: u64 },
+    #[error(
+        "the loss or its gradient was not a number in {count} steps in a row, up to step {step}: their updates were left \
+         out, the weights from before them are saved; lower schedule.base_lr and continue with --resume"
+    )]
+    TooManyBadSteps { step: u64, count: u64 },
+    #[error(
+        "a weight is not a number at step {step}: the run is stopped without saving; lower schedule.base_lr and \
+         continue with --resume"
+    )]
+    BadWeights { step: u64 },
+    #[error("the trainer panicked: {0}")]
+    Panic(String),
+}
+
+/// The kinds of failure that the program tells apart by its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A loss, a gradient or a weight is not a number.
+    NotANumber,
+    /// Everything else.
+    Other,
+}
+
+impl TrainError {
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::NotFinite { .. } | Self::TooManyBadSteps { .. } | Self::BadWeights { .. } => {
+                FailureKind::NotANumber
+            }
+            _ => FailureKind::Other,
+        }
+    }
+
+    /// Returns the file that couldn't be written, if the disk or the user's share of it is full.
+    pub(super) fn full_disk(&self) -> Option<&Path> {
+        let (Self::RunDir(RunDirError::Io { path, source, .. })
+        | Self::Checkpoint(CheckpointError::Write { path, source })) = self
+        else {
+            return None;
+        };
+        let full =
+            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        full.then_some(path.as_path())
+    }
+}

@@ -1,0 +1,156 @@
+//! What a run leaves on disk beside its log: checkpoints and previews.
+
+use super::console::Console;
+use super::error::TrainError;
+use super::meter::Activity;
+use super::task::PreviewImages;
+use super::trainer::Trainer;
+use crate::config::{OnNan, file};
+use crate::engine::EngineState;
+use crate::event::{Event, Level, Phase, PreviewFile};
+use crate::picture::sheet::{self, SheetRow};
+use crate::run_dir::{RunDir, RunDirError, write_atomic};
+use crate::weights::checkpoint::{self, Checkpoint, Meta};
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+/// Writes into the run directory and knows what is saved there already.
+pub(super) struct Saver {
+    run: RunDir,
+    /// Micro-batches at the newest checkpoint, so that the same state is not written twice.
+    saved: Option<u64>,
+}
+
+impl Saver {
+    pub(super) fn new(run: RunDir) -> Self {
+        Self { run, saved: None }
+    }
+
+    pub(super) fn run(&self) -> &RunDir {
+        &self.run
+    }
+
+    /// Returns whether the state after `micro` micro-batches is saved.
+    pub(super) fn has(&self, micro: u64) -> bool {
+        self.saved == Some(micro)
+    }
+
+    /// Notes that the state after `micro` micro-batches is saved.
+    pub(super) fn note(&mut self, micro: u64) {
+        self.saved = Some(micro);
+    }
+
+    /// Makes the next save write a checkpoint even if this state has one.
+    pub(super) fn outdate(&mut self) {
+        self.saved = None;
+    }
+
+    /// Writes a checkpoint, as the best one where it is `best`. Returns its path and size in bytes.
+    fn write(
+        &mut self,
+        checkpoint: &Checkpoint,
+        best: bool,
+        console: &mut Console,
+    ) -> Result<(PathBuf, u64), TrainError> {
+        let folder = self.run.checkpoints();
+        let written = console.retry_while_disk_full(|| {
+            let (path, bytes) = checkpoint::save(&folder, checkpoint)?;
+            if best {
+                checkpoint::mark_best(&path)?;
+            }
+            Ok((path, bytes))
+        })?;
+        self.note(checkpoint.meta.micro);
+        Ok(written)
+    }
+
+    /// Writes a sheet of pictures and emits where it is.
+    pub(super) fn write_preview(
+        &self,
+        step: u64,
+        previews: PreviewImages,
+        console: &mut Console,
+    ) -> Result<(), TrainError> {
+        let PreviewImages { pictures, scale: (image, scale) } = previews;
+        let (psnr, rows): (Vec<f64>, Vec<SheetRow>) =
+            pictures.into_iter().map(|preview| (preview.psnr, preview.row)).unzip();
+        let path = self.run.previews().join(format!("step-{step:08}.png"));
+        let mut bytes = Cursor::new(Vec::new());
+        let encoded = sheet::compose(&rows, scale).write_to(&mut bytes, image::ImageFormat::Png);
+        let failed = |source| RunDirError::Io { what: "write", path: path.clone(), source };
+        encoded.map_err(|error| failed(std::io::Error::other(error)))?;
+        console
+            .retry_while_disk_full(|| Ok(write_atomic(&path, bytes.get_ref()).map_err(failed)?))?;
+        let path = self.relative(&path);
+        console.emit(Event::Preview(PreviewFile { step, path, image, scale, psnr }))
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(self.run.root()).unwrap_or(path).display().to_string()
+    }
+}
+
+impl Trainer {
+    /// Saves a checkpoint unless this very state is saved already, and deletes old ones.
+    ///
+    /// # Errors
+    /// If it can't be written, or if a weight is not a number: bad weights are never saved.
+    pub fn save(&mut self) -> Result<(), TrainError> {
+        if self.saver.has(self.position.micro()) {
+            return Ok(());
+        }
+        self.write_checkpoint()?;
+        checkpoint::prune(&self.saver.run.checkpoints(), self.config.checkpoint.keep);
+        Ok(())
+    }
+
+    /// Writes a checkpoint of this moment and deletes nothing.
+    pub(super) fn write_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.report()?;
+        let before = self.console.phase();
+        self.console.enter(Phase::Saving)?;
+        self.console.meter.lap(Activity::Other);
+        let step = self.position.step();
+        let engine = self.engine.state(); // device sync
+        if !engine.is_finite() {
+            if self.config.alarms.on_nan != OnNan::Ignore {
+                return Err(TrainError::BadWeights { step });
+            }
+            let message = format!("step {step} is not saved: a weight is not a number");
+            self.console.log(Level::Warning, message)?;
+            return self.console.enter(before);
+        }
+        let checkpoint = self.checkpoint(engine);
+        let best = checkpoint.meta.grade().is_some_and(|grade| self.results.is_best(grade));
+        let (path, bytes) = self.saver.write(&checkpoint, best, &mut self.console)?;
+        self.console.meter.lap(Activity::Saving);
+        let path = self.saver.relative(&path);
+        self.console.emit(Event::CheckpointSaved { step, path, bytes, best })?;
+        if before == Phase::Stopping {
+            return Ok(()); // this phase was emitted already, and the end follows
+        }
+        self.console.enter(before)
+    }
+
+    fn checkpoint(&self, engine: EngineState) -> Checkpoint {
+        let (at, best) = (&self.position, self.results.best());
+        let grade = self.results.grade_at(at.step());
+        let meta = Meta {
+            version: Meta::CURRENT,
+            step: at.step(),
+            accumulated: at.accumulated(),
+            micro: at.micro(),
+            train_images: self.train_images,
+            updates: engine.updates,
+            losses: engine.losses.clone(),
+            best_val_loss: best.lowest_loss,
+            val_loss: grade.map(|grade| grade.loss),
+            val_accuracy: grade.and_then(|grade| grade.accuracy),
+            best: best.grade.filter(|grade| grade.accuracy.is_some()),
+            evaluated: self.results.evaluated(),
+            elapsed_s: self.console.meter.elapsed_s(),
+            config: file::to_toml(&self.config),
+        };
+        Checkpoint { meta, engine }
+    }
+}
