@@ -20,7 +20,7 @@ pub struct TensorboardEvent {
 
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum What {
-    /// The first record of each file: `brain.TensorboardEvent:2`.
+    /// The first record of each file: `brain.Event:2`.
     #[prost(string, tag = "3")]
     FileVersion(String),
     #[prost(message, tag = "5")]

@@ -20,7 +20,7 @@ pub fn write(root: &Path, history: &History, target: &Destination) -> Result<Str
     // By time, as a writer beside the training would have left them; steps that were logged together stay in order.
     scalars.sort_by(|a, b| a.time.total_cmp(&b.time).then(a.step.cmp(&b.step)));
     let mut out = Vec::new();
-    let version = What::FileVersion("brain.TensorboardEvent:2".to_owned());
+    let version = What::FileVersion("brain.Event:2".to_owned());
     put(&mut out, &TensorboardEvent { wall_time: history.begin, step: 0, what: Some(version) });
     for scalar in &scalars {
         let content = Content::Simple(scalar.value);
