@@ -11,7 +11,7 @@ use crate::exit;
 use crate::run_dir::RunDirError;
 use crate::train::trainer::TrainError;
 use crate::weights::checkpoint::CheckpointError;
-use crate::weights::foreign::start::ImportError;
+use crate::weights::foreign::ImportError;
 use crate::weights::locate::WeightsError;
 use std::path::PathBuf;
 use thiserror::Error;

@@ -12,7 +12,7 @@ use crate::event::Level;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::trainer::Job;
 use crate::weights::checkpoint::Checkpoint;
-use crate::weights::foreign::start;
+use crate::weights::foreign::FittedWeights;
 use crate::weights::locate::{Location, Weights};
 use crate::weights::pretrained::Pretrained;
 use std::path::{Path, PathBuf};
@@ -97,9 +97,9 @@ pub fn prepare_from(
     let config = with_absolute_paths(config);
     // A checkpoint has weights of its own.
     let init = config.train.init.as_deref().filter(|_| resume.is_none());
-    let init = init.map(|path| start::start(path, &config)).transpose()?.map(|start| {
-        notices.push((Level::Info, start.notice));
-        start.weights
+    let init = init.map(|path| FittedWeights::read(path, &config)).transpose()?.map(|fitted| {
+        notices.push((Level::Info, fitted.notice));
+        fitted.weights
     });
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
