@@ -11,7 +11,7 @@ use crate::exit;
 use crate::run_dir::RunDirError;
 use crate::train::{FailureKind, TrainError};
 use crate::weights::checkpoint::CheckpointError;
-use crate::weights::foreign::start::ImportError;
+use crate::weights::foreign::ImportError;
 use crate::weights::locate::WeightsError;
 use std::io;
 use std::path::PathBuf;

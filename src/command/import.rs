@@ -5,67 +5,56 @@ use crate::engine::EngineState;
 use crate::error::Error;
 use crate::text::say::say;
 use crate::weights::checkpoint::{self, Checkpoint, Meta};
+use crate::weights::foreign::FittedWeights;
 use crate::weights::foreign::found::FoundModel;
-use crate::weights::foreign::names::Foreign;
-use crate::weights::foreign::start;
+use crate::weights::foreign::names::ForeignWeights;
 use std::io::{Write as _, stderr, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Turns a PyTorch file into safetensors; `import --converter` prints it.
+/// The Python script that converts a PyTorch file to safetensors. `import --converter` prints it.
 const CONVERTER: &str = include_str!("../../assets/convert_weights.py");
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ImportArgs {
-    /// Weights as safetensors: a timm ViT, official SimMIM, an export or a checkpoint of this program
+    /// Weights as safetensors: a timm ViT, official SimMIM, or an export or a checkpoint of this program
     #[arg(value_name = "FILE", required_unless_present = "converter")]
     pub file: Option<PathBuf>,
-    /// Write a checkpoint of step 0, for features, eval and preview; without it, what fits is printed as TOML
+    /// Write a checkpoint of step 0, for features, eval and preview [default: print a configuration that fits, as TOML]
     #[arg(short, long, value_name = "CKPT")]
     pub output: Option<PathBuf>,
-    /// Configuration of the checkpoint beside the sizes of the model
+    /// Give the checkpoint this configuration, with the sizes of the model in FILE
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key of it; may be repeated
+    /// Set one key of the checkpoint's configuration; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Replace the checkpoint that is there
+    /// Replace an existing checkpoint
     #[arg(long)]
     pub force: bool,
-    /// Print the Python script that turns PyTorch's .pth files into safetensors
+    /// Print the Python script that converts PyTorch's .pth files to safetensors
     #[arg(long, exclusive = true)]
     pub converter: bool,
 }
 
-/// The `import` command.
+/// Prints what model a weights file holds, or makes a checkpoint of it.
 ///
 /// # Errors
-/// The file can't be used, or the checkpoint can't be written.
+/// Returns an error if the file can't be used, or if the checkpoint can't be written.
 pub fn run(args: &ImportArgs) -> Result<(), Error> {
     let out = &mut stdout();
     let Some(path) = &args.file else {
-        let _ = write!(out, "{CONVERTER}"); // a reader that left is no reason to fail
+        let _ = write!(out, "{CONVERTER}"); // a closed pipe is no error
         return Ok(());
     };
-    let foreign = Foreign::read(path)?;
+    let foreign = ForeignWeights::read(path)?;
     let found = FoundModel::of(&foreign)?;
     let Some(target) = &args.output else {
-        let _ = write!(out, "{}", found.toml(&foreign));
+        let _ = write!(out, "{}", found.toml(&foreign)); // a closed pipe is no error
         return Ok(());
     };
-    if target.extension().is_none_or(|ending| ending != "safetensors") {
-        return Err(Error::Usage(format!(
-            "{}: the name of a checkpoint ends in .safetensors",
-            target.display()
-        )));
-    }
-    if target.exists() && !args.force {
-        return Err(Error::Usage(format!(
-            "{} exists: choose another file, or replace it with --force",
-            target.display()
-        )));
-    }
+    check_target(target, args.force)?;
     let config = checkpoint_config(args, &foreign, &found)?;
-    let start::Start { weights, notice } = start::onto(&foreign, &config)?;
+    let FittedWeights { weights, notice } = FittedWeights::fit(&foreign, &config)?;
     let meta = Meta { config: file::to_toml(&config), ..Meta::start() };
     let engine = EngineState { weights, ..EngineState::default() };
     checkpoint::write(target, &Checkpoint { meta, engine })?;
@@ -73,17 +62,35 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The given configuration with the sizes in the file; `--set` outranks all.
+/// Checks that the target has the name of a checkpoint, and is free or may be replaced.
+fn check_target(target: &Path, force: bool) -> Result<(), Error> {
+    if target.extension().is_none_or(|ending| ending != "safetensors") {
+        return Err(Error::Usage(format!(
+            "{}: the name of a checkpoint ends in .safetensors",
+            target.display()
+        )));
+    }
+    if target.exists() && !force {
+        return Err(Error::Usage(format!(
+            "{} exists: choose another file, or replace it with --force",
+            target.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Returns the given configuration with the sizes in the file. `--set` outranks both.
 fn checkpoint_config(
     args: &ImportArgs,
-    foreign: &Foreign,
+    foreign: &ForeignWeights,
     found: &FoundModel,
 ) -> Result<Config, ConfigError> {
     let base = file::load(args.config.as_deref(), &[])?;
     let mut sets = found.own(foreign, &base);
     sets.extend(args.sets.iter().cloned());
     file::override_with(&base, &sets).map_err(|error| match error {
-        ConfigError::In { source, .. } => *source, // it names what is saved in a run
+        // The outer error says that the configuration is one saved in a run, which is not so here.
+        ConfigError::In { source, .. } => *source,
         other => other,
     })
 }

@@ -14,6 +14,7 @@ pub mod ctl;
 pub mod doctor;
 #[cfg(feature = "tui")]
 pub mod embed;
+mod encoder;
 pub mod eval;
 pub mod export;
 pub mod features;

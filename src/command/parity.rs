@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ParityArgs {
-    /// safetensors file with parameters, inputs and expected values
+    /// File of safetensors with parameters, inputs and expected values
     pub file: PathBuf,
-    /// cpu or cuda[:N]
+    /// Compute on this device: cpu or cuda[:N]
     #[arg(long, default_value = "cpu")]
     pub device: String,
 }
@@ -20,7 +20,7 @@ pub struct ParityArgs {
 /// Prints the largest error of every group of values beside its tolerance.
 ///
 /// # Errors
-/// The file or the device can't be used, or a group exceeds its tolerance.
+/// Returns an error if the file or the device can't be used, or if a group exceeds its tolerance.
 pub fn run(args: &ParityArgs) -> Result<(), Error> {
     let device: Device = device::select(&args.device)?.device;
     let Effective { notice, .. } = Effective::of(Precision::Fp32, &device);

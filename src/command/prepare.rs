@@ -13,7 +13,7 @@ use crate::model::state::NamedTensors;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::{Job, Start};
 use crate::weights::checkpoint::{Checkpoint, FoundCheckpoint};
-use crate::weights::foreign::start;
+use crate::weights::foreign::FittedWeights;
 use crate::weights::locate::{Location, Weights};
 use crate::weights::pretrained::Pretrained;
 use std::path::{Path, PathBuf};
@@ -144,9 +144,9 @@ fn initial_weights(
     notices: &mut Vec<(Level, String)>,
 ) -> Result<Option<NamedTensors>, Error> {
     let Some(path) = &config.train.init else { return Ok(None) };
-    let start = start::start(path, config)?;
-    notices.push((Level::Info, start.notice));
-    Ok(Some(start.weights))
+    let fitted = FittedWeights::read(path, config)?;
+    notices.push((Level::Info, fitted.notice));
+    Ok(Some(fitted.weights))
 }
 
 /// Opens the data of a configuration. For a classifier only labelled images are taken, and the names of the classes are

@@ -1,4 +1,4 @@
-//! What an encoder makes of images: a vector for each, with its label and name.
+//! Features: the vector that an encoder makes of each image, with the image's label and name.
 
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::{DataError, ImageError, Source};
@@ -6,36 +6,32 @@ use crate::engine::Engine;
 use crate::model::patch::Pixels;
 use std::ops::ControlFlow;
 
-/// Features of some images; they lie in memory, 4 bytes a number.
+/// Features of some images, in memory: 4 bytes a number.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Features {
-    /// Row-major. `[n, dim]`
+    /// Row-major `[n, dim]`.
     pub values: Vec<f32>,
     pub dim: usize,
-    /// Class numbers as in [`crate::data::Dataset::classes`]. `[n]`
+    /// Class numbers as in [`crate::data::Dataset::classes`], `[n]`.
     pub labels: Vec<Option<u32>>,
-    /// As [`crate::data::ImageSource::name`] gives them. `[n]`
+    /// Names of the images as in [`crate::data::ImageSource::name`], `[n]`.
     pub names: Vec<String>,
-    /// Images that could not be read and are in none of the lists.
+    /// Images that could not be read. They are in none of the other lists.
     pub skipped: Vec<ImageError>,
 }
 
 impl Features {
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// The features of one image. `[dim]`
+    /// Returns the features of one image, `[dim]`.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
     }
 
-    /// Puts others of the same width behind these.
+    /// Appends features of the same width.
     pub fn append(&mut self, mut other: Self) {
         self.dim = self.dim.max(other.dim);
         self.values.append(&mut other.values);
@@ -45,13 +41,13 @@ impl Features {
     }
 }
 
-/// Features of all images of a source in its order, each in the central view of validation.
+/// Computes the features of all images of a source, in its order, each in the central view of validation.
 ///
-/// `layer` is as in [`Engine::features`]. `progress` hears after each batch how many images are done; `Break` ends the
-/// work with `None`. Images pass by in batches: only the features stay.
+/// `layer` is as in [`Engine::features`]. After each batch, `progress` gets the number of images done. If it returns
+/// `Break`, the work ends with `None`. Only one batch of images is in memory at a time.
 ///
 /// # Errors
-/// No image can be read.
+/// Returns an error if no image can be read.
 pub fn extract(
     engine: &dyn Engine,
     source: &Source,
@@ -65,11 +61,11 @@ pub fn extract(
     collect(source, loader, features, progress)
 }
 
-/// [`extract`] with any function of the bytes of a batch `[count, size, size, 3]` to vectors `[count, dim]`.
+/// Like [`extract`], with any function from the bytes of a batch `[count, size, size, 3]` to vectors `[count, dim]`.
 ///
 /// # Errors
-/// As [`extract`].
-pub fn collect(
+/// Returns an error in the same case as [`extract`].
+pub(super) fn collect(
     source: &Source,
     loader: LoaderConfig,
     mut features: impl FnMut(&[u8], usize) -> Vec<f32>,
@@ -85,7 +81,7 @@ pub fn collect(
         for ((wanted, &got), row) in
             wanted.zip(&batch.indices).zip(values.chunks_exact(all.dim.max(1)))
         {
-            // In place of an unreadable image stands another, which comes in its own place too.
+            // The loader puts another image in the place of an unreadable one. That image also comes at its own place.
             if wanted == got {
                 all.values.extend_from_slice(row);
                 all.labels.push(source.label(got));
@@ -112,7 +108,7 @@ mod tests {
         LoaderConfig { batch_size, image_size: 4, ..LoaderConfig::from_config(&Config::default()) }
     }
 
-    /// The blue of the first pixel of each image: its number.
+    /// Returns the blue value of each image's first pixel, which is the image's number.
     fn blue(images: &[u8], count: usize) -> Vec<f32> {
         images.chunks_exact(images.len() / count).map(|image| f32::from(image[2])).collect()
     }

@@ -1,21 +1,23 @@
-//! k nearest neighbours by the cosine of the angle between vectors.
+//! Classification by the k nearest neighbours, by the cosine of the angle between vectors.
 
 use super::Vectors;
 use crate::ops::kernel::{Matrix, MatrixMut, multiply};
 use rayon::prelude::*;
 
-/// Test vectors whose similarities are in memory at a time, per thread.
+/// Test vectors whose similarities each thread has in memory at a time.
 const CHUNK: usize = 64;
 
-/// Test vectors between two questions whether to go on.
+/// Test vectors between two calls of `go_on`.
 const BLOCK: usize = 16 * CHUNK;
 
-/// Classes of the test vectors for each number of neighbours in `ks`. `[ks.len()][test.len()]`
+/// Predicts the classes of the test vectors for each number of neighbours in `ks`. `[ks.len(), test.len()]`
 ///
-/// The majority of the k nearest decides; among classes with equally many, the one with the larger sum of cosines,
-/// then the lower number. Of neighbours at the same angle the earlier one comes first, so the result depends on nothing
-/// but its input. A vector of zeros is at a right angle to all. `None` when `go_on` said so.
-pub fn predict(
+/// The majority of the k nearest decides. Among classes with equally many neighbours, the one with the larger sum of
+/// cosines wins, then the one with the lower number. Of neighbours at the same angle the earlier one comes first, so
+/// the result depends on nothing but the input. A vector of zeros counts as orthogonal to all others.
+///
+/// Returns `None` if `go_on` returned `false`.
+pub(super) fn predict(
     train: &Vectors,
     test: &Vectors,
     classes: usize,
@@ -43,7 +45,7 @@ pub fn predict(
     Some(voted)
 }
 
-/// [`predict`] for some vectors of length 1; `known` are the training vectors at length 1.
+/// Predicts like [`predict`], for test vectors `asked` of length 1. `known` are the training vectors at length 1.
 fn votes(
     known: &[f32],
     train: &Vectors,
@@ -72,7 +74,7 @@ fn votes(
     voted
 }
 
-/// Indices of the `count` largest numbers, largest first; of equal ones the earlier first.
+/// Fills `order` with the indices of the `count` largest numbers, the largest first, of equal ones the earlier first.
 fn nearest(cosines: &[f32], count: usize, order: &mut Vec<u32>) {
     let before =
         |&a: &u32, &b: &u32| cosines[b as usize].total_cmp(&cosines[a as usize]).then(a.cmp(&b));
@@ -85,6 +87,7 @@ fn nearest(cosines: &[f32], count: usize, order: &mut Vec<u32>) {
     order.sort_unstable_by(before);
 }
 
+/// Returns the class that wins among votes of (class, cosine).
 fn vote(votes: impl Iterator<Item = (u32, f32)>, classes: usize) -> u32 {
     let mut counts = vec![(0_u32, 0.0_f64); classes];
     for (class, cosine) in votes {
@@ -95,7 +98,7 @@ fn vote(votes: impl Iterator<Item = (u32, f32)>, classes: usize) -> u32 {
     let better = |a: (u32, f64), b: (u32, f64)| a.0 > b.0 || (a.0 == b.0 && a.1 > b.1);
     let mut best = 0;
     for class in 1..classes {
-        // An empty class has no sum that could win by being less negative.
+        // A class without votes has a sum of 0, which must not win over a negative one.
         if counts[class].0 > 0 && better(counts[class], counts[best]) {
             best = class;
         }
@@ -103,7 +106,7 @@ fn vote(votes: impl Iterator<Item = (u32, f32)>, classes: usize) -> u32 {
     best as u32
 }
 
-/// Rows of length 1. `[n, dim]`
+/// Returns the vectors scaled to length 1. `[n, dim]`
 fn normalized(vectors: &Vectors) -> Vec<f32> {
     let mut values = vectors.values.clone();
     for row in values.chunks_exact_mut(vectors.dim) {

@@ -1,33 +1,26 @@
-//! Labelled images in two parts.
+//! The labelled images of an evaluation, in two parts: those that a method learns from, and those that it is tested on.
 
 use super::features::Features;
 use crate::config::Config;
 use crate::data::split::labelled_sample;
 use crate::data::{self, DataError, Dataset, Source};
 
-/// Why there is nothing to evaluate on.
-#[derive(Debug, thiserror::Error)]
-pub enum EvalDataError {
-    #[error(transparent)]
-    Data(#[from] DataError),
-    #[error("eval.every = {every} needs labelled images: {reason}; or name some with eval.path")]
-    Unlabelled { every: usize, reason: String },
-}
-
-/// Labelled images to train a probe with and to test on.
+/// Labelled images to train a probe with and to test it on.
 pub struct Labelled {
     pub train: Source,
     pub test: Source,
+    /// Names of the classes, by number.
     pub classes: Vec<String>,
+    /// What the data set is, for people.
     pub description: String,
 }
 
 impl Labelled {
-    /// The labelled images of a data set, `limit` of each part at most.
+    /// Takes the labelled images of a data set, at most `limit` of each part.
     ///
     /// # Errors
-    /// There are not two classes to tell apart, in one line.
-    pub fn of(data: &Dataset, limit: usize) -> Result<Self, String> {
+    /// Returns one line for people if there are not two classes to tell apart.
+    pub(crate) fn of(data: &Dataset, limit: usize) -> Result<Self, String> {
         let [train, test] = [&data.train, &data.val].map(|part| labelled_sample(part, limit));
         let mut seen = vec![false; data.classes.len()];
         for index in 0..train.len() {
@@ -46,11 +39,13 @@ impl Labelled {
         Ok(Self { train, test, classes, description })
     }
 
-    /// Vectors of both parts: made by `collect`, which gets the source and how many images were done before.
+    /// Collects vectors of both parts with `collect`, which gets a part and the number of images in the parts before.
+    ///
+    /// Returns `None` as soon as `collect` returns `None`.
     ///
     /// # Errors
-    /// As `collect`. `None` as soon as that gives it.
-    pub fn vectors(
+    /// Returns the error of `collect`.
+    pub(crate) fn vectors(
         &self,
         mut collect: impl FnMut(&Source, usize) -> Result<Option<Features>, DataError>,
     ) -> Result<Option<[Features; 2]>, DataError> {
@@ -60,11 +55,16 @@ impl Labelled {
     }
 }
 
-/// What a run evaluates on while it trains; `None` if it doesn't. `own` is its data.
+/// Opens the images on which a run evaluates while it trains. `own` is the data of the run.
+///
+/// Returns `None` if the configuration asks for no evaluations.
 ///
 /// # Errors
-/// The images can't be opened or aren't labelled.
-pub fn for_training(config: &Config, own: &Dataset) -> Result<Option<Labelled>, EvalDataError> {
+/// Returns an error if the images can't be opened or aren't labelled.
+pub(crate) fn for_training(
+    config: &Config,
+    own: &Dataset,
+) -> Result<Option<Labelled>, EvalDataError> {
     let eval = &config.eval;
     if eval.every == 0 {
         return Ok(None);
@@ -75,4 +75,13 @@ pub fn for_training(config: &Config, own: &Dataset) -> Result<Option<Labelled>, 
     };
     let unlabelled = |reason| EvalDataError::Unlabelled { every: eval.every, reason };
     labelled.map(Some).map_err(unlabelled)
+}
+
+/// Why there is nothing to evaluate on while training.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalDataError {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error("eval.every = {every} needs labelled images: {reason}; or name some with eval.path")]
+    Unlabelled { every: usize, reason: String },
 }

@@ -1,22 +1,23 @@
-//! Limited-memory BFGS (Nocedal & Wright 2006, algorithm 7.5) for smooth convex functions.
+//! Minimises smooth convex functions by limited-memory BFGS (Nocedal & Wright 2006, algorithm 7.5).
 
-/// Pairs of steps that shape the metric.
+/// Pairs of steps and changes of the gradient that approximate the inverse Hessian.
 const MEMORY: usize = 10;
 /// Halvings of a step before the search gives up.
 const HALVINGS: usize = 30;
 
 /// When the search ends.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(super) struct Limits {
     pub iterations: usize,
-    /// Largest absolute entry of the gradient.
+    /// The search ends when no entry of the gradient has a larger absolute value.
     pub gradient: f64,
 }
 
-/// Moves `point` to the least value of a function; `f` writes the gradient and returns the value. Returns that value.
+/// Moves `point` to the minimum of a function, and returns the value there. `f` writes the gradient and returns the
+/// value.
 ///
-/// A function that isn't finite somewhere ends the search at the last good point.
-pub fn minimize(
+/// If the function isn't finite somewhere, the search ends at the last good point.
+pub(super) fn minimize(
     point: &mut [f64],
     limits: Limits,
     mut f: impl FnMut(&[f64], &mut [f64]) -> f64,
@@ -34,7 +35,7 @@ pub fn minimize(
         let mut direction = descent(&gradient, &pairs);
         let mut slope = dot(&gradient, &direction);
         if slope >= 0.0 {
-            // Rounding has spoilt the metric: start it anew.
+            // Rounding has spoilt the approximation, so the search starts it anew with a step down the gradient.
             pairs.clear();
             direction = gradient.iter().map(|g| -g).collect();
             slope = -dot(&gradient, &gradient);
@@ -64,13 +65,13 @@ pub fn minimize(
             step *= 0.5;
         }
         if !moved {
-            break; // as near as the arithmetic allows
+            break; // the point is as near to the minimum as the arithmetic allows
         }
     }
     value
 }
 
-/// The quasi-Newton direction: two loops over the pairs (s, y) of steps and changes of the gradient.
+/// Returns the quasi-Newton direction, by two loops over the pairs (s, y) of steps and changes of the gradient.
 fn descent(gradient: &[f64], pairs: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
     let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut alphas = Vec::with_capacity(pairs.len());

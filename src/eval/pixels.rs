@@ -1,17 +1,20 @@
-//! Raw pixels as vectors: what an encoder has to beat.
+//! Raw pixels as vectors: the baseline that an encoder has to beat.
 
 use super::features::{Features, collect};
 use crate::data::loader::LoaderConfig;
 use crate::data::{DataError, Source};
 use std::ops::ControlFlow;
 
-/// Largest side of the images that become vectors: above it, time and memory would go to the baseline.
+/// Largest side of the images that become vectors, in pixels. Larger ones would cost more time and memory than a
+/// baseline is worth.
 pub const MOST: usize = 32;
 
-/// Pixels in 0..1 of the view that the encoder gets, at [`MOST`] pixels a side at most. `None` when broken off.
+/// Collects the pixels, in 0..1, of the views that the encoder gets, with sides of at most [`MOST`] pixels.
+///
+/// Returns `None` if `progress` returned `Break`.
 ///
 /// # Errors
-/// No image can be read.
+/// Returns an error if no image can be read.
 pub fn collect_pixels(
     source: &Source,
     mut loader: LoaderConfig,
@@ -24,7 +27,9 @@ pub fn collect_pixels(
     collect(source, loader, scaled, progress)
 }
 
-/// Grey images need one number a pixel: the same angles and the same probe at a third of the work.
+/// Keeps one number of each pixel if all images are grey.
+///
+/// Neither the angles between the vectors nor the probe change by it, at a third of the work.
 pub fn drop_grey(parts: [&mut Features; 2]) {
     let grey = |features: &&mut Features| {
         features

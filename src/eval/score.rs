@@ -1,17 +1,17 @@
-//! Accuracies with their standard errors.
+//! Accuracies and their differences, with standard errors.
 
 use serde::Serialize;
 
-/// What a method said about the test images.
+/// The predictions of one method for the test images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
-    /// `[n]`
-    pub predicted: Vec<u32>,
-    /// Whether that is right. `[n]`
+    /// Predicted class numbers, `[n]`.
+    predicted: Vec<u32>,
+    /// Whether each prediction is right, `[n]`.
     right: Vec<bool>,
 }
 
-/// A share of images with its standard error, both 0 to 1.
+/// Top-1 accuracy with its standard error, both 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Accuracy {
     pub accuracy: f64,
@@ -19,31 +19,35 @@ pub struct Accuracy {
     pub stderr: f64,
 }
 
-/// How much more one method gets right than another on the same images.
+/// Difference of two accuracies on the same images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
     /// -1 to 1.
     pub difference: f64,
-    /// Of the paired differences, as in `McNemar`'s test: images on which both are right or both wrong say nothing.
+    /// Standard error of the paired differences, as in `McNemar`'s test: images on which both are right or both are
+    /// wrong say nothing.
     pub stderr: f64,
 }
 
 impl Score {
+    /// Compares predictions with the labels.
+    ///
     /// # Panics
-    /// If the lengths differ.
+    /// Panics if the lengths differ.
     pub fn new(predicted: Vec<u32>, labels: &[u32]) -> Self {
-        assert_eq!(predicted.len(), labels.len(), "a prediction for each label");
+        assert_eq!(predicted.len(), labels.len(), "there must be a prediction for each label");
         let right = predicted.iter().zip(labels).map(|(a, b)| a == b).collect();
         Self { predicted, right }
     }
 
+    /// Returns the share of predictions that are right.
     pub fn accuracy(&self) -> Accuracy {
         let n = self.right.len().max(1) as f64;
         let accuracy = self.right.iter().filter(|right| **right).count() as f64 / n;
         Accuracy { accuracy, stderr: (accuracy * (1.0 - accuracy) / n).sqrt() }
     }
 
-    /// This score less another on the same images.
+    /// Returns this accuracy minus that of another score on the same images.
     pub fn minus(&self, other: &Self) -> Difference {
         let n = self.right.len().max(1) as f64;
         let pairs = || self.right.iter().zip(&other.right);
@@ -54,7 +58,7 @@ impl Score {
         Difference { difference, stderr: (variance.max(0.0) / n).sqrt() }
     }
 
-    /// How often each class (row) was taken for each (column). `[classes][classes]`
+    /// Counts how often images of each class (row) were predicted as each class (column). `[classes, classes]`
     pub fn confusion(&self, labels: &[u32], classes: usize) -> Vec<Vec<u32>> {
         let mut counts = vec![vec![0; classes]; classes];
         for (&predicted, &label) in self.predicted.iter().zip(labels) {
@@ -65,7 +69,7 @@ impl Score {
 }
 
 impl Difference {
-    /// The difference in standard errors; infinite for one without any spread.
+    /// Returns the difference in standard errors, which is infinite if the standard error is 0.
     pub fn in_errors(&self) -> f64 {
         if self.difference == 0.0 { 0.0 } else { self.difference / self.stderr }
     }
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn errors_are_those_of_the_formulas() {
-        // 100 images: 60 right by both, 20 by the first alone, 10 by the second alone, 10 by none.
+        // Of 100 images both get 60 right, the first alone 20, the second alone 10, and neither 10.
         let labels = vec![1; 100];
         let said = |right: &dyn Fn(usize) -> bool| (0..100).map(|i| u32::from(right(i))).collect();
         let first = Score::new(said(&|i| i < 80), &labels);
@@ -86,7 +90,7 @@ mod tests {
         assert!((accuracy.accuracy - 0.8).abs() < 1e-12 && (accuracy.stderr - 0.04).abs() < 1e-12);
         let difference = first.minus(&second);
         assert!((difference.difference - 0.1).abs() < 1e-12);
-        // Of the 100 differences 20 are 1 and 10 are -1: variance 0.3 - 0.01.
+        // Of the 100 differences 20 are 1 and 10 are -1, so the variance is 0.3 - 0.01.
         assert!((difference.stderr - (0.29_f64 / 100.0).sqrt()).abs() < 1e-12);
         assert!((difference.in_errors() - 0.1 / 0.0029_f64.sqrt()).abs() < 1e-9);
         let none = first.minus(&first);

@@ -1,5 +1,5 @@
-//! Pictures of reconstructions: painting them, the sheet that keeps them, and their quality in numbers.
+//! Pictures of reconstructions: painting them, the sheet that holds them in a file, and their quality in numbers.
 
-pub mod painter;
-pub mod quality;
+pub(crate) mod painter;
+mod quality;
 pub mod sheet;

@@ -1,4 +1,4 @@
-//! Pictures of what the model sees and fills in.
+//! Paints what the model sees and what it fills in.
 
 use super::quality;
 use super::sheet::SheetRow;
@@ -7,20 +7,21 @@ use crate::model::loss::PATCH_VARIANCE_EPS;
 use crate::model::patch::{Normalization, pixel_offsets};
 use image::RgbImage;
 
-/// What a hidden patch looks like in the masked picture.
+/// Colour of a hidden patch in the masked picture.
 const HIDDEN: [u8; 3] = [110, 110, 118];
-/// Sheets of small pictures are enlarged until one picture is about this wide.
+/// Sheets of small pictures are enlarged until one picture is about this wide, in pixels.
 const COMFORTABLE_WIDTH: u32 = 160;
 
-/// One image with its mask and reconstruction, interleaved 8-bit RGB `[H, W, 3]` each.
+/// One image with its mask and reconstruction, each as interleaved 8-bit RGB `[H, W, 3]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Triple {
     pub original: Vec<u8>,
     pub masked: Vec<u8>,
-    /// Predicted patches, with the visible ones pasted in.
+    /// The predicted patches, with the visible ones pasted in.
     pub reconstructed: Vec<u8>,
-    /// Decibels over the hidden pixels.
+    /// Over the hidden pixels, in decibels.
     pub psnr: f64,
+    /// Over the whole image.
     pub ssim: f64,
 }
 
@@ -29,26 +30,27 @@ pub struct Triple {
 pub struct Painter {
     pub shape: ModelShape,
     pub normalization: Normalization,
-    /// Predictions are relative to each patch's own mean and deviation.
+    /// Whether predictions are relative to each patch's own mean and deviation.
     pub normalize_targets: bool,
 }
 
 impl Painter {
+    /// Height and width of an image, in pixels.
     fn size(&self) -> [usize; 2] {
         [self.shape.grid[0] * self.shape.patch, self.shape.grid[1] * self.shape.patch]
     }
 
-    /// Bytes of one image.
+    /// Returns the number of bytes of one image.
     pub fn image_len(&self) -> usize {
         self.size().iter().product::<usize>() * 3
     }
 
-    /// Pictures and figures of one image.
+    /// Paints one image and measures its reconstruction.
     ///
     /// # Shapes
-    /// - original: `[H, W, 3]`
-    /// - hidden: `[N]`
-    /// - prediction: `[M, P]`, of the hidden patches in ascending order
+    /// - `original`: `[H, W, 3]`
+    /// - `hidden`: `[N]`
+    /// - `prediction`: `[M, P]`, for the M hidden patches in ascending order
     pub fn triple(&self, original: &[u8], hidden: &[bool], prediction: &[f32]) -> Triple {
         let (mut masked, mut reconstructed) = (original.to_vec(), original.to_vec());
         let len = self.shape.patch_len();
@@ -72,7 +74,7 @@ impl Painter {
         }
     }
 
-    /// Deviation and mean that a normalised target was made with; (1, 0) for plain pixels.
+    /// Returns the deviation and the mean with which a patch's target was normalised: (1, 0) for plain pixels.
     fn patch_scale(&self, original: &[u8], patch: usize) -> (f32, f32) {
         if !self.normalize_targets {
             return (1.0, 0.0);
@@ -86,7 +88,7 @@ impl Painter {
         ((variance + PATCH_VARIANCE_EPS as f32).sqrt(), mean)
     }
 
-    /// The model's output everywhere, from its prediction of all patches. `[N, P]` -> `[H, W, 3]`
+    /// Paints the model's prediction of all patches, visible ones too. `[N, P] -> [H, W, 3]`
     pub fn raw(&self, original: &[u8], prediction: &[f32]) -> Vec<u8> {
         let mut raw = original.to_vec();
         for (patch, predicted) in prediction.chunks_exact(self.shape.patch_len()).enumerate() {
@@ -95,7 +97,7 @@ impl Painter {
         raw
     }
 
-    /// Calls `put` with the place and value (0 to 1) of each number of a patch.
+    /// Calls `put` with the offset in the image and the value (0 to 1) of each number of a predicted patch.
     fn paint(
         &self,
         original: &[u8],
@@ -110,7 +112,7 @@ impl Painter {
         }
     }
 
-    /// A row of the preview sheet.
+    /// Returns a row of the preview sheet.
     pub fn row(&self, triple: &Triple, raw: &[u8]) -> SheetRow {
         let [height, width] = self.size().map(|side| side as u32);
         let picture =
@@ -123,7 +125,7 @@ impl Painter {
         }
     }
 
-    /// Side of a picture, pixels, and the whole factor by which sheets of small pictures are enlarged.
+    /// Returns the width of a picture in pixels, and the whole factor by which sheets of small pictures are enlarged.
     pub fn sheet_scale(&self) -> (u32, u32) {
         let side = self.size()[1] as u32;
         (side, (COMFORTABLE_WIDTH / side).max(1))
@@ -152,7 +154,7 @@ mod tests {
         (0..16 * 16 * 3).map(|i| (i * 37 % 256) as u8).collect()
     }
 
-    /// The head's output if it were right.
+    /// Returns the head's output if it were exactly right.
     fn perfect(painter: &Painter, original: &[u8], patch: usize) -> Vec<f32> {
         let (scale, shift) = painter.patch_scale(original, patch);
         pixel_offsets(&painter.shape, patch)
@@ -181,7 +183,7 @@ mod tests {
     fn psnr_counts_hidden_pixels_only() {
         let painter = painter(false);
         let original = vec![128; 16 * 16 * 3];
-        // 0.1 off in every hidden value, after normalisation by the channel's deviation.
+        // Every hidden value is off by 0.1, which is 0.1 / std after normalisation.
         let prediction: Vec<f32> = pixel_offsets(&painter.shape, 0)
             .map(|offset| {
                 let channel = offset % 3;

@@ -1,16 +1,17 @@
-//! How close two pictures are: PSNR and SSIM.
+//! Measures how close two pictures are, as PSNR and SSIM.
 
-/// Peak signal-to-noise ratio, decibels, of values in 0..1 with this mean squared error.
+/// Returns the peak signal-to-noise ratio, in decibels, of values in 0..1 with this mean squared error.
 ///
-/// A perfect copy counts as 100 dB, so that means stay finite.
-pub fn psnr(mean_squared_error: f64) -> f64 {
+/// A perfect copy counts as 100 dB, so that averages over images stay finite.
+pub(super) fn psnr(mean_squared_error: f64) -> f64 {
     if mean_squared_error <= 1e-10 { 100.0 } else { -10.0 * mean_squared_error.log10() }
 }
 
-/// Structural similarity (Wang et al. 2004) of the luma of two interleaved 8-bit RGB images `[H, W, 3]`.
+/// Returns the structural similarity (Wang et al. 2004) of the luma of two interleaved 8-bit RGB images `[H, W, 3]`.
 ///
-/// Gaussian window of 11 pixels, sigma 1.5, mean over all places where it fits; a smaller image shrinks the window.
-pub fn ssim(a: &[u8], b: &[u8], width: usize, height: usize) -> f64 {
+/// The window is Gaussian, 11 pixels wide with a sigma of 1.5, and the result is the mean over all places where it
+/// fits. An image smaller than the window shrinks the window.
+pub(super) fn ssim(a: &[u8], b: &[u8], width: usize, height: usize) -> f64 {
     const C1: f64 = 0.01 * 0.01;
     const C2: f64 = 0.03 * 0.03;
     let (a, b) = (luma(a), luma(b));
@@ -30,7 +31,7 @@ pub fn ssim(a: &[u8], b: &[u8], width: usize, height: usize) -> f64 {
     sum / places as f64
 }
 
-/// ITU-R BT.601 luma in 0..1.
+/// Returns the luma of ITU-R BT.601, in 0..1.
 fn luma(rgb: &[u8]) -> Vec<f64> {
     let weigh = |p: &[u8]| {
         (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])) / 255.0
@@ -46,7 +47,7 @@ fn gaussian(size: usize) -> Vec<f64> {
     weights.iter().map(|weight| weight / sum).collect()
 }
 
-/// Separable filter at all places where the window fits, row-major.
+/// Applies a separable filter at all places where the window fits. The result is row-major.
 fn filtered(values: &[f64], width: usize, height: usize, window: &[f64]) -> Vec<f64> {
     let size = window.len();
     let (columns, rows) = (width + 1 - size, height + 1 - size);
@@ -70,7 +71,7 @@ fn filtered(values: &[f64], width: usize, height: usize, window: &[f64]) -> Vec<
 mod tests {
     use super::*;
 
-    /// A picture that anyone can make again: see the reference values below.
+    /// Returns a picture by a formula, so that other programs can make it too for reference values.
     fn picture(seed: usize) -> Vec<u8> {
         (0..24 * 20 * 3).map(|i| ((i * i / 7 + i * seed * 13 + seed * 31) % 256) as u8).collect()
     }

@@ -1,22 +1,22 @@
-//! The preview sheet: a grid of pictures, put together by the trainer and taken apart by those who show it.
+//! The preview sheet: a grid of pictures. The trainer composes it, and front ends split it again to show parts of it.
 
 use image::{Rgb, RgbImage, imageops};
 
-/// Between pictures, pixels before enlargement.
-pub const GAP: u32 = 2;
-/// Original, masked, reconstructed, raw.
-pub const COLUMNS: u32 = 4;
+/// Space between two pictures, in pixels before enlargement.
+pub(crate) const GAP: u32 = 2;
+/// Pictures in a row: original, masked, reconstructed, raw.
+const COLUMNS: u32 = 4;
 
 const PAPER: Rgb<u8> = Rgb([255; 3]);
 
-/// The pictures of one step, at their own size.
+/// The pictures of one step, before enlargement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sheet {
-    /// One per image.
+    /// One row per image.
     pub rows: Vec<SheetRow>,
 }
 
-/// What became of one image; square pictures of equal size.
+/// The four pictures of one image: squares of equal size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SheetRow {
     pub original: RgbImage,
@@ -33,18 +33,9 @@ impl SheetRow {
     }
 }
 
-/// Width and height of a sheet, pixels; `None` without pictures or out of range.
-fn size(side: u32, scale: u32, rows: usize) -> Option<(u32, u32)> {
-    let rows = u32::try_from(rows).ok().filter(|&rows| rows > 0 && side > 0 && scale > 0)?;
-    let step = side.checked_add(GAP)?;
-    let width = COLUMNS.checked_mul(step)? - GAP;
-    let height = rows.checked_mul(step)? - GAP;
-    Some((width.checked_mul(scale)?, height.checked_mul(scale)?))
-}
-
-/// The PNG's content: a row per image on white, enlarged by the whole factor `scale`.
+/// Composes the image that is saved: a row per image on white, enlarged by the whole factor `scale`.
 ///
-/// All pictures have the size of the first. Without rows it is one white pixel.
+/// All pictures have the size of the first. Without rows the result is one white pixel.
 pub fn compose(rows: &[SheetRow], scale: u32) -> RgbImage {
     let side = rows.first().map_or(0, |row| row.original.width());
     let Some((width, height)) = size(side, 1, rows.len()) else {
@@ -64,9 +55,9 @@ pub fn compose(rows: &[SheetRow], scale: u32) -> RgbImage {
     RgbImage::from_fn(width * scale, height * scale, |x, y| *sheet.get_pixel(x / scale, y / scale))
 }
 
-/// The reverse of [`compose`], back at scale 1; `side` is that of one picture in pixels before enlargement.
+/// Reverses [`compose`], down to scale 1. `side` is the side of one picture, in pixels before enlargement.
 ///
-/// `None` when the image hasn't the size that such a sheet would have.
+/// Returns `None` if the image hasn't the size that such a sheet would have.
 pub fn split(image: &RgbImage, side: u32, scale: u32, rows: usize) -> Option<Sheet> {
     if size(side, scale, rows)? != image.dimensions() {
         return None;
@@ -86,15 +77,15 @@ pub fn split(image: &RgbImage, side: u32, scale: u32, rows: usize) -> Option<She
     Some(Sheet { rows: rows.collect() })
 }
 
-/// Number of pictures one above the other in a sheet of that `side` and `scale`.
+/// Returns the number of rows of a sheet whose pictures have that `side` before enlargement by `scale`.
 pub fn row_count(image: &RgbImage, side: u32, scale: u32) -> usize {
     let step = side.saturating_add(GAP).saturating_mul(scale).max(1);
     (image.height().saturating_add(GAP.saturating_mul(scale)) / step) as usize
 }
 
-/// Side of a picture (pixels before enlargement) and scale of a sheet that has lost its event, found by its gaps.
+/// Finds the side of a picture (in pixels before enlargement) and the scale of a sheet by its white gaps.
 ///
-/// The largest scale that explains every pixel wins.
+/// This serves sheets whose event, which states both, is lost. The largest scale that explains every pixel wins.
 pub fn guess(image: &RgbImage) -> Option<(u32, u32)> {
     let (width, height) = image.dimensions();
     let least = COLUMNS * (1 + GAP) - GAP;
@@ -114,6 +105,15 @@ pub fn guess(image: &RgbImage) -> Option<(u32, u32)> {
             (fits && image.enumerate_pixels().all(explains)).then_some((side, scale))
         },
     )
+}
+
+/// Returns the width and height of a sheet in pixels, or `None` without pictures or out of range.
+fn size(side: u32, scale: u32, rows: usize) -> Option<(u32, u32)> {
+    let rows = u32::try_from(rows).ok().filter(|&rows| rows > 0 && side > 0 && scale > 0)?;
+    let step = side.checked_add(GAP)?;
+    let width = COLUMNS.checked_mul(step)? - GAP;
+    let height = rows.checked_mul(step)? - GAP;
+    Some((width.checked_mul(scale)?, height.checked_mul(scale)?))
 }
 
 #[cfg(test)]

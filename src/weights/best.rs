@@ -1,19 +1,21 @@
-//! Which checkpoint of a run is its best one.
+//! Decides which checkpoint of a run is its best one.
 
 use serde::{Deserialize, Serialize};
 
-/// What a validation found of the weights.
+/// How good a validation found the weights to be.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Grade {
     pub loss: f64,
-    /// Share of images whose class is told right, 0 to 1; only a classifier has one.
+    /// Top-1 accuracy, 0 to 1. Only a classifier has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
 }
 
 impl Grade {
-    /// A classifier is the better the more it tells right, and with as many right by its loss: late in training the loss
-    /// rises while the accuracy does too. Everything else goes by the loss.
+    /// Returns whether these weights are better than others.
+    ///
+    /// Classifiers are compared by accuracy, and by loss where the accuracies are equal: late in training the loss
+    /// often rises while the accuracy still rises too. All other models are compared by loss.
     pub fn beats(&self, other: &Self) -> bool {
         match (self.accuracy, other.accuracy) {
             (Some(own), Some(its)) if own.total_cmp(&its).is_ne() => own > its,
@@ -25,14 +27,14 @@ impl Grade {
 /// The best validations of a run so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Best {
-    /// That of the best checkpoint.
+    /// The grade of the best checkpoint.
     pub grade: Option<Grade>,
-    /// Of a classifier not always that of the best checkpoint.
+    /// The lowest loss so far. The best checkpoint of a classifier may have a higher one.
     pub lowest_loss: Option<f64>,
 }
 
 impl Best {
-    /// Takes in a validation with a finite loss; says whether it is the best so far.
+    /// Takes in a validation with a finite loss. Returns whether it is the best so far.
     pub fn take(&mut self, grade: Grade) -> bool {
         let loss = self.lowest_loss.map_or(grade.loss, |lowest| lowest.min(grade.loss));
         self.lowest_loss = Some(loss);

@@ -1,9 +1,9 @@
-//! Checkpoints: one safetensors file that holds all that an exact resume needs.
+//! Checkpoints: one safetensors file each, with everything that an exact resume needs.
 //!
-//! Tensors: `model.NAME` (timm's names and layouts), `adam.first.NAME`, `adam.second.NAME`, and in the middle
-//! of an accumulation `accumulated.NAME`. The metadata key `checkpoint` is a JSON object ([`Meta`]), the key
-//! `checksum` the XXH3-128 of the whole file with the digits of the checksum itself replaced by zeros, so
-//! that a flipped bit anywhere is found.
+//! The tensors are `model.NAME` (timm's names and layouts), `adam.first.NAME`, `adam.second.NAME`, and, in the
+//! middle of a gradient accumulation, `accumulated.NAME`. The metadata key `checkpoint` holds a JSON object
+//! ([`Meta`]). The key `checksum` holds the XXH3-128 of the whole file, computed with zeros in place of the
+//! checksum's own digits, so that a flipped bit anywhere in the file is found.
 
 use super::best::{Best, Grade};
 use crate::engine::EngineState;
@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 use thiserror::Error;
 
-/// Version of the format; higher ones are refused.
+/// Version of the file format. Files of a higher version are refused.
 const VERSION: u32 = 1;
-/// Numbers are written as they lie in memory, and the format is little-endian.
+/// Numbers are written as they lie in memory, and safetensors files are little-endian.
 const _: () = assert!(cfg!(target_endian = "little"));
+/// Stands in place of the checksum's digits while the checksum is computed.
 const BLANK: &str = "00000000000000000000000000000000";
 const EXTENSION: &str = "safetensors";
 
@@ -41,32 +42,32 @@ pub enum CheckpointError {
     Version { path: PathBuf, found: u32 },
 }
 
-/// Everything but tensors.
+/// Everything in a checkpoint but the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
     pub version: u32,
     /// Optimizer steps done.
     pub step: u64,
-    /// Micro-batches of the unfinished step that are in `accumulated.*`.
+    /// Micro-batches of the unfinished step whose gradients are in `accumulated.*`.
     pub accumulated: u64,
-    /// Micro-batches taken from the data since the start of the run; order, crops, masks and drop path are
-    /// functions of this number and the seed.
+    /// Micro-batches taken from the data since the start of the run. The order of images, their crops and masks, and
+    /// drop path are functions of this number and the seed.
     pub micro: u64,
-    /// Size of the training set: another one means another order.
+    /// Number of training images. With another number the images would come in another order.
     pub train_images: u64,
     /// Optimizer updates, for Adam's bias correction.
     pub updates: u64,
     /// Losses of the accumulated micro-batches.
     #[serde(deserialize_with = "number::all_or_nan")]
     pub losses: Vec<f32>,
-    /// Lowest loss of the validations so far.
+    /// Lowest validation loss so far.
     pub best_val_loss: Option<f64>,
-    /// Loss of the validation at this very step, if there was one.
+    /// Loss of the validation at exactly this step, if there was one.
     pub val_loss: Option<f64>,
-    /// The accuracy found with it, of a classifier.
+    /// Top-1 accuracy of that validation, if the model is a classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_accuracy: Option<f64>,
-    /// The best validation of a classifier so far; any other model's is that of the lowest loss.
+    /// The best validation of a classifier so far. Other models have none, because the lowest loss says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Grade>,
     /// Step of the newest evaluation on labelled images.
@@ -86,9 +87,10 @@ pub struct Checkpoint {
 }
 
 impl Meta {
+    /// The version that this program writes.
     pub const CURRENT: u32 = VERSION;
 
-    /// That of a run before its first step, without a configuration.
+    /// Returns the data of a run before its first step, without a configuration.
     pub fn start() -> Self {
         Self {
             version: VERSION,
@@ -108,19 +110,19 @@ impl Meta {
         }
     }
 
-    /// What the validation at this very step found, if there was one.
+    /// Returns the result of the validation at exactly this step, if there was one.
     pub fn grade(&self) -> Option<Grade> {
         self.val_loss.map(|loss| Grade { loss, accuracy: self.val_accuracy })
     }
 
-    /// The best validations up to this step.
+    /// Returns the best validations up to this step.
     pub fn best(&self) -> Best {
         let by_loss = self.best_val_loss.map(|loss| Grade { loss, accuracy: None });
         Best { grade: self.best.or(by_loss), lowest_loss: self.best_val_loss }
     }
 }
 
-/// File name of the checkpoint at a position.
+/// Returns the file name of the checkpoint after `step` steps and `accumulated` micro-batches of the next one.
 pub fn file_name(step: u64, accumulated: u64) -> String {
     if accumulated == 0 {
         format!("step-{step:08}.{EXTENSION}")
@@ -129,7 +131,7 @@ pub fn file_name(step: u64, accumulated: u64) -> String {
     }
 }
 
-/// Position of a checkpoint, from its name.
+/// Returns the step and the accumulated micro-batches that a checkpoint's file name states.
 fn position(path: &Path) -> Option<(u64, u64)> {
     if path.extension()? != EXTENSION {
         return None;
@@ -139,10 +141,10 @@ fn position(path: &Path) -> Option<(u64, u64)> {
     Some((step.parse().ok()?, accumulated.parse().ok()?))
 }
 
-/// Checkpoints of a folder, oldest first; `best.safetensors` isn't among them.
+/// Lists the checkpoints in a folder, oldest first, without `best.safetensors`.
 ///
 /// # Errors
-/// The folder is there but can't be read.
+/// Returns an error if the folder exists but can't be read.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let read = |source| CheckpointError::Read { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
@@ -159,35 +161,35 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Writes a checkpoint atomically; returns its path and size in bytes.
+/// Writes a checkpoint atomically under the name of its position. Returns its path and its size in bytes.
 ///
 /// # Errors
-/// The file can't be written; nothing that was there is harmed.
+/// Returns an error if the file can't be written. An existing file of that name is then unchanged.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<(PathBuf, u64), CheckpointError> {
     let path = folder.join(file_name(checkpoint.meta.step, checkpoint.meta.accumulated));
     let size = write(&path, checkpoint)?;
     Ok((path, size))
 }
 
-/// The same under any name; returns the size in bytes.
+/// Writes a checkpoint atomically under any name. Returns its size in bytes.
 ///
 /// # Errors
-/// As [`save`].
-pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+/// Returns an error in the same cases as [`save`].
+pub(crate) fn write(path: &Path, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
     let error = |source| CheckpointError::Write { path: path.to_owned(), source };
     let bytes = encode(checkpoint).map_err(|text| error(io::Error::other(text)))?;
     write_atomic(path, &bytes).map_err(error)?;
     Ok(bytes.len() as u64)
 }
 
-/// Makes `best.safetensors` the same file as `path`.
+/// Makes `best.safetensors` a hard link to `path`, or a copy where the file system has no hard links.
 ///
 /// # Errors
-/// The link (or, where the file system has none, the copy) can't be made.
-pub fn mark_best(path: &Path) -> Result<(), CheckpointError> {
+/// Returns an error if neither the link nor the copy can be made.
+pub(crate) fn mark_best(path: &Path) -> Result<(), CheckpointError> {
     let best = best_path(path.parent().unwrap_or(Path::new(".")));
     let temporary = path.with_file_name(format!(".best.{EXTENSION}.tmp"));
-    let _ = fs::remove_file(&temporary); // left by a kill, or not there
+    let _ = fs::remove_file(&temporary); // only there if an earlier process was killed here
     let linked = fs::hard_link(path, &temporary)
         .or_else(|_| {
             fs::copy(path, &temporary)?;
@@ -196,45 +198,47 @@ pub fn mark_best(path: &Path) -> Result<(), CheckpointError> {
         .and_then(|()| fs::rename(&temporary, &best))
         .and_then(|()| sync_dir(path.parent().unwrap_or(Path::new("."))));
     linked.map_err(|source| {
-        let _ = fs::remove_file(&temporary); // the first error is the one to tell
+        let _ = fs::remove_file(&temporary); // the first error is the one to report
         CheckpointError::Write { path: best, source }
     })
 }
 
-/// Deletes all but the `keep` newest; `best.safetensors` stays as its own link.
-pub fn prune(folder: &Path, keep: usize) {
+/// Deletes all but the `keep` newest checkpoints. `best.safetensors` stays, as it is a link of its own.
+pub(crate) fn prune(folder: &Path, keep: usize) {
     let all = list(folder).unwrap_or_default();
     for path in &all[..all.len().saturating_sub(keep)] {
-        let _ = fs::remove_file(path); // tried again after the next checkpoint
+        let _ = fs::remove_file(path); // a file that stays is tried again after the next checkpoint
     }
 }
 
 /// Reads and verifies a checkpoint.
 ///
 /// # Errors
-/// Unreadable, torn, altered, or of a newer format.
+/// Returns an error if the file can't be read, is incomplete or altered, or has a newer format.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let bytes =
         fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     decode(bytes, path)
 }
 
-/// A checkpoint to go on from, and what was wrong with newer ones.
+/// A checkpoint to continue from, and what was wrong with newer ones.
 #[derive(Debug)]
 pub struct FoundCheckpoint {
     pub path: PathBuf,
     pub checkpoint: Checkpoint,
-    /// Errors of newer checkpoints that were passed over.
+    /// Errors of newer, damaged checkpoints that were passed over.
     pub warnings: Vec<String>,
-    /// Those checkpoints.
+    /// Paths of those damaged checkpoints.
     pub damaged: Vec<PathBuf>,
 }
 
-/// The newest sound checkpoint of a folder, not newer than `limit` if that is given; without one, the best.
-/// Nothing is changed.
+/// Finds the newest sound checkpoint in a folder, or `best.safetensors` if no other is sound. Changes nothing.
+///
+/// With a `limit`, only numbered checkpoints that are not newer than that one are tried.
 ///
 /// # Errors
-/// There are checkpoints but none is sound: the error of the newest. Or one can't be read, or is of a newer format.
+/// Returns an error if a checkpoint can't be read or has a newer format, or, where there are checkpoints but none is
+/// sound, the error of the newest.
 pub fn find(
     folder: &Path,
     limit: Option<&Path>,
@@ -252,7 +256,7 @@ pub fn find(
         match load(&path) {
             Ok(checkpoint) => return Ok(Some(FoundCheckpoint::past(&failed, path, checkpoint))),
             Err(error @ CheckpointError::Damaged { .. }) => failed.push((path, error)),
-            // What may be sound must not be passed over: that would throw work away.
+            // The checkpoint may be sound, and passing over it would throw work away.
             Err(error) => return Err(error),
         }
     }
@@ -273,12 +277,17 @@ impl FoundCheckpoint {
     }
 }
 
-/// Takes checkpoints that are newer than this position out of the way: the run goes on from there. So is a best one
-/// that is newer or damaged; it would be overwritten by the next.
+/// Renames the checkpoints that are newer than the position from which the run continues. Returns how many there were.
+///
+/// `best.safetensors` is renamed too if it is newer or damaged, as the next best checkpoint would overwrite it.
 ///
 /// # Errors
-/// The folder can't be read.
-pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> Result<usize, CheckpointError> {
+/// Returns an error if the folder can't be read.
+pub(crate) fn abandon_newer(
+    folder: &Path,
+    step: u64,
+    accumulated: u64,
+) -> Result<usize, CheckpointError> {
     let newer = |path: &PathBuf| position(path) > Some((step, accumulated));
     let newer: Vec<_> = list(folder)?.into_iter().filter(newer).collect();
     for path in &newer {
@@ -293,16 +302,16 @@ pub fn abandon_newer(folder: &Path, step: u64, accumulated: u64) -> Result<usize
     Ok(newer.len())
 }
 
-/// Where the best checkpoint of a folder is, if it has one.
-pub fn best_path(folder: &Path) -> PathBuf {
+/// Returns the path of the best checkpoint in a folder. The file need not exist.
+pub(crate) fn best_path(folder: &Path) -> PathBuf {
     folder.join(format!("best.{EXTENSION}"))
 }
 
-/// Gives a file another ending, so that it neither counts for retention nor comes up again.
-pub fn set_aside(path: &Path, ending: &str) {
+/// Appends `.ending` to a file's name, so that the file is neither found nor counted as a checkpoint any more.
+pub(crate) fn set_aside(path: &Path, ending: &str) {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{ending}"));
-    let _ = fs::rename(path, PathBuf::from(name)); // a file that stays is only passed over once more
+    let _ = fs::rename(path, PathBuf::from(name)); // a file that keeps its name is only passed over once more
 }
 
 fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
@@ -374,10 +383,10 @@ fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Checkpoint, CheckpointError
     Ok(Checkpoint { meta, engine })
 }
 
-/// Offset of the checksum's digits in the file.
+/// Returns the offset of the checksum's digits in the file.
 fn checksum_at(bytes: &[u8]) -> Option<usize> {
     const KEY: &[u8] = b"\"checksum\":\"";
-    // The length of the header is checked against the file, so that rubbish isn't searched through.
+    // The header's length is checked against the file's, so that only a real header is searched.
     let (header, _) = SafeTensors::read_metadata(bytes).ok()?;
     let header = bytes.get(8..8 + header)?;
     let at = header.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();

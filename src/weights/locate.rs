@@ -1,4 +1,4 @@
-//! What RUN|CKPT on a command line stands for: a run folder, or a checkpoint file inside or outside of one.
+//! What `RUN|CKPT` on a command line stands for: a run directory, or a checkpoint file inside or outside of one.
 
 use super::checkpoint::{self, Checkpoint, CheckpointError, FoundCheckpoint};
 use crate::config::{Config, ConfigError, file};
@@ -7,51 +7,20 @@ use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
 use crate::model::state::StateError;
 use crate::run_dir;
-use crate::text::say::say;
-use std::io::stderr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why the weights that RUN|CKPT names can't be used.
-#[derive(Debug, Error)]
-pub enum WeightsError {
-    #[error("no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)", .path.display())]
-    NoRun { path: PathBuf },
-    #[error(
-        "no checkpoint in {} yet: wait for the first, or ask for one with `simmim-tui ctl RUN checkpoint`",
-        .folder.display()
-    )]
-    NoCheckpoint { folder: PathBuf },
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error("checkpoint {path} doesn't fit the model: {source}")]
-    State { path: PathBuf, source: StateError },
-}
-
-/// Where weights lie.
+/// The place that `RUN|CKPT` names. At least one of the two paths is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The run folder; a checkpoint file outside of one has none.
+    /// The run directory. A checkpoint file outside of a run has none.
     pub root: Option<PathBuf>,
-    /// A certain checkpoint.
+    /// The checkpoint file, if the path names one rather than a run.
     pub file: Option<PathBuf>,
 }
 
-/// A checkpoint that is read for its weights.
-#[derive(Debug)]
-pub struct Weights {
-    pub path: PathBuf,
-    pub checkpoint: Checkpoint,
-    /// The configuration that it was trained with.
-    pub config: Config,
-    /// Checkpoints that should have come first but are damaged, and why.
-    pub warnings: Vec<String>,
-}
-
 impl Location {
-    /// `None` if the path is neither a run nor a checkpoint file.
+    /// Returns the place that a path names, or `None` if the path is neither a run nor a checkpoint file.
     pub fn of(path: &Path) -> Option<Self> {
         if run_dir::holds_run(path) {
             return Some(Self { root: Some(path.to_owned()), file: None });
@@ -65,11 +34,13 @@ impl Location {
         None
     }
 
-    /// The checkpoint to go on training from: the given one or the newest; a damaged one gives way to the one before.
-    /// `None` for a run without any.
+    /// Finds the checkpoint from which training continues: the named file, or the newest of the run.
+    ///
+    /// Inside of a run, the next older checkpoint takes the place of a damaged one. A run without checkpoints has
+    /// `None`.
     ///
     /// # Errors
-    /// There are checkpoints, but none is sound or readable.
+    /// Returns an error if there are checkpoints, but none that is sound and can be read.
     pub fn newest(&self) -> Result<Option<FoundCheckpoint>, CheckpointError> {
         let Some(file) = &self.file else {
             let folder = self.root.as_deref().map(|root| root.join("checkpoints"));
@@ -96,27 +67,32 @@ impl Location {
     }
 }
 
-impl Weights {
-    /// Says on standard error which checkpoints were passed over, and what is used instead.
-    pub fn warn(&self) {
-        for warning in &self.warnings {
-            say(&mut stderr(), &format!("warning: {warning}; using {}", self.path.display()));
-        }
-    }
+/// A checkpoint that was read for its weights.
+#[derive(Debug)]
+pub struct Weights {
+    pub path: PathBuf,
+    pub checkpoint: Checkpoint,
+    /// The configuration with which the weights were trained.
+    pub config: Config,
+    /// Errors of damaged checkpoints that would have been preferred to this one. The command prints them.
+    pub warnings: Vec<String>,
+}
 
-    /// Reads a checkpoint file, or of a run its best checkpoint; where that is missing or damaged, its newest sound
-    /// one. Nothing is changed, and the run may go on meanwhile.
+impl Weights {
+    /// Reads a checkpoint file, or a run's best checkpoint. If that is missing or damaged, reads the run's newest sound
+    /// one. Changes nothing, and the run may continue meanwhile.
     ///
     /// # Errors
-    /// Neither a run nor a checkpoint, a run without checkpoints, or none that can be read.
+    /// Returns an error if the path is neither a run nor a checkpoint, if the run has no checkpoints, or if none can be
+    /// read.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let Some(origin) = Location::of(path) else {
+        let Some(location) = Location::of(path) else {
             return Err(WeightsError::NoRun { path: path.to_owned() });
         };
-        if let Some(file) = &origin.file {
+        if let Some(file) = &location.file {
             return Self::read(file, checkpoint::load(file)?, Vec::new());
         }
-        let folder = origin.root.unwrap_or_default().join("checkpoints");
+        let folder = location.root.unwrap_or_default().join("checkpoints");
         let best = checkpoint::best_path(&folder);
         let mut warnings = Vec::new();
         if best.exists() {
@@ -134,10 +110,10 @@ impl Weights {
         Self::read(&path, checkpoint, warnings)
     }
 
-    /// A checkpoint that was found.
+    /// Makes weights of a checkpoint that was found already.
     ///
     /// # Errors
-    /// Its configuration is none.
+    /// Returns an error if the checkpoint holds no valid configuration.
     pub fn of(found: FoundCheckpoint) -> Result<Self, WeightsError> {
         Self::read(&found.path, found.checkpoint, found.warnings)
     }
@@ -151,10 +127,10 @@ impl Weights {
         Ok(Self { path: path.to_owned(), checkpoint, config, warnings })
     }
 
-    /// A model with these weights.
+    /// Builds a model with these weights.
     ///
     /// # Errors
-    /// They don't fit the configuration beside them.
+    /// Returns an error if the weights don't fit the configuration beside them.
     pub fn engine(&self, device: &Device) -> Result<Box<dyn Engine>, WeightsError> {
         let mut engine = device::engine(device, LearnerConfig::new(&self.config));
         engine
@@ -162,6 +138,24 @@ impl Weights {
             .map_err(|source| WeightsError::State { path: self.path.clone(), source })?;
         Ok(engine)
     }
+}
+
+/// Why the weights that `RUN|CKPT` names can't be used.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    #[error("no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)", .path.display())]
+    NoRun { path: PathBuf },
+    #[error(
+        "no checkpoint in {} yet: wait for the first, or ask for one with `simmim-tui ctl RUN checkpoint`",
+        .folder.display()
+    )]
+    NoCheckpoint { folder: PathBuf },
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("checkpoint {path} doesn't fit the model: {source}")]
+    State { path: PathBuf, source: StateError },
 }
 
 #[cfg(test)]

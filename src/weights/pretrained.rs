@@ -1,32 +1,34 @@
-//! An encoder that another run has trained.
+//! The encoder of another run, from which a classifier starts.
 
 use super::checkpoint::Checkpoint;
 use crate::engine::Engine;
 use crate::model::state::{NamedTensors, StateError};
 use std::path::PathBuf;
 
+/// Prefix of the names of the encoder's parameters.
+/// Prefix of the names of the encoder's parameters.
 const ENCODER: &str = "encoder.";
 
 /// Encoder weights to start from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pretrained {
-    /// The checkpoint that they are from.
+    /// The checkpoint from which the weights come.
     pub path: PathBuf,
     weights: NamedTensors,
 }
 
 impl Pretrained {
-    /// The encoder of a checkpoint; its mask token and head are left behind.
+    /// Takes the encoder of a checkpoint, without its mask token and head.
     pub fn new(path: PathBuf, checkpoint: Checkpoint) -> Self {
         let mut weights = checkpoint.engine.weights;
         weights.retain(|name, _| name.starts_with(ENCODER));
         Self { path, weights }
     }
 
-    /// Puts the weights in the place of the engine's own; its head stays. Device sync.
+    /// Replaces the weights of the engine's encoder. The engine keeps its head. Device sync.
     ///
     /// # Errors
-    /// The two encoders have other parameters or shapes; the engine is then unchanged.
+    /// Returns an error if the two encoders differ in parameters or shapes. The engine is then unchanged.
     pub fn give(&self, engine: &mut dyn Engine) -> Result<(), StateError> {
         let mut state = engine.state(); // device sync
         state.weights.retain(|name, _| !name.starts_with(ENCODER));

@@ -1,16 +1,20 @@
-//! `simmim-tui bench`: the step alone, the step behind the loader, the loader alone, and the parts beside them.
+//! The `bench` command: times the step alone, the step behind the loader, the loader alone, and the parts beside them.
 
-pub(crate) mod compute;
-pub(crate) mod parts;
-
-use super::plan::Plan;
-use super::prepare;
+mod compute;
+#[cfg(feature = "tui")]
+mod frame;
+#[cfg(not(feature = "tui"))]
+#[path = "no_frame.rs"]
+mod frame;
+mod parts;
 
 use super::args::ConfigArgs;
+use super::plan::Plan;
+use super::prepare;
 use crate::config::{Config, Precision};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
-use crate::data::{self, DataError};
-use crate::engine::device::{self, precision::Effective};
+use crate::data::{DataError, Dataset};
+use crate::engine::device::{self, Device, precision::Effective};
 use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::model::ModelShape;
@@ -20,35 +24,37 @@ use serde::Serialize;
 use std::io::stdout;
 use std::time::Instant;
 
+#[expect(clippy::doc_markdown, reason = "the comments are the help texts")]
 #[derive(Debug, Clone, clap::Args)]
 pub struct BenchArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// One JSON object on standard output (there is no other format)
+    /// Print one JSON object on standard output (there is no other format)
     #[arg(long)]
     pub json: bool,
-    /// Side of the images, pixels [model.image_size]
+    /// Use images of this side, in pixels [short for --set model.image_size=IMAGE]
     #[arg(long)]
     pub image: Option<usize>,
-    /// Side of a patch, pixels [model.patch_size]; the mask unit follows if it doesn't fit
+    /// Use patches of this side, in pixels; the mask unit follows if it doesn't fit [short for --set
+    /// model.patch_size=PATCH]
     #[arg(long)]
     pub patch: Option<usize>,
-    /// Width of the embedding [model.embed_dim]
+    /// Use an embedding of this width [short for --set model.embed_dim=DIM]
     #[arg(long)]
     pub dim: Option<usize>,
-    /// Encoder blocks [model.depth]
+    /// Use this many encoder blocks [short for --set model.depth=DEPTH]
     #[arg(long)]
     pub depth: Option<usize>,
-    /// Attention heads [model.heads]
+    /// Use this many attention heads [short for --set model.heads=HEADS]
     #[arg(long)]
     pub heads: Option<usize>,
-    /// Images per step [train.batch_size]
+    /// Use this many images per step [short for --set train.batch_size=BATCH]
     #[arg(long)]
     pub batch: Option<usize>,
-    /// Timed steps
+    /// Time this many steps
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
-    /// Steps before timing starts
+    /// Take this many steps before timing starts
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub warmup: u32,
 }
@@ -56,7 +62,7 @@ pub struct BenchArgs {
 /// Times the step and the loader, and prints one JSON object.
 ///
 /// # Errors
-/// Configuration, device or data.
+/// Returns an error if configuration, device or data can't be used.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
     let report = measure(args)?;
     let text = serde_json::to_string(&report)
@@ -65,153 +71,168 @@ pub fn run(args: &BenchArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The result, one JSON object.
+/// The result, which is printed as one JSON object.
 #[derive(Debug, Serialize)]
-pub struct BenchReport {
-    pub version: &'static str,
-    pub device: String,
-    /// Of matrix products, as the device has it.
-    pub precision: Precision,
-    pub activation_checkpointing: bool,
-    pub model: Model,
-    pub steps: u32,
-    /// Forward, backward and update on a batch that is in memory.
-    pub step: Timing,
+struct BenchReport {
+    version: &'static str,
+    device: String,
+    /// Precision of matrix products, as the device has it.
+    precision: Precision,
+    activation_checkpointing: bool,
+    model: Model,
+    steps: u32,
+    /// Forward pass, backward pass and update, on a batch that is in memory.
+    step: Timing,
     /// What the step alone makes of the device.
-    pub compute: compute::Compute,
-    /// The same with batches from the loader.
-    pub end_to_end: EndToEnd,
-    /// The loader with nobody else at work.
-    pub loader: LoaderRate,
-    pub parts: parts::Parts,
-    /// Largest resident memory of the process so far; null where the system doesn't say.
-    pub peak_rss_bytes: Option<u64>,
-    /// Memory in use on the GPU after the steps, by whatever process; null on the CPU and where the driver doesn't say.
-    pub gpu_memory_bytes: Option<u64>,
+    compute: compute::Compute,
+    /// The step with batches from the loader.
+    end_to_end: EndToEnd,
+    /// The loader while nothing else is at work.
+    loader: LoaderRate,
+    parts: parts::Parts,
+    /// Largest resident memory of the process up to the last step. `null` if the system doesn't say.
+    peak_rss_bytes: Option<u64>,
+    /// Memory in use on the GPU after the steps, by all processes. `null` on the CPU and if the driver doesn't say.
+    gpu_memory_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Model {
-    pub image: usize,
-    pub patch: usize,
-    pub dim: usize,
-    pub depth: usize,
-    pub heads: usize,
-    pub batch: usize,
-    pub parameters: u64,
+struct Model {
+    image: usize,
+    patch: usize,
+    dim: usize,
+    depth: usize,
+    heads: usize,
+    batch: usize,
+    parameters: u64,
 }
 
-#[expect(clippy::struct_field_names, reason = "the names of a JSON object")]
+#[expect(clippy::struct_field_names, reason = "the names in the JSON end in their units")]
 #[derive(Debug, Serialize)]
-pub struct Timing {
-    pub images_per_s: f64,
-    pub median_s: f64,
-    pub min_s: f64,
-    pub max_s: f64,
-}
-
-#[derive(Debug, Serialize)]
-pub struct EndToEnd {
-    pub images_per_s: f64,
-    pub median_s: f64,
-    /// Share of the time in which the step waited for its batch, 0 to 1.
-    pub data_wait: f64,
+struct Timing {
+    images_per_s: f64,
+    median_s: f64,
+    min_s: f64,
+    max_s: f64,
 }
 
 #[derive(Debug, Serialize)]
-pub struct LoaderRate {
-    pub images_per_s: f64,
-    pub workers: usize,
+struct EndToEnd {
+    images_per_s: f64,
+    median_s: f64,
+    /// Share of the time for which the step waited for its batch, 0 to 1.
+    data_wait: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct LoaderRate {
+    images_per_s: f64,
+    workers: usize,
 }
 
 /// Runs the benchmark.
 ///
 /// # Errors
-/// Configuration, device or data.
-pub fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
+/// Returns an error if configuration, device or data can't be used.
+fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let mut config = config(args)?;
-    let selection = device::select(&config.train.device)?;
+    let device = device::select(&config.train.device)?.device;
     let (data, _) = prepare::open_data(&mut config)?;
     let config = config;
-    let batches = |start| loader(&config, &data, start);
-    let shape = ModelShape::of(&config);
+    let plan = Plan::new(&config, data.train.len());
     let task = task::new(&config, &data);
-    let mut engine = device::engine(&selection.device, LearnerConfig::new(&config));
+    let mut engine = device::engine(&device, LearnerConfig::new(&config));
     let mut step = |batch: &Batch, micro: u64| {
         task.accumulate(engine.as_mut(), batch, micro);
         engine.step(config.schedule.base_lr);
         engine.read_figures(); // device sync: ends the timed span
     };
-    let (warmup, steps) = (u64::from(args.warmup), u64::from(args.steps));
-
-    let fixed = next(&mut batches(0))?;
-    (0..warmup).for_each(|micro| step(&fixed, micro));
-    let alone: Vec<f64> = (0..steps)
-        .map(|micro| {
-            let start = Instant::now();
-            step(&fixed, warmup + micro);
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-
-    let mut source = batches(0);
-    step(&next(&mut source)?, 0);
-    let (mut whole, mut waited) = (Vec::new(), 0.0);
-    for micro in 0..steps {
-        let start = Instant::now();
-        let batch = next(&mut source)?;
-        waited += start.elapsed().as_secs_f64();
-        step(&batch, micro);
-        whole.push(start.elapsed().as_secs_f64());
-    }
-    drop(source);
-
     let images = config.train.batch_size as f64;
-    let data_wait = waited / whole.iter().sum::<f64>();
-    let (whole_median, alone_median) = (median(whole), median(alone.clone()));
-    // Before all that holds more memory than a run does.
+
+    let alone = time_alone(args, &next(&mut loader(&config, &data))?, &mut step);
+    let end_to_end = time_behind(&mut loader(&config, &data), args.steps, images, &mut step)?;
+    // These are read before anything that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();
-    let gpu_memory_bytes = gpu_memory(&selection.device);
+    let gpu_memory_bytes = gpu_memory(&device);
+
+    let timing = Timing {
+        min_s: alone.iter().copied().fold(f64::INFINITY, f64::min),
+        max_s: alone.iter().copied().fold(0.0, f64::max),
+        median_s: median(alone.clone()),
+        images_per_s: images / median(alone),
+    };
     Ok(BenchReport {
         version: env!("CARGO_PKG_VERSION"),
-        device: selection.device.to_string(),
-        precision: Effective::of(config.train.precision, &selection.device).precision,
+        device: device.to_string(),
+        precision: Effective::of(config.train.precision, &device).precision,
         activation_checkpointing: config.train.activation_checkpointing,
-        model: Model {
-            image: config.model.image_size,
-            patch: config.model.patch_size,
-            dim: config.model.embed_dim,
-            depth: config.model.depth,
-            heads: config.model.heads,
-            batch: config.train.batch_size,
-            parameters: Plan::new(&config, data.train.len()).parameters,
-        },
+        model: Model::of(&config, &plan),
         steps: args.steps,
-        step: Timing {
-            images_per_s: images / alone_median,
-            median_s: alone_median,
-            min_s: alone.iter().copied().fold(f64::INFINITY, f64::min),
-            max_s: alone.iter().copied().fold(0.0, f64::max),
-        },
         compute: compute::Compute::new(
-            &shape,
-            Plan::new(&config, data.train.len()).head_rows(),
-            images / alone_median,
-            &selection.device,
+            &ModelShape::of(&config),
+            plan.head_rows(),
+            timing.images_per_s,
+            &device,
             config.train.precision,
         ),
-        end_to_end: EndToEnd {
-            images_per_s: images / whole_median,
-            median_s: whole_median,
-            data_wait,
-        },
-        loader: loader_rate(&mut batches(0), &config)?,
+        step: timing,
+        end_to_end,
+        loader: loader_rate(&mut loader(&config, &data), &config)?,
         peak_rss_bytes,
         gpu_memory_bytes,
         parts: parts::time(&config, engine.as_ref())?,
     })
 }
 
+/// Returns the seconds that each timed step takes on one batch.
+fn time_alone(args: &BenchArgs, batch: &Batch, step: &mut dyn FnMut(&Batch, u64)) -> Vec<f64> {
+    let (warmup, steps) = (u64::from(args.warmup), u64::from(args.steps));
+    (0..warmup).for_each(|micro| step(batch, micro));
+    (0..steps)
+        .map(|micro| {
+            let start = Instant::now();
+            step(batch, warmup + micro);
+            start.elapsed().as_secs_f64()
+        })
+        .collect()
+}
+
+/// Times steps that wait for their batches, after one that isn't timed. A batch has that many `images`.
+fn time_behind(
+    loader: &mut Loader,
+    steps: u32,
+    images: f64,
+    step: &mut dyn FnMut(&Batch, u64),
+) -> Result<EndToEnd, Error> {
+    step(&next(loader)?, 0);
+    let (mut whole, mut waited) = (Vec::new(), 0.0);
+    for micro in 0..u64::from(steps) {
+        let start = Instant::now();
+        let batch = next(loader)?;
+        waited += start.elapsed().as_secs_f64();
+        step(&batch, micro);
+        whole.push(start.elapsed().as_secs_f64());
+    }
+    let data_wait = waited / whole.iter().sum::<f64>();
+    let median_s = median(whole);
+    Ok(EndToEnd { images_per_s: images / median_s, median_s, data_wait })
+}
+
+impl Model {
+    fn of(config: &Config, plan: &Plan) -> Self {
+        Self {
+            image: config.model.image_size,
+            patch: config.model.patch_size,
+            dim: config.model.embed_dim,
+            depth: config.model.depth,
+            heads: config.model.heads,
+            batch: config.train.batch_size,
+            parameters: plan.parameters,
+        }
+    }
+}
+
+/// Returns the configuration with the sizes of the command line.
 fn config(args: &BenchArgs) -> Result<Config, Error> {
     let mut all = args.config.clone();
     let sizes = [
@@ -224,11 +245,11 @@ fn config(args: &BenchArgs) -> Result<Config, Error> {
     ];
     let given = sizes.iter().filter_map(|(key, size)| Some(format!("{key}={}", (*size)?)));
     all.sets.extend(given);
-    // One micro-batch is one step here.
+    // A step here is one micro-batch.
     all.sets.push("train.accumulation=1".to_owned());
     match prepare::config(&all) {
         Err(_) if args.image.is_some() || args.patch.is_some() => {
-            // The mask unit of the file may not fit other sizes: a unit of one patch always does.
+            // The mask unit of the file may not fit other sizes, but a unit of one patch always does.
             let patch = args.patch.or_else(|| patch_of(args)).unwrap_or(8);
             all.sets.push(format!("mask.unit={patch}"));
             prepare::config(&all)
@@ -241,9 +262,10 @@ fn patch_of(args: &BenchArgs) -> Option<usize> {
     prepare::config(&args.config).ok().map(|config| config.model.patch_size)
 }
 
-fn loader(config: &Config, data: &data::Dataset, start: u64) -> Loader {
+/// Returns a loader of training batches, from the first one on.
+fn loader(config: &Config, data: &Dataset) -> Loader {
     let epoch = RunLength::new(config, data.train.len()).steps_per_epoch;
-    Loader::train(data.train.clone(), LoaderConfig::from_config(config), epoch, start)
+    Loader::train(data.train.clone(), LoaderConfig::from_config(config), epoch, 0)
 }
 
 fn next(loader: &mut Loader) -> Result<Batch, DataError> {
@@ -251,7 +273,7 @@ fn next(loader: &mut Loader) -> Result<Batch, DataError> {
     Ok(batch.unwrap_or_else(|| unreachable!("training batches never end")))
 }
 
-/// Images per second once the cache is warm: what a long run sees.
+/// Measures the images per second with a warm cache, as in most of a long run.
 fn loader_rate(loader: &mut Loader, config: &Config) -> Result<LoaderRate, DataError> {
     let batches = 512_usize.div_ceil(config.train.batch_size);
     for _ in 0..batches {
@@ -278,12 +300,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Bytes in use. Burn's allocator gives nothing back between steps, so this is near the most that a step took.
-fn gpu_memory(device: &device::Device) -> Option<u64> {
+/// Returns the bytes in use on the GPU. Burn's allocator frees nothing between steps, so this is near the peak of a
+/// step.
+fn gpu_memory(device: &Device) -> Option<u64> {
     crate::gpu::Gpus::open().read(device.gpu()?).map(|gpu| gpu.memory_used)
 }
 
-/// The kernel's high-water mark of resident memory, bytes.
+/// Returns the kernel's high-water mark of resident memory, in bytes.
 fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,6 +1,6 @@
-//! What a run does beside the step, each timed alone: decoding, cropping, saving, logging, drawing.
+//! Times what a run does beside the step, each alone: decoding, cropping, saving, logging, drawing.
 
-use super::median;
+use super::{frame, median};
 use crate::config::{Config, file};
 use crate::data::augment::{Augment, Scratch};
 use crate::data::{self, DataError};
@@ -16,35 +16,37 @@ use std::time::Instant;
 
 /// Images that are decoded and cropped.
 const IMAGES: usize = 256;
+/// Checkpoints that are saved.
 const CHECKPOINTS: usize = 3;
-const EVENTS: u64 = 2000;
+/// Events that are logged.
+pub(super) const EVENTS: u64 = 2000;
 
 /// Rates and times of one thread.
 #[derive(Debug, Serialize)]
-pub struct Parts {
-    /// Reading and decoding without a cache.
-    pub decode_images_per_s: f64,
-    /// Random crop, resize to the model's size, flip.
-    pub crop_images_per_s: f64,
-    pub checkpoint: Saving,
+pub(super) struct Parts {
+    /// Reading and decoding, without a cache.
+    decode_images_per_s: f64,
+    /// Random crop, resize to the model's size, and flip.
+    crop_images_per_s: f64,
+    checkpoint: Saving,
     /// Lines of `events.jsonl`.
-    pub event_log_events_per_s: f64,
-    /// One whole frame of 120x40 cells from state to buffer; null without the screen.
-    pub screen_frame_ms: Option<f64>,
+    event_log_events_per_s: f64,
+    /// Drawing one whole frame of 120x40 cells from the state to the buffer. `null` without the screen.
+    screen_frame_ms: Option<f64>,
 }
 
-/// A checkpoint from the device to the disk, synced.
+/// Copying a checkpoint from the device to the disk, synced.
 #[derive(Debug, Serialize)]
-pub struct Saving {
-    pub bytes: u64,
-    pub median_s: f64,
+struct Saving {
+    bytes: u64,
+    median_s: f64,
 }
 
-/// Times all of them.
+/// Times all parts.
 ///
 /// # Errors
-/// Data, or a temporary folder that can't be written.
-pub fn time(config: &Config, engine: &dyn Engine) -> Result<Parts, Error> {
+/// Returns an error if the data can't be read, or if a temporary folder can't be written.
+pub(super) fn time(config: &Config, engine: &dyn Engine) -> Result<Parts, Error> {
     let (decode_images_per_s, crop_images_per_s) = images(config)?;
     let folder = Temporary::new()?;
     Ok(Parts {
@@ -52,11 +54,11 @@ pub fn time(config: &Config, engine: &dyn Engine) -> Result<Parts, Error> {
         crop_images_per_s,
         checkpoint: saving(config, engine, &folder.0)?,
         event_log_events_per_s: logging(&folder.0)?,
-        screen_frame_ms: screen(),
+        screen_frame_ms: frame::median_ms(),
     })
 }
 
-/// A folder that is gone afterwards.
+/// A temporary folder that is removed on drop.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -70,11 +72,11 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0); // the system's cleaner does it otherwise
+        let _ = std::fs::remove_dir_all(&self.0); // what stays is in the system's folder for temporary files
     }
 }
 
-/// Images per second, decoded and cropped.
+/// Returns the images per second that are decoded, and those that are cropped.
 fn images(config: &Config) -> Result<(f64, f64), Error> {
     let mut data = config.data.clone();
     data.cache_mib = 0;
@@ -113,13 +115,13 @@ fn saving(config: &Config, engine: &dyn Engine, folder: &Path) -> Result<Saving,
         let (path, bytes) = checkpoint::save(folder, &Checkpoint { meta, engine })?;
         times.push(start.elapsed().as_secs_f64());
         size = bytes;
-        let _ = std::fs::remove_file(path); // the folder goes anyway
+        let _ = std::fs::remove_file(path); // the whole folder is removed in the end
     }
     Ok(Saving { bytes: size, median_s: median(times) })
 }
 
-/// A report as a run writes it every few steps.
-fn report(step: u64) -> Event {
+/// Returns a report as a run writes it every few steps.
+pub(super) fn report(step: u64) -> Event {
     let x = step as f32;
     Event::Step(StepReport {
         step,
@@ -143,33 +145,4 @@ fn logging(folder: &Path) -> Result<f64, Error> {
         log.append(&Stamped::now(report(step)))?;
     }
     Ok(EVENTS as f64 / start.elapsed().as_secs_f64())
-}
-
-#[cfg(feature = "tui")]
-fn screen() -> Option<f64> {
-    use crate::terminal::colors::{ColorDepth, Detected};
-    use crate::ui::app::{App, Msg};
-    use crate::ui::view::{self, previews::PreviewCache};
-    use ratatui::{Terminal, backend::TestBackend};
-    const FRAMES: usize = 50;
-    let colors = Detected { depth: ColorDepth::True, reason: String::new() };
-    let mut app = App::new("bench".to_owned(), Box::new(|step| step as f64), colors, false);
-    for step in 0..EVENTS {
-        app.update(Msg::Event(Box::new(Stamped::now(report(5 * step + 5)))));
-    }
-    let mut terminal = Terminal::new(TestBackend::new(120, 40)).ok()?;
-    let mut cache = PreviewCache::default();
-    let mut times = Vec::new();
-    for frame in 0..FRAMES as u64 {
-        app.update(Msg::Event(Box::new(Stamped::now(report(5 * (EVENTS + frame) + 5)))));
-        let start = Instant::now();
-        terminal.draw(|frame| view::draw(&mut app, &mut cache, frame)).ok()?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-    }
-    Some(median(times))
-}
-
-#[cfg(not(feature = "tui"))]
-fn screen() -> Option<f64> {
-    None
 }

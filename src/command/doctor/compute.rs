@@ -1,26 +1,14 @@
-//! Where a step would be computed.
+//! What a training step would be computed on.
 
-use super::{Finding, Verdict};
+use super::{Finding, Verdict, cuda};
 use crate::engine::device::{self, Device};
 use crate::ops::kernel::Simd;
 use std::thread::available_parallelism;
 
-const AREA: &str = "device";
+pub(super) const AREA: &str = "device";
 
 pub(super) fn look() -> Vec<Finding> {
-    let mut findings = vec![cpu(), instructions()];
-    #[cfg(feature = "cuda")]
-    findings.push(cuda());
-    #[cfg(not(feature = "cuda"))]
-    findings.push(Finding::new(
-        AREA,
-        "cuda",
-        Verdict::Note,
-        "not usable",
-        "this build was made without the feature cuda",
-    ));
-    findings.push(decision());
-    findings
+    vec![cpu(), instructions(), cuda::look(), decision()]
 }
 
 fn cpu() -> Finding {
@@ -53,29 +41,7 @@ fn instructions() -> Finding {
     Finding::new(AREA, "vectors", state, found, why)
 }
 
-#[cfg(feature = "cuda")]
-fn cuda() -> Finding {
-    match device::select("cuda") {
-        Ok(selection) => {
-            let driver = crate::gpu::Gpus::open().driver();
-            let driver = driver.map_or_else(
-                || "NVML doesn't answer: no figures of the GPU on the screen".to_owned(),
-                |driver| {
-                    format!("driver {driver}; NVRTC and the CUDA headers are there and compile")
-                },
-            );
-            Finding::new(AREA, "cuda", Verdict::Good, selection.device.to_string(), driver)
-        }
-        Err(error) => {
-            let text = error.to_string();
-            let why = text.strip_prefix("device cuda: ").unwrap_or(&text);
-            let why = why.split("; use --device").next().unwrap_or(why);
-            Finding::new(AREA, "cuda", Verdict::Note, "not usable", why)
-        }
-    }
-}
-
-/// What `--device auto` takes.
+/// Finds what `--device auto` chooses.
 fn decision() -> Finding {
     match device::select("auto") {
         Ok(selection) => {

@@ -1,6 +1,6 @@
-//! Whether a run can be kept where runs are kept: everything that a run does there is done once in a folder of its own.
+//! Whether runs can be kept in a folder. Everything that a run does there is done once, in a folder of its own.
 
-use super::{Finding, Verdict};
+use super::{Finding, Verdict, cuda};
 use crate::control::socket;
 use crate::run_dir::advice;
 use crate::text::units::bytes;
@@ -9,14 +9,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-const AREA: &str = "disk";
-/// A checkpoint of the default run is about this large, bytes.
+pub(super) const AREA: &str = "disk";
+/// Approximate size of a checkpoint of the default run, in bytes.
 const SAMPLE: usize = 32 << 20;
-/// Checkpoints for which a default run wants room.
+/// Checkpoints for which a default run needs room.
 const CHECKPOINTS: u64 = 4;
-/// A synced write below this rate makes checkpoints slow, bytes per second.
+/// Rate of a synced write below which checkpoints are slow, in bytes per second.
 const SLOW: f64 = 10e6;
 
+/// Tries out the folder for runs, and the one for compiled kernels.
 pub(super) fn look(runs: &Path) -> Vec<Finding> {
     let place = existing(runs);
     let mut findings = vec![space(&place)];
@@ -28,13 +29,12 @@ pub(super) fn look(runs: &Path) -> Vec<Finding> {
             findings.push(Finding::new(AREA, "runs", Verdict::Failure, found, why));
         }
     }
-    #[cfg(feature = "cuda")]
-    findings.push(cache());
+    findings.extend(cuda::cache());
     findings
 }
 
-/// The folder itself or the nearest one above it that is there.
-fn existing(path: &Path) -> PathBuf {
+/// Returns the folder itself, or the nearest one above it that exists.
+pub(super) fn existing(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = absolute.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     found.to_owned()
@@ -52,20 +52,20 @@ fn space(place: &Path) -> Finding {
     Finding::new(AREA, "space", state, format!("{} free", bytes(free)), why)
 }
 
-/// A folder in which things are tried; it goes when this value does.
-struct Trial {
+/// A folder in which things are tried out. It is removed on drop.
+pub(super) struct Trial {
     parent: PathBuf,
     folder: PathBuf,
 }
 
 impl Trial {
-    fn new(parent: &Path) -> io::Result<Self> {
+    pub fn new(parent: &Path) -> io::Result<Self> {
         let folder = parent.join(format!(".simmim-tui-doctor-{}", std::process::id()));
         fs::create_dir(&folder)?;
         Ok(Self { parent: parent.to_owned(), folder })
     }
 
-    /// A file as a checkpoint is written: temporary, synced, renamed.
+    /// Writes a file as checkpoints are written: under a temporary name, synced, then renamed.
     fn write(&self) -> Finding {
         let begin = Instant::now();
         let path = self.folder.join("sample.tmp");
@@ -136,27 +136,7 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder); // what stays does no harm
-    }
-}
-
-#[cfg(feature = "cuda")]
-fn cache() -> Finding {
-    let Some(folder) = dirs::cache_dir().map(|folder| folder.join("simmim-tui")) else {
-        let why =
-            "neither XDG_CACHE_HOME nor HOME is set: GPU kernels are compiled anew in each run";
-        return Finding::new(AREA, "cache", Verdict::Note, "no user cache folder", why);
-    };
-    match Trial::new(&existing(&folder)) {
-        Ok(_) => {
-            let why = "compiled and tuned GPU kernels are kept there";
-            Finding::new(AREA, "cache", Verdict::Good, folder.display().to_string(), why)
-        }
-        Err(error) => {
-            let found = format!("{} can't be written", folder.display());
-            let why = format!("{error}: GPU kernels are compiled anew in each run");
-            Finding::new(AREA, "cache", Verdict::Note, found, why)
-        }
+        let _ = fs::remove_dir_all(&self.folder); // a folder that stays does no harm
     }
 }
 
@@ -178,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_written_is_a_failure_with_advice() {
-        // Nobody may make folders there, root included.
+        // Not even root may make folders there.
         let findings = look(Path::new("/proc/self/runs"));
         let runs = findings.iter().find(|finding| finding.name == "runs").expect("looked at");
         assert_eq!(runs.state, Verdict::Failure, "{runs:?}");

@@ -1,9 +1,17 @@
-//! The `doctor` command: what this machine and terminal can do, what the program decides from it, and why.
+//! The `doctor` command: says what this machine and terminal can do, what the program decides from it, and why.
 
-pub(crate) mod compute;
-pub(crate) mod disk;
+mod compute;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
+mod cuda;
+mod disk;
+#[cfg(not(feature = "tui"))]
+#[path = "no_terminal.rs"]
+mod terminal;
 #[cfg(feature = "tui")]
-pub(crate) mod terminal;
+mod terminal;
 
 use crate::error::Error;
 use crate::text::say::{json, say};
@@ -14,24 +22,40 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct DoctorArgs {
-    /// Where runs are to be kept
+    /// Try out this folder for runs
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub run_dir: PathBuf,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-/// Columns of the text, and those left of what was found.
+/// Columns of the text.
 const WIDTH: usize = 80;
+/// Columns to the left of what was found.
 const INDENT: usize = 18;
 
+/// Examines machine, terminal and disk, and prints the findings. The folder for runs is tried out and left as it was.
+///
+/// # Errors
+/// Returns an error if a run would fail here.
+pub fn run(args: &DoctorArgs) -> Result<(), Error> {
+    let mut findings = compute::look();
+    findings.extend(terminal::look());
+    findings.extend(disk::look(&args.run_dir));
+    let failures = findings.iter().filter(|finding| finding.state == Verdict::Failure).count();
+    let report = Diagnosis { version: version::BUILD, features: version::FEATURES, findings };
+    let text = if args.json { json(&report) } else { text(&report) };
+    say(&mut stdout(), text.trim_end());
+    if failures > 0 { Err(Error::Unwell { failures }) } else { Ok(()) }
+}
+
 /// What a finding means for a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+enum Verdict {
     Good,
-    /// Something is not there, and nothing is lost by it.
+    /// Something is missing, and nothing is lost by it.
     Note,
     /// Something works worse than it could.
     Warning,
@@ -50,16 +74,16 @@ impl Verdict {
     }
 }
 
-/// One thing that was looked at.
+/// One thing that was examined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub area: &'static str,
-    pub name: &'static str,
-    pub state: Verdict,
+struct Finding {
+    area: &'static str,
+    name: &'static str,
+    state: Verdict,
     /// What was found or decided.
-    pub found: String,
-    /// Where that comes from, and what would change it.
-    pub why: String,
+    found: String,
+    /// Why that is so, and what would change it.
+    why: String,
 }
 
 impl Finding {
@@ -74,6 +98,7 @@ impl Finding {
     }
 }
 
+/// All findings. `--json` prints it.
 #[derive(Serialize)]
 struct Diagnosis {
     version: &'static str,
@@ -81,30 +106,7 @@ struct Diagnosis {
     findings: Vec<Finding>,
 }
 
-/// Looks at everything and prints it. The run folder is tried out, and left as it was.
-///
-/// # Errors
-/// A run would fail here.
-pub fn run(args: &DoctorArgs) -> Result<(), Error> {
-    let mut findings = compute::look();
-    #[cfg(feature = "tui")]
-    findings.extend(terminal::look());
-    #[cfg(not(feature = "tui"))]
-    findings.push(Finding::new(
-        "terminal",
-        "screen",
-        Verdict::Note,
-        "none: plain lines",
-        "this build was made without the feature tui",
-    ));
-    findings.extend(disk::look(&args.run_dir));
-    let failures = findings.iter().filter(|finding| finding.state == Verdict::Failure).count();
-    let report = Diagnosis { version: version::BUILD, features: version::FEATURES, findings };
-    let text = if args.json { json(&report) } else { text(&report) };
-    say(&mut stdout(), text.trim_end());
-    if failures > 0 { Err(Error::Unwell { failures }) } else { Ok(()) }
-}
-
+/// Returns the findings as text for people.
 fn text(report: &Diagnosis) -> String {
     let mut lines = vec![format!("simmim-tui {} (features: {})", report.version, report.features)];
     let mut area = "";
@@ -123,7 +125,7 @@ fn text(report: &Diagnosis) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Lines of at most `width` characters, cut between words.
+/// Breaks a text between words into lines of at most `width` characters.
 fn wrapped(text: &str, width: usize) -> impl Iterator<Item = String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! What the screen and the `preview` command would draw with.
+//! How the screen and the `preview` command would draw on this terminal.
 
 use super::{Finding, Verdict};
 use crate::command::screen::{LookArgs, obstacle};
@@ -7,7 +7,7 @@ use crate::terminal::graphics;
 use std::io::{IsTerminal as _, stdout};
 
 const AREA: &str = "terminal";
-/// Below this the panels of the screen get in each other's way. Columns, rows.
+/// Columns and rows below which the screen leaves panels out.
 const COMFORTABLE: (u16, u16) = (80, 24);
 
 pub(super) fn look() -> Vec<Finding> {
@@ -19,6 +19,7 @@ pub(super) fn look() -> Vec<Finding> {
     findings
 }
 
+/// Returns an environment variable that is set and not empty.
 fn set(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -76,7 +77,7 @@ fn pictures() -> Finding {
     Finding::new(AREA, "pictures", Verdict::Good, found, why)
 }
 
-/// What stands between this process and the terminal.
+/// Looks for what stands between this process and the terminal: multiplexers and SSH.
 fn between() -> Vec<Finding> {
     let mut findings = Vec::new();
     let multiplexer = ["TMUX", "STY", "ZELLIJ"].into_iter().find(|name| set(name).is_some());

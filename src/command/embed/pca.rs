@@ -1,27 +1,28 @@
-//! The two directions of greatest variance (principal components), by orthogonal iteration.
+//! Projects vectors onto their first two principal components, found by orthogonal iteration.
 
 use crate::ops::kernel::{Matrix, MatrixMut, multiply};
 use crate::rng::{Purpose, stream};
 use rand::RngExt as _;
 
-/// Directions that are iterated: more than two, so that near ties behind them don't slow it down.
+/// Number of directions that are iterated. More than two converge faster if the variances after the second are close
+/// to it.
 const DIRECTIONS: usize = 8;
 const ITERATIONS: usize = 300;
-/// Change of a direction below which it stands.
+/// Change of a direction below which it counts as converged.
 const STILL: f64 = 1e-7;
 
 /// Points along the first two principal components.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pca {
-    /// `[n]`
+pub(super) struct Pca {
+    /// One point per vector, `[n]`.
     pub places: Vec<[f64; 2]>,
-    /// Share of the variance along each of the two, 0 to 1.
+    /// Share of the variance along each of the two components, 0 to 1.
     pub explained: [f64; 2],
 }
 
-/// Of row-major `values` `[n, dim]`. The same for the same input; the sign of a component is such that its largest loading
-/// is positive.
-pub fn pca(values: &[f32], dim: usize) -> Pca {
+/// Projects row-major `values` `[n, dim]`. The same input gives the same result: the sign of a component is chosen so
+/// that its largest loading is positive.
+pub(super) fn pca(values: &[f32], dim: usize) -> Pca {
     let n = values.len() / dim.max(1);
     if n == 0 {
         return Pca { places: Vec::new(), explained: [0.0; 2] };
@@ -74,7 +75,7 @@ pub fn pca(values: &[f32], dim: usize) -> Pca {
     Pca { places, explained }
 }
 
-/// `[n, count]`
+/// Returns the coordinates of the vectors along `count` directions. `[n, count]`
 fn project(values: &[f32], n: usize, dim: usize, directions: &[f32], count: usize) -> Vec<f32> {
     let mut out = vec![0.0; n * count];
     multiply(
@@ -95,7 +96,7 @@ fn centred(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     values.iter().enumerate().map(shifted).collect()
 }
 
-/// Gram and Schmidt; a direction that is nothing beside those before becomes zero.
+/// Makes the directions orthonormal by Gram-Schmidt. A direction that depends on those before becomes zero.
 fn orthonormal(directions: &mut [Vec<f64>]) {
     for index in 0..directions.len() {
         let (before, rest) = directions.split_at_mut(index);
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_axes_of_an_ellipse_are_found_in_order() {
-        // Around (5, 5, 5): long along (1, 1, 0), shorter along (1, -1, 0), nothing along the third.
+        // An ellipse around (5, 5, 5): its long axis is (1, 1, 0), its short one (1, -1, 0), and it is flat.
         let values: Vec<f32> = (0..40)
             .flat_map(|i| {
                 let angle = std::f64::consts::TAU * f64::from(i) / 40.0;

@@ -1,21 +1,23 @@
-//! Points as a picture with a legend.
+//! Draws points as a picture with a legend.
 
 use super::points::Points;
 use font8x8::{BASIC_FONTS, LATIN_FONTS, UnicodeFonts as _};
 use image::{Rgb, RgbImage};
 
-/// Side of the plot, pixels.
+/// Side of the plot, in pixels.
 const PLOT: u32 = 900;
 const MARGIN: u32 = 24;
-/// Width of the legend.
+/// Width of the legend, in pixels.
 const LEGEND: u32 = 320;
+/// Radius of a point, in pixels.
 const RADIUS: f64 = 4.5;
-/// Letters are eight pixels, this many times.
+/// Factor by which the font's letters, 8 pixels wide and high, are enlarged.
 const LETTER: u32 = 2;
+/// Height of a line of text, in pixels.
 const LINE: u32 = 12 * LETTER;
 const INK: Rgb<u8> = Rgb([40; 3]);
 const NO_CLASS: Rgb<u8> = Rgb([150; 3]);
-/// Colours of classes, those of matplotlib's `tab20` in another order; they repeat.
+/// Colours of classes: those of matplotlib's `tab20` in another order. They repeat after the last.
 const COLORS: [[u8; 3]; 20] = [
     [31, 119, 180],
     [255, 127, 14],
@@ -39,12 +41,8 @@ const COLORS: [[u8; 3]; 20] = [
     [158, 218, 229],
 ];
 
-fn color(class: Option<u32>) -> Rgb<u8> {
-    class.map_or(NO_CLASS, |class| Rgb(COLORS[class as usize % COLORS.len()]))
-}
-
-/// The points on white, their classes beside them and a caption below.
-pub fn draw(points: &Points, caption: &str) -> RgbImage {
+/// Draws the points on white, with their classes to the right and a caption below.
+pub(super) fn draw(points: &Points, caption: &str) -> RgbImage {
     let width = 2 * MARGIN + PLOT + LEGEND;
     let height = 2 * MARGIN + PLOT + 2 * LINE;
     let mut image = RgbImage::from_pixel(width, height, Rgb([255; 3]));
@@ -70,7 +68,11 @@ pub fn draw(points: &Points, caption: &str) -> RgbImage {
     image
 }
 
-/// A disc with a soft edge, three quarters opaque.
+fn color(class: Option<u32>) -> Rgb<u8> {
+    class.map_or(NO_CLASS, |class| Rgb(COLORS[class as usize % COLORS.len()]))
+}
+
+/// Draws a disc with a soft edge, three quarters opaque.
 fn dot(image: &mut RgbImage, [x, y]: [f64; 2], color: Rgb<u8>) {
     let reach = RADIUS.ceil() as i64 + 1;
     for row in y as i64 - reach..=y as i64 + reach {
@@ -90,7 +92,7 @@ fn dot(image: &mut RgbImage, [x, y]: [f64; 2], color: Rgb<u8>) {
     }
 }
 
-/// One line; what leaves the picture is cut off, what the font hasn't is a question mark.
+/// Draws one line of text, cut off at the edge of the picture. A question mark replaces letters that the font lacks.
 fn text(image: &mut RgbImage, (left, top): (u32, u32), text: &str) {
     for (index, letter) in text.chars().enumerate() {
         let glyph = BASIC_FONTS.get(letter).or_else(|| LATIN_FONTS.get(letter));

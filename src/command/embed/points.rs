@@ -1,20 +1,20 @@
-//! Features as points in the plane, to look at.
+//! Points in the plane with their classes, for both ways of drawing them.
 
 /// Points with their classes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Points {
-    /// Across and up, in no particular unit. `[n]`
+pub(super) struct Points {
+    /// Coordinates across and up, in no particular unit, `[n]`.
     pub places: Vec<[f64; 2]>,
-    /// Class numbers. `[n]`
+    /// Class numbers, `[n]`.
     pub labels: Vec<Option<u32>>,
-    /// Names of the classes.
+    /// Names of the classes, by number.
     pub classes: Vec<String>,
 }
 
 impl Points {
-    /// Each point in 0..1 across and down, its coordinates scaled apart so that they fill the square; a lone point and
-    /// one that is no number are in the middle.
-    pub(super) fn scaled(&self) -> Vec<[f64; 2]> {
+    /// Returns the points with coordinates of 0..1 across and down. Each axis is scaled so that the points fill the
+    /// square. Coordinates that are all equal or not a number become 0.5.
+    pub fn scaled(&self) -> Vec<[f64; 2]> {
         let finite = |axis: usize| {
             self.places.iter().map(move |place| place[axis]).filter(|value| value.is_finite())
         };
@@ -31,8 +31,8 @@ impl Points {
         self.places.iter().map(place).collect()
     }
 
-    /// Classes that have a point, with the number of their points.
-    pub(super) fn counts(&self) -> Vec<(usize, usize)> {
+    /// Returns the numbers of the classes that have points, each with the number of its points.
+    pub fn counts(&self) -> Vec<(usize, usize)> {
         let mut counts = vec![0; self.classes.len()];
         for label in self.labels.iter().flatten() {
             if let Some(count) = counts.get_mut(*label as usize) {

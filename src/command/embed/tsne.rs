@@ -1,22 +1,24 @@
-//! t-SNE (van der Maaten & Hinton 2008), exact: every pair of points counts.
+//! Exact t-SNE (van der Maaten & Hinton 2008), in which every pair of points counts.
 //!
-//! It starts from the principal components instead of at random and adds up in a fixed order, so that the same features
+//! It starts from the principal components instead of at random, and sums in a fixed order, so that the same features
 //! give the same picture. The learning rate is that of Belkina et al. 2019.
 
 use crate::ops::kernel::{Matrix, MatrixMut, multiply};
 use rayon::prelude::*;
 
-/// Above this many points, time and memory grow out of hand with their square.
-pub const MOST: usize = 5000;
-/// Effective number of neighbours; fewer where there are few points.
+/// Most points. Time and memory grow with their square.
+pub(super) const MOST: usize = 5000;
+/// Effective number of neighbours. Few points have fewer.
 const PERPLEXITY: f64 = 30.0;
-pub const ITERATIONS: usize = 750;
-/// Attraction is this many times stronger in the first iterations.
+pub(super) const ITERATIONS: usize = 750;
+/// Factor by which the attraction is stronger in the first iterations.
 const EXAGGERATION: f64 = 12.0;
+/// Number of those first iterations.
 const EXAGGERATED: usize = 250;
 
-/// Places for the rows of `values` `[n, dim]`, starting from `start` `[n]`. `progress` hears the iterations done.
-pub fn tsne(
+/// Returns points for the rows of `values` `[n, dim]`, starting from `start` `[n]`. `progress` gets the number of
+/// iterations done.
+pub(super) fn tsne(
     values: &[f32],
     dim: usize,
     start: &[[f64; 2]],
@@ -50,12 +52,12 @@ pub fn tsne(
     places
 }
 
-/// The start at a size at which no two points repel each other much.
+/// Scales the start down to a size at which the points hardly repel each other.
 fn small(start: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let n = start.len() as f64;
     let variance = start.iter().map(|place| place[0].powi(2)).sum::<f64>() / n;
     let factor = if variance > 0.0 { 1e-4 / variance.sqrt() } else { 0.0 };
-    // Points in one place would never part.
+    // Points at the same place would never part, so each is shifted a little.
     let apart = |index: usize| 1e-7 * (index as f64 / n - 0.5);
     let place = |(index, place): (usize, &[f64; 2])| {
         [place[0] * factor + apart(index), place[1] * factor + apart(index * 7 % start.len())]
@@ -63,7 +65,7 @@ fn small(start: &[[f64; 2]]) -> Vec<[f64; 2]> {
     start.iter().enumerate().map(place).collect()
 }
 
-/// Symmetric neighbour probabilities; they sum to 1. `[n, n]`
+/// Returns symmetric neighbour probabilities, which sum to 1. `[n, n]`
 fn affinities(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     let distances = squared_distances(values, n, dim);
     let perplexity = PERPLEXITY.min((n - 1) as f64 / 3.0);
@@ -83,7 +85,7 @@ fn affinities(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     both
 }
 
-/// `[n, n]`
+/// Returns the squared distances between all pairs of rows. `[n, n]`
 fn squared_distances(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     let mut products = vec![0.0; n * n];
     multiply(
@@ -101,7 +103,7 @@ fn squared_distances(values: &[f32], n: usize, dim: usize) -> Vec<f32> {
     products
 }
 
-/// Gaussian weights of all other points with the width that gives the perplexity; they sum to 1.
+/// Writes the Gaussian weights of all other points, which sum to 1. Their width is the one that gives the perplexity.
 fn neighbours(out: &mut [f32], distances: &[f32], point: usize, perplexity: f64) {
     let others = || distances.iter().enumerate().filter(|&(other, _)| other != point);
     let nearest = others().map(|(_, &d)| f64::from(d)).fold(f64::INFINITY, f64::min);
@@ -116,7 +118,7 @@ fn neighbours(out: &mut [f32], distances: &[f32], point: usize, perplexity: f64)
             moment += weight * distance;
         }
         sum = weights;
-        // Entropy of the weights at this precision.
+        // The entropy of the weights at this precision.
         let entropy = weights.ln() + precision * moment / weights;
         let error = entropy - perplexity.ln();
         if error.abs() < 1e-5 {
@@ -135,7 +137,7 @@ fn neighbours(out: &mut [f32], distances: &[f32], point: usize, perplexity: f64)
     }
 }
 
-/// Of the Kullback-Leibler divergence, with the attraction times `factor`. `[n]`
+/// Returns the gradient of the Kullback-Leibler divergence, with the attraction times `factor`. `[n]`
 fn gradient(attraction: &[f32], places: &[[f64; 2]], factor: f64) -> Vec<[f64; 2]> {
     let n = places.len();
     let rows: Vec<(f64, [f64; 2], [f64; 2])> = (0..n)
@@ -172,7 +174,7 @@ mod tests {
     use crate::rng::{Purpose, stream};
     use rand::RngExt as _;
 
-    /// Three clouds far apart in ten dimensions.
+    /// Returns three clouds of points, far apart in ten dimensions.
     fn clouds(n: usize) -> Vec<f32> {
         let mut rng = stream(3, Purpose::Bench, 0, 0);
         let mut values = Vec::new();

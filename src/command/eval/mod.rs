@@ -1,13 +1,13 @@
-//! The `eval` command.
+//! The `eval` command: judges the features of a trained encoder on labelled images.
 
-pub mod report;
+mod report;
 
-use super::features::{check_layer, note_skipped};
+use super::encoder::{self, check_layer, note_skipped};
 use crate::config::{Config, DataConfig, DataFormat};
 use crate::data::loader::LoaderConfig;
 use crate::data::{self, DataError};
 use crate::engine::Engine;
-use crate::engine::device;
+use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::eval::features::{Features, extract};
@@ -20,40 +20,185 @@ use crate::text::bar::Bar;
 use crate::text::say::{say, say_all};
 use crate::weights::locate::Weights;
 use report::{EvalReport, Scores};
-use std::io::stderr;
+use std::io::{stderr, stdout};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// A run's own validation set is evaluated on from this many labelled images on: fewer tell nothing.
+/// Labelled validation images from which on a run is evaluated on its own data. Fewer would tell nothing.
 const ENOUGH: usize = 200;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct EvalArgs {
-    /// A run (its best checkpoint, else the newest) or a checkpoint file
+    /// Run directory (its best checkpoint, or else its newest) or checkpoint file
     #[arg(value_name = "RUN|CKPT")]
     pub weights: PathBuf,
-    /// Labelled images: a folder with a sub-folder per class, CIFAR, STL-10 or IDX files, or `fashion-mnist-mini`
-    /// [default: the run's data if it has classes and 200 validation images, else fashion-mnist-mini]
+    /// Evaluate on these labelled images: a folder with a sub-folder per class, CIFAR, STL-10 or IDX files, or
+    /// `fashion-mnist-mini` [default: the run's data if it has classes and 200 validation images, else
+    /// fashion-mnist-mini]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Tokens after this many blocks, without the final norm [default: after all blocks and the final norm]
+    /// Take the tokens after this many blocks, without the final norm [default: after all blocks and the final norm]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub layer: Option<u32>,
-    /// Training images, and test images, at most; 0 = all
+    /// Use at most this many training images, and as many test images; 0 = all
     #[arg(long, value_name = "IMAGES", default_value_t = 10_000)]
     pub limit: usize,
-    /// auto, cpu, cuda or cuda:N
+    /// Compute on this device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// One JSON object on standard output
+    /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,
-    /// Write the report too: FILE.json, FILE.txt, or both into a folder
+    /// Also write the report: to FILE.json, to FILE.txt, or both into a folder
     #[arg(short, long, value_name = "DIR|FILE")]
     pub output: Option<PathBuf>,
 }
 
-/// Where reports go.
+/// Evaluates a checkpoint.
+///
+/// # Errors
+/// Returns an error if weights, data or device can't be used, or if the report can't be written.
+pub fn run(args: &EvalArgs) -> Result<(), Error> {
+    let output = args.output.as_deref().map(Output::of).transpose()?;
+    let weights = encoder::open(&args.weights)?;
+    let layer = check_layer(args.layer, &weights.config)?;
+    let device = device::select(&args.device)?.device;
+    let data = open_data(args, &weights.config)?;
+    let start = now();
+
+    let vectors = all_vectors(&weights, &device, &data, layer)?;
+    let Judged { scores, labels, train_images } = judge_all(vectors, data.classes.len());
+    let report = EvalReport {
+        checkpoint: weights.path.display().to_string(),
+        step: weights.checkpoint.meta.step,
+        layer,
+        data: data.description,
+        train_images,
+        test_images: labels.len(),
+        raw_pixels_side: weights.config.model.image_size.min(pixels::MOST),
+        device: device.to_string(),
+        methods: scores.rows(),
+        probe_over_best_raw_knn: scores.probe_over_best_raw_knn(),
+        confusion: scores.confusion(&labels, data.classes.len()),
+        verdict: scores.verdict(),
+        seconds: now() - start,
+        classes: data.classes,
+    };
+    let json = serde_json::to_string(&report)
+        .map_err(|error| Error::System { what: "eval", source: error.into() })?;
+    let lines = report.text(plus_minus());
+    if let Some(output) = output {
+        output.write(&json, &lines.join("\n"))?;
+    }
+    if args.json {
+        say(&mut stdout(), &json);
+    } else {
+        say_all(lines);
+    }
+    Ok(())
+}
+
+/// Opens the data to evaluate on: what is named, or else the run's own if it will do, or else the built-in set.
+fn open_data(args: &EvalArgs, config: &Config) -> Result<Labelled, Error> {
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let own = &config.data;
+    if let Some(path) = &args.data {
+        let data = data::open(&own.with_images(path))?;
+        return Labelled::of(&data, limit).map_err(Error::Usage);
+    }
+    let built_in = own.path.is_none() && own.format != DataFormat::FashionMnistMini;
+    if !built_in {
+        let data = data::open(own)?;
+        if let Ok(labelled) = Labelled::of(&data, limit)
+            && labelled.test.len() >= ENOUGH
+        {
+            return Ok(labelled);
+        }
+        let line = format!(
+            "note: the run's own data ({}) has not enough labelled images; evaluating on fashion-mnist-mini",
+            data.description
+        );
+        say(&mut stderr(), &line);
+    }
+    let format = DataFormat::FashionMnistMini;
+    let fashion = DataConfig { path: None, val_path: None, format, ..own.clone() };
+    Labelled::of(&data::open(&fashion)?, limit).map_err(Error::Usage)
+}
+
+/// Computes the vectors of the training and test images by the trained encoder, the untrained one, and as raw pixels.
+fn all_vectors(
+    weights: &Weights,
+    device: &Device,
+    data: &Labelled,
+    layer: Option<usize>,
+) -> Result<[[Features; 2]; 3], Error> {
+    let trained = weights.engine(device)?;
+    let untrained = device::engine(device, LearnerConfig::new(&weights.config));
+    let loader = LoaderConfig::from_config(&weights.config);
+    let trained = encoded("trained encoder", trained.as_ref(), data, loader, layer)?;
+    note_skipped(&[&trained[0].skipped[..], &trained[1].skipped[..]].concat());
+    let untrained = encoded("untrained encoder", untrained.as_ref(), data, loader, layer)?;
+    let bar = bar("raw pixels", data);
+    let raw = data.vectors(|source, before| {
+        collect_pixels(source, loader, |done| show(&bar, before + done))
+    })?;
+    let mut raw = raw.unwrap_or_default(); // `show` never breaks off
+    let [train, test] = &mut raw;
+    drop_grey([train, test]);
+    Ok([trained, untrained, raw])
+}
+
+fn encoded(
+    what: &str,
+    engine: &dyn Engine,
+    data: &Labelled,
+    loader: LoaderConfig,
+    layer: Option<usize>,
+) -> Result<[Features; 2], DataError> {
+    let bar = bar(what, data);
+    let parts = data.vectors(|source, before| {
+        extract(engine, source, loader, layer, |done| show(&bar, before + done))
+    })?;
+    Ok(parts.unwrap_or_default()) // `show` never breaks off
+}
+
+fn bar(what: &str, data: &Labelled) -> Bar {
+    Bar::new(what, data.train.len() + data.test.len())
+}
+
+fn show(bar: &Bar, done: usize) -> ControlFlow<()> {
+    bar.set(done);
+    ControlFlow::Continue(())
+}
+
+/// What was found about the three kinds of vectors.
+struct Judged {
+    scores: Scores,
+    /// Labels of the test images.
+    labels: Vec<u32>,
+    /// Number of training images.
+    train_images: usize,
+}
+
+/// Judges the vectors of [`all_vectors`] by all methods.
+fn judge_all(vectors: [[Features; 2]; 3], classes: usize) -> Judged {
+    let methods = Method::all();
+    let bar = Bar::new("k-NN and linear probe", vectors.len());
+    let (mut labels, mut train_images, mut done) = (Vec::new(), 0, 0);
+    let [trained, untrained, raw_pixels] = vectors.map(|[train, test]| {
+        let (train, test) = (Vectors::labelled(train), Vectors::labelled(test));
+        let scores = judge(&train, &test, classes, &methods, &mut || true);
+        done += 1;
+        bar.set(done);
+        train_images = train.len();
+        labels = test.labels;
+        scores.unwrap_or_default() // never broken off
+    });
+    let scores = Scores { methods, trained, untrained, raw_pixels };
+    Judged { scores, labels, train_images }
+}
+
+/// Where the report is written.
 enum Output {
     Json(PathBuf),
     Text(PathBuf),
@@ -91,135 +236,4 @@ impl Output {
             }
         }
     }
-}
-
-/// The data to evaluate on: what is named, the run's own if it will do, else the built-in set.
-fn open(args: &EvalArgs, config: &Config, limit: usize) -> Result<Labelled, Error> {
-    let own = &config.data;
-    if let Some(path) = &args.data {
-        let data = data::open(&own.with_images(path))?;
-        return Labelled::of(&data, limit).map_err(Error::Usage);
-    }
-    let built_in = own.path.is_none() && own.format != DataFormat::FashionMnistMini;
-    if !built_in {
-        let data = data::open(own)?;
-        if let Ok(labelled) = Labelled::of(&data, limit)
-            && labelled.test.len() >= ENOUGH
-        {
-            return Ok(labelled);
-        }
-        let line = format!(
-            "note: the run's own data ({}) has not enough labelled images; evaluating on fashion-mnist-mini",
-            data.description
-        );
-        say(&mut stderr(), &line);
-    }
-    let format = DataFormat::FashionMnistMini;
-    let fashion = DataConfig { path: None, val_path: None, format, ..own.clone() };
-    Labelled::of(&data::open(&fashion)?, limit).map_err(Error::Usage)
-}
-
-/// Evaluates a checkpoint.
-///
-/// # Errors
-/// Weights, data or device can't be used, or the report can't be written.
-pub fn run(args: &EvalArgs) -> Result<(), Error> {
-    let output = args.output.as_deref().map(Output::of).transpose()?;
-    let weights = Weights::open(&args.weights)?;
-    weights.warn();
-    let layer = check_layer(args.layer, &weights.config)?;
-    let device = device::select(&args.device)?.device;
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let data = open(args, &weights.config, limit)?;
-    let start = now();
-
-    let trained = weights.engine(&device)?;
-    let untrained = device::engine(&device, LearnerConfig::new(&weights.config));
-    let loader = LoaderConfig::from_config(&weights.config);
-    let trained = vectors("trained encoder", trained.as_ref(), &data, loader, layer)?;
-    note_skipped(&[&trained[0].skipped[..], &trained[1].skipped[..]].concat());
-    let untrained = vectors("untrained encoder", untrained.as_ref(), &data, loader, layer)?;
-    let bar = bar("raw pixels", &data);
-    let mut raw = finish(data.vectors(|source, before| {
-        collect_pixels(source, loader, |done| go_on(&bar, before + done))
-    })?);
-    drop(bar);
-    let [train, test] = &mut raw;
-    drop_grey([train, test]);
-
-    let methods = Method::all();
-    let classes = data.classes.len();
-    let bar = Bar::new("k-NN and linear probe", 3);
-    let mut labels = Vec::new();
-    let mut scores = Vec::new();
-    let mut images = [0; 2];
-    for (index, [train, test]) in [trained, untrained, raw].into_iter().enumerate() {
-        let (train, test) = (Vectors::labelled(train), Vectors::labelled(test));
-        let score = judge(&train, &test, classes, &methods, &mut || true);
-        scores.push(score.unwrap_or_default()); // nobody breaks it off
-        bar.set(index + 1);
-        images = [train.len(), test.len()];
-        labels = test.labels;
-    }
-    drop(bar);
-    let Ok([trained, untrained, raw_pixels]) = <[_; 3]>::try_from(scores) else {
-        unreachable!("three kinds of vectors")
-    };
-    let scores = Scores { methods, trained, untrained, raw_pixels };
-    let report = EvalReport {
-        checkpoint: weights.path.display().to_string(),
-        step: weights.checkpoint.meta.step,
-        layer,
-        data: data.description,
-        train_images: images[0],
-        test_images: images[1],
-        raw_pixels_side: loader.image_size.min(pixels::MOST),
-        device: device.to_string(),
-        methods: scores.rows(),
-        probe_over_best_raw_knn: scores.probe_over_best_raw_knn(),
-        confusion: scores.confusion(&labels, classes),
-        verdict: scores.verdict(),
-        seconds: now() - start,
-        classes: data.classes,
-    };
-    let json = serde_json::to_string(&report)
-        .map_err(|error| Error::System { what: "eval", source: error.into() })?;
-    let lines = report.text(plus_minus());
-    if let Some(output) = output {
-        output.write(&json, &lines.join("\n"))?;
-    }
-    if args.json {
-        say(&mut std::io::stdout(), &json);
-    } else {
-        say_all(lines);
-    }
-    Ok(())
-}
-
-fn bar(what: &str, data: &Labelled) -> Bar {
-    Bar::new(what, data.train.len() + data.test.len())
-}
-
-fn go_on(bar: &Bar, done: usize) -> ControlFlow<()> {
-    bar.set(done);
-    ControlFlow::Continue(())
-}
-
-/// Nobody breaks off the work of this command.
-fn finish(parts: Option<[Features; 2]>) -> [Features; 2] {
-    parts.unwrap_or_default()
-}
-
-fn vectors(
-    what: &str,
-    engine: &dyn Engine,
-    data: &Labelled,
-    loader: LoaderConfig,
-    layer: Option<usize>,
-) -> Result<[Features; 2], DataError> {
-    let bar = bar(what, data);
-    let parts = data.vectors(|source, before| {
-        extract(engine, source, loader, layer, |done| go_on(&bar, before + done))
-    })?;
-    Ok(finish(parts))
 }

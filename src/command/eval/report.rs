@@ -1,61 +1,62 @@
-//! What an evaluation found, for people and for programs.
+//! The report of an evaluation, for people and for programs.
 
 use crate::eval::Method;
 use crate::eval::score::{Accuracy, Difference, Score};
 use serde::Serialize;
 
-/// Classes that a matrix of counts is printed for; of more the commonest confusions are.
+/// Most classes for which the whole confusion matrix is printed. For more, only the commonest confusions are.
 const MOST_CLASSES: usize = 16;
+/// Confusions that are printed of many classes.
 const COMMONEST: usize = 10;
-/// Standard errors from which on a difference is called one.
+/// Standard errors from which on a difference counts as more than chance.
 const CLEAR: f64 = 2.0;
 
-/// A whole evaluation.
+/// A whole evaluation. `--json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EvalReport {
+pub(super) struct EvalReport {
     /// Path of the checkpoint.
     pub checkpoint: String,
-    /// Its optimizer steps.
+    /// Optimizer steps of the checkpoint.
     pub step: u64,
-    /// Blocks behind the features; `null` = all, and the final norm.
+    /// Blocks before the features. `null` = all blocks and the final norm.
     pub layer: Option<usize>,
     pub data: String,
     pub classes: Vec<String>,
     pub train_images: usize,
     pub test_images: usize,
-    /// Side of the raw pixels, in pixels.
+    /// Side of the images whose raw pixels are compared with, in pixels.
     pub raw_pixels_side: usize,
     pub device: String,
     pub methods: Vec<MethodRow>,
-    /// The probe of the trained encoder less the best k-NN on raw pixels.
+    /// Accuracy of the linear probe of the trained encoder minus that of the best k-NN on raw pixels.
     pub probe_over_best_raw_knn: Option<Difference>,
     pub confusion: Vec<Confusion>,
-    /// What it means, in sentences.
+    /// What the figures mean, in sentences.
     pub verdict: Vec<String>,
     pub seconds: f64,
 }
 
-/// One method on the three kinds of vectors.
+/// The accuracies of one method on the three kinds of vectors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MethodRow {
-    pub method: String,
-    pub trained: Accuracy,
-    pub untrained: Accuracy,
-    pub raw_pixels: Accuracy,
-    pub trained_over_untrained: Difference,
-    pub trained_over_raw_pixels: Difference,
+pub(super) struct MethodRow {
+    method: String,
+    trained: Accuracy,
+    untrained: Accuracy,
+    raw_pixels: Accuracy,
+    trained_over_untrained: Difference,
+    trained_over_raw_pixels: Difference,
 }
 
-/// What the trained encoder's images of a class (row) were taken for (column).
+/// How often images of each class (row) were predicted as each class (column) with the trained encoder.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Confusion {
-    pub method: String,
-    pub counts: Vec<Vec<u32>>,
+pub(super) struct Confusion {
+    method: String,
+    counts: Vec<Vec<u32>>,
 }
 
 /// Scores of each method, for the three kinds of vectors.
 #[derive(Debug)]
-pub struct Scores {
+pub(super) struct Scores {
     pub methods: Vec<Method>,
     pub trained: Vec<Score>,
     pub untrained: Vec<Score>,
@@ -63,6 +64,7 @@ pub struct Scores {
 }
 
 impl Scores {
+    /// Returns the accuracies of each method.
     pub fn rows(&self) -> Vec<MethodRow> {
         let row = |index: usize| {
             let [trained, untrained, raw] =
@@ -79,9 +81,9 @@ impl Scores {
         (0..self.methods.len()).map(row).collect()
     }
 
-    /// Of the methods that people look at first: most neighbours, and the probe.
+    /// Returns the confusion matrices of the [main methods](Self::main_methods).
     pub fn confusion(&self, labels: &[u32], classes: usize) -> Vec<Confusion> {
-        self.told()
+        self.main_methods()
             .map(|index| Confusion {
                 method: self.methods[index].name(),
                 counts: self.trained[index].confusion(labels, classes),
@@ -89,6 +91,7 @@ impl Scores {
             .collect()
     }
 
+    /// Returns the lead of the linear probe of the trained encoder over the best k-NN on raw pixels.
     pub fn probe_over_best_raw_knn(&self) -> Option<Difference> {
         let (_, raw) = self.best_raw_knn()?;
         let probe = self.methods.iter().position(|method| *method == Method::Probe)?;
@@ -104,17 +107,18 @@ impl Scores {
         neighbours.max_by(better).map(|(method, score)| (*method, score))
     }
 
-    /// The last k-NN, and the probe.
-    fn told(&self) -> impl Iterator<Item = usize> {
+    /// Returns the indices of the methods that people look at first: the last k-NN and the linear probe.
+    fn main_methods(&self) -> impl Iterator<Item = usize> {
         let is_knn = |method: &Method| matches!(method, Method::Knn(_));
         let knn = self.methods.iter().rposition(is_knn);
         let probe = self.methods.iter().position(|method| *method == Method::Probe);
         knn.into_iter().chain(probe)
     }
 
+    /// Returns sentences that say whether the trained encoder is better than an untrained one and than raw pixels.
     pub fn verdict(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for index in self.told() {
+        for index in self.main_methods() {
             let name = self.methods[index].name();
             let pairs = [
                 ("the untrained encoder", &self.untrained[index]),
@@ -139,7 +143,7 @@ impl Scores {
     }
 }
 
-/// Who is better by how much, and whether that is more than chance.
+/// Returns a sentence that says which of two is better, by how much, and whether that is more than chance.
 fn sentence(this: &str, difference: Difference, other: &str) -> String {
     let points = 100.0 * difference.difference.abs();
     let errors = difference.in_errors().abs();
@@ -158,7 +162,7 @@ fn sentence(this: &str, difference: Difference, other: &str) -> String {
 }
 
 impl EvalReport {
-    /// Lines for people; `sign` stands between a figure and its error.
+    /// Returns the report as lines for people. `sign` stands between a figure and its standard error.
     pub fn text(&self, sign: &str) -> Vec<String> {
         let layer = match self.layer {
             None => "all blocks and the final norm".to_owned(),
@@ -209,7 +213,7 @@ impl EvalReport {
     }
 }
 
-/// Cells below each other: the first column to the left, the others to the right.
+/// Pads cells to columns, the first aligned to the left and the others to the right.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
@@ -296,7 +300,8 @@ mod tests {
     #[test]
     fn the_verdict_says_better_worse_and_perhaps() {
         let lines = scores([800, 850], [700, 849], [810, 850]).verdict();
-        // Each right of the one is right of the other here: p = 0.1, so the error is sqrt(0.1·0.9/1000).
+        // The images that the worse one gets right are among those of the better one. With a lead of p = 0.1 the
+        // standard error is therefore sqrt(0.1·0.9/1000).
         let expected = [
             "k-NN 20: the trained encoder beats the untrained encoder by 10.0 points (10.5 standard errors)",
             "k-NN 20: the trained encoder falls short of raw pixels by 1.0 points (3.2 standard errors)",

@@ -1,4 +1,4 @@
-//! The metrics of a run: its events, folded so that what a killed process had done in vain is gone.
+//! The metrics of a run, folded from its events. Steps that a killed process lost and the next one repeated count once.
 
 use crate::error::Error;
 use crate::event::{Event, Metric, PreviewFile, Stamped, StepReport, Validation};
@@ -8,38 +8,38 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-/// A figure or record with the wall-clock time of its event, seconds since 1970-01-01 UTC.
-pub type Timed<T> = (f64, T);
+/// A value with the wall-clock time of its event, in seconds since 1970-01-01 UTC.
+pub(super) type Timed<T> = (f64, T);
 
-/// Figures of evaluations by optimizer step.
-pub type ByStep = BTreeMap<u64, Vec<Timed<Metric>>>;
+/// Metrics of evaluations by optimizer step.
+pub(super) type ByStep = BTreeMap<u64, Vec<Timed<Metric>>>;
 
-/// Everything by optimizer step.
+/// The metrics of a run by optimizer step.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct History {
+pub(super) struct History {
     /// Time of the first event.
     pub begin: f64,
-    /// Loss of each step, as far as it is logged.
+    /// Loss of each step that is logged.
     pub losses: BTreeMap<u64, Timed<f32>>,
-    /// What a period ends with.
+    /// The report at the end of each period.
     pub reports: BTreeMap<u64, Timed<StepReport>>,
     pub validations: BTreeMap<u64, Timed<Validation>>,
-    /// Figures of evaluations; a later one of the same name and step takes the place of the earlier.
+    /// Metrics of evaluations. A later one of the same name and step replaces the earlier.
     pub evaluations: ByStep,
-    /// Figures that evaluations compare with.
+    /// Metrics with which evaluations are compared.
     pub baselines: ByStep,
     pub previews: BTreeMap<u64, Timed<PreviewFile>>,
-    /// Lines that are no events.
+    /// Number of lines that are no events.
     pub skipped: u64,
 }
 
 impl History {
-    /// Folds a log, which may grow meanwhile, up to its present end.
+    /// Reads an event log, which may be growing, up to its present end.
     ///
     /// # Errors
-    /// The log can't be read.
+    /// Returns an error if the log can't be read.
     pub fn read(log: &Path) -> Result<Self, Error> {
-        // The reader takes a file that isn't there for one that comes later.
+        // The reader would wait for a missing file to appear.
         File::open(log)
             .map_err(|error| Error::Usage(format!("cannot read {}: {error}", log.display())))?;
         let mut reader = LogReader::new(log, 0);
@@ -56,7 +56,7 @@ impl History {
     }
 
     /// Takes in one event.
-    pub fn apply(&mut self, stamped: &Stamped) {
+    fn apply(&mut self, stamped: &Stamped) {
         let time = stamped.time;
         if self.begin == 0.0 {
             self.begin = time;
@@ -64,7 +64,7 @@ impl History {
         match &stamped.event {
             Event::Started(started) => self.forget_after(started.step),
             Event::Step(report) => {
-                // Some writer may leave the list out.
+                // A log by another writer may lack the list.
                 let losses = if report.losses.is_empty() {
                     std::slice::from_ref(&report.loss)
                 } else {
@@ -102,7 +102,7 @@ impl History {
         }
     }
 
-    /// A process begins after this step: later ones were lost and are done again.
+    /// Forgets all later steps: a new process continues after this one, so they were lost and will be done again.
     fn forget_after(&mut self, step: u64) {
         let kept = ..=step;
         self.losses.retain(|at, _| kept.contains(at));
@@ -113,7 +113,7 @@ impl History {
         self.previews.retain(|at, _| kept.contains(at));
     }
 
-    /// Names of the figures of one kind, in the order in which they first came.
+    /// Returns the names of the metrics of one kind, in the order in which they first came.
     pub fn names(figures: &ByStep) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for (_, metric) in figures.values().flatten() {

@@ -1,4 +1,5 @@
-//! The encoder as a folder in the layout of the Hugging Face hub, which timm and transformers (`TimmWrapperModel`) load.
+//! Writes the encoder as a folder in the layout of the Hugging Face hub, which timm and transformers
+//! (`TimmWrapperModel`) load.
 
 use super::target::Destination;
 use super::timm::{self, Recipe};
@@ -10,8 +11,8 @@ use serde_json::{Value, json};
 /// Writes `--format hf`.
 ///
 /// # Errors
-/// The folder can't be written.
-pub fn write(weights: &Weights, target: &Destination) -> Result<(), Error> {
+/// Returns an error if the folder can't be written.
+pub(super) fn write(weights: &Weights, target: &Destination) -> Result<(), Error> {
     let recipe = Recipe::new(&weights.config);
     let output = |source| Error::Output { path: target.path().to_owned(), source };
     let files = [
@@ -26,7 +27,8 @@ fn text(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
-/// What timm writes for its own models: `model_args` build the model, `pretrained_cfg` tells how images are prepared.
+/// Returns `config.json` as timm writes it for its own models: `model_args` builds the model, and `pretrained_cfg` says
+/// how images are prepared.
 fn config(config: &Config, recipe: &Recipe) -> Value {
     let (model, data) = (&config.model, &config.data);
     json!({
@@ -40,7 +42,7 @@ fn config(config: &Config, recipe: &Recipe) -> Value {
             "custom_load": false,
             "input_size": [3, model.image_size, model.image_size],
             "fixed_input_size": true,
-            // As our validation: the short side scaled to the size, the middle cut out.
+            // Validation here does the same: it scales the short side to the size and cuts out the middle.
             "interpolation": "bicubic",
             "crop_pct": 1.0,
             "crop_mode": "center",
@@ -54,7 +56,7 @@ fn config(config: &Config, recipe: &Recipe) -> Value {
     })
 }
 
-/// The same preparation for readers without timm.
+/// Returns `preprocessor_config.json`, which states the preparation of images for readers without timm.
 fn preprocessor(config: &Config) -> Value {
     let (side, data) = (config.model.image_size, &config.data);
     json!({

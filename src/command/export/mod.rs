@@ -1,20 +1,21 @@
-//! The `export` command: weights and metrics of a run in the formats of other programs.
+//! The `export` command: writes the weights or the metrics of a run in the formats of other programs.
 //!
 //! ```text
 //! RUN|CKPT ─ Weights ─▶ timm: FILE.safetensors · hf: FOLDER · safetensors: FILE.safetensors
 //! RUN/events.jsonl ─ History ─▶ csv, jsonl: FILE · tensorboard: FOLDER/events.out.tfevents.*
 //! ```
-//! It only reads, so the run may go on meanwhile. docs/export.md describes each layout.
+//! The command only reads the run, so the run may continue meanwhile. docs/export.md describes each layout.
 
-pub(crate) mod history;
-pub(crate) mod hub;
-pub(crate) mod proto;
-pub(crate) mod table;
-pub(crate) mod target;
-pub(crate) mod tensorboard;
-pub(crate) mod timm;
-pub(crate) mod whole;
+mod history;
+mod hub;
+mod proto;
+mod table;
+mod target;
+mod tensorboard;
+mod timm;
+mod whole;
 
+use super::encoder;
 use crate::error::Error;
 use crate::run_dir;
 use crate::text::say::say;
@@ -27,33 +28,35 @@ use target::Destination;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExportArgs {
-    /// A run directory, or a checkpoint file (for its weights, or for the metrics of the run that it lies in)
+    /// Run directory, or checkpoint file (for its weights, or for the metrics of the run in which it lies)
     #[arg(value_name = "RUN|CKPT")]
     pub what: PathBuf,
+    /// Write this format
     #[arg(long, value_enum)]
     pub format: ExportFormat,
-    /// A file; for hf and tensorboard a folder; `-` writes csv and jsonl to standard output
+    /// Write to this file, or for hf and tensorboard to this folder; `-` writes csv and jsonl to standard output
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Which checkpoint of a run
+    /// Export the weights of this checkpoint of a run
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     pub checkpoint: Choice,
-    /// Replace what is there
+    /// Replace existing files
     #[arg(long)]
     pub force: bool,
 }
 
+/// What is exported, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ExportFormat {
-    /// The encoder as safetensors; loads strictly into timm's ViT
+    /// The encoder as safetensors, which loads strictly into timm's ViT
     Timm,
     /// The encoder as a Hugging Face folder, for timm and transformers
     Hf,
     /// The whole model as safetensors: encoder, mask token, head
     Safetensors,
-    /// Metrics, a row per step
+    /// Metrics, one row per step
     Csv,
-    /// Metrics, a JSON object per step
+    /// Metrics, one JSON object per step
     Jsonl,
     /// Metrics and previews as event files
     Tensorboard,
@@ -62,17 +65,17 @@ pub enum ExportFormat {
 /// A checkpoint of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Choice {
-    /// The one with the lowest validation loss; the newest where there is none
+    /// The best checkpoint by validation, or the newest if there is none
     #[default]
     Best,
-    /// The newest
+    /// The newest checkpoint
     Latest,
 }
 
 /// Writes one export.
 ///
 /// # Errors
-/// There is no such run or checkpoint, the target is taken, or it can't be written.
+/// Returns an error if there is no such run or checkpoint, or if the target is taken or can't be written.
 pub fn run(args: &ExportArgs) -> Result<(), Error> {
     let target = Destination::new(args)?;
     let done = match args.format {
@@ -89,9 +92,10 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// Exports weights. Returns what was done, in words for people.
 fn weights(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
     let weights = chosen(&args.what, args.checkpoint)?;
-    weights.warn();
+    encoder::warn_passed_over(&weights);
     let from = format!("step {} of {}", weights.checkpoint.meta.step, weights.path.display());
     let place = target.path().display();
     Ok(match args.format {
@@ -113,7 +117,7 @@ fn weights(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
     })
 }
 
-/// The checkpoint that the arguments mean.
+/// Opens the checkpoint that the arguments name.
 fn chosen(path: &Path, choice: Choice) -> Result<Weights, Error> {
     let latest = (choice == Choice::Latest).then(|| Location::of(path)).flatten();
     let found = match latest {
@@ -122,26 +126,13 @@ fn chosen(path: &Path, choice: Choice) -> Result<Weights, Error> {
         }
         _ => None,
     };
-    // Where there is no checkpoint, opening the path returns the error that says so.
+    // If there is no checkpoint, opening the path returns the error that says so.
     Ok(found.map_or_else(|| Weights::open(path), Weights::of)?)
 }
 
+/// Exports metrics. Returns what was done, in words for people.
 fn metrics(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
-    let root = match Location::of(&args.what) {
-        Some(Location { root: Some(root), .. }) => root,
-        Some(_) => {
-            return Err(Error::Usage(format!(
-                "{}: this checkpoint lies in no run, and the metrics are in the run's events.jsonl",
-                args.what.display()
-            )));
-        }
-        None => {
-            return Err(Error::Usage(format!(
-                "no run at {}: metrics are exported from a run directory",
-                args.what.display()
-            )));
-        }
-    };
+    let root = run_of(&args.what)?;
     let log = root.join(run_dir::EVENTS);
     let history = History::read(&log)?;
     if history.skipped > 0 {
@@ -169,4 +160,19 @@ fn metrics(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
     }
     target.write(|out| layout(out))?;
     Ok(format!("{} rows in {place}", rows.len()))
+}
+
+/// Returns the run directory that a path names, or in which its checkpoint lies.
+fn run_of(path: &Path) -> Result<PathBuf, Error> {
+    match Location::of(path) {
+        Some(Location { root: Some(root), .. }) => Ok(root),
+        Some(_) => Err(Error::Usage(format!(
+            "{}: this checkpoint lies in no run, and the metrics are in the run's events.jsonl",
+            path.display()
+        ))),
+        None => Err(Error::Usage(format!(
+            "no run at {}: metrics are exported from a run directory",
+            path.display()
+        ))),
+    }
 }

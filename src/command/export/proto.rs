@@ -1,12 +1,12 @@
-//! The few messages of TensorFlow's event files that are written, and the frame around each record.
+//! The few messages of TensorFlow's event files that exports need, and the frame around each record.
 //!
-//! Numbers and types are those of `tensorflow/core/util/event.proto` and `framework/summary.proto`. A record is its
-//! length, a checksum of the length, the message, and a checksum of the message, all little-endian.
+//! Tags and types are those of `tensorflow/core/util/event.proto` and `framework/summary.proto`. A record is the length
+//! of the message, a checksum of the length, the message, and a checksum of the message, all little-endian.
 
 use crc::{CRC_32_ISCSI, Crc};
 use prost::Message;
 
-/// One record.
+/// The message of one record.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorboardEvent {
     /// Seconds since 1970-01-01 UTC.
@@ -20,7 +20,7 @@ pub struct TensorboardEvent {
 
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum What {
-    /// The first record of each file: `brain.Event:2`.
+    /// The version of the format, in the first record of each file: `brain.Event:2`.
     #[prost(string, tag = "3")]
     FileVersion(String),
     #[prost(message, tag = "5")]
@@ -55,16 +55,16 @@ pub struct Image {
     pub height: i32,
     #[prost(int32, tag = "2")]
     pub width: i32,
-    /// 3 = RGB.
+    /// 3 stands for RGB.
     #[prost(int32, tag = "3")]
     pub colorspace: i32,
-    /// PNG.
+    /// The bytes of a PNG.
     #[prost(bytes = "vec", tag = "4")]
     pub encoded_image_string: Vec<u8>,
 }
 
-/// A message in its frame.
-pub fn record(event: &TensorboardEvent) -> Vec<u8> {
+/// Returns a message in its frame.
+pub(super) fn record(event: &TensorboardEvent) -> Vec<u8> {
     let message = event.encode_to_vec();
     let length = (message.len() as u64).to_le_bytes();
     let mut out = Vec::with_capacity(message.len() + 16);
@@ -75,7 +75,7 @@ pub fn record(event: &TensorboardEvent) -> Vec<u8> {
     out
 }
 
-/// CRC-32C, rotated and shifted so that the checksum of data with checksums in it stays a good one.
+/// Returns the CRC-32C, rotated and offset so that checksums of data that holds checksums are good ones too.
 fn masked_crc(bytes: &[u8]) -> u32 {
     const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
     CRC.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8)

@@ -1,4 +1,4 @@
-//! Metrics as rows, one per optimizer step that has any: for CSV and JSON lines.
+//! Writes metrics as CSV or JSON lines, one row per optimizer step that has any.
 //!
 //! Numbers are written as in `events.jsonl`, digit for digit.
 
@@ -24,27 +24,29 @@ const FIXED: [&str; 12] = [
     "ssim",
 ];
 
-/// Cells by column; what isn't known at a step is `None`, what is no number the JSON text `null`.
+/// Rows of cells, one cell per column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
-    pub columns: Vec<String>,
-    /// JSON texts.
-    pub rows: Vec<Vec<Option<String>>>,
+pub(super) struct Table {
+    columns: Vec<String>,
+    /// Cells as JSON text. A value that is not known at a step is `None`, and one that is no number is `null`.
+    rows: Vec<Vec<Option<String>>>,
 }
 
 impl Table {
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 }
 
-/// The rows of a run, by step.
-pub fn rows(history: &History) -> Table {
+/// Returns the metrics of a run as a table, ordered by step.
+pub(super) fn rows(history: &History) -> Table {
     let mut rows: BTreeMap<u64, BTreeMap<&str, String>> = BTreeMap::new();
     let mut put = |step: u64, column, text: String| {
         rows.entry(step).or_default().insert(column, text);
     };
-    // Of several events at a step, `time` is that of its first kind here that there is.
+    // If several kinds of events belong to a step, `time` is that of the report, or else of the loss, or else of the
+    // validation, or else of the first evaluation.
     for (&step, (time, validation)) in &history.validations {
         put(step, "time", json(time));
         put(step, "epoch", json(&validation.epoch));
@@ -97,7 +99,7 @@ pub fn rows(history: &History) -> Table {
     Table { columns, rows }
 }
 
-/// Figures with free names: a column for each and one for its standard error, if any has one.
+/// Metrics whose names are not fixed: a column for each, and one for its standard error if it ever has one.
 struct Figures<'a> {
     by_step: &'a ByStep,
     /// Name, column, column of the standard error.
@@ -134,14 +136,14 @@ impl<'a> Figures<'a> {
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default() // a number
+    serde_json::to_string(value).unwrap_or_default() // numbers and strings always have a form in JSON
 }
 
-/// A header, then a line per row; empty where nothing is known, `NaN` where a figure is no number.
+/// Writes a header and a line per row. Unknown cells are empty, and values that are no numbers are `NaN`.
 ///
 /// # Errors
-/// The file can't be written.
-pub fn csv(table: &Table, out: &mut impl Write) -> io::Result<()> {
+/// Returns an error if the file can't be written.
+pub(super) fn csv(table: &Table, out: &mut impl Write) -> io::Result<()> {
     let header: Vec<_> = table.columns.iter().map(|column| csv::field(column)).collect();
     writeln!(out, "{}", header.join(","))?;
     for row in &table.rows {
@@ -155,11 +157,11 @@ pub fn csv(table: &Table, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// An object per row with the columns that are known; a figure that is no number is `null`.
+/// Writes an object per row with the known cells. Values that are no numbers are `null`.
 ///
 /// # Errors
-/// The file can't be written.
-pub fn jsonl(table: &Table, out: &mut impl Write) -> io::Result<()> {
+/// Returns an error if the file can't be written.
+pub(super) fn jsonl(table: &Table, out: &mut impl Write) -> io::Result<()> {
     for row in &table.rows {
         let cells = table.columns.iter().zip(row);
         let known = cells.filter_map(|(column, cell)| {

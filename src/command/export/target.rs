@@ -1,4 +1,4 @@
-//! Where an export goes: nothing that is there is lost without `--force`, and nothing is ever half written.
+//! Where an export is written. Nothing existing is lost without `--force`, and no file is ever half written.
 
 use super::{ExportArgs, ExportFormat};
 use crate::error::Error;
@@ -7,19 +7,19 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-/// A place that was found free, or may be replaced.
+/// A path that was found to be free, or that may be replaced.
 #[derive(Debug)]
-pub struct Destination {
+pub(super) struct Destination {
     path: PathBuf,
-    /// Standard output.
+    /// Whether the export goes to standard output.
     stream: bool,
 }
 
 impl Destination {
-    /// Looks at the place before any work is done.
+    /// Checks the path before any work is done.
     ///
     /// # Errors
-    /// It is taken, or a file where a folder is to be, or the other way round.
+    /// Returns an error if the path is taken, or is a file where a folder is needed, or the other way round.
     pub fn new(args: &ExportArgs) -> Result<Self, Error> {
         let path = args.output.clone();
         let usage = |text: &str| Err(Error::Usage(format!("{} {text}", path.display())));
@@ -60,7 +60,7 @@ impl Destination {
     /// Writes the file.
     ///
     /// # Errors
-    /// It can't be written; an older one is then unharmed.
+    /// Returns an error if the file can't be written. An existing one is then unchanged.
     pub fn write(
         &self,
         write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -68,10 +68,11 @@ impl Destination {
         write_atomic_with(&self.path, write).map_err(|source| self.error(source))
     }
 
-    /// Writes the files of the folder. A new folder appears with all of them; in one that is there each is replaced.
+    /// Writes the files of the folder. A new folder appears with all files at once. In an existing folder they are
+    /// replaced one by one.
     ///
     /// # Errors
-    /// One can't be written.
+    /// Returns an error if one of the files can't be written.
     pub fn write_folder(&self, files: &[(String, Vec<u8>)]) -> Result<(), Error> {
         let result = if self.path.exists() { self.replace(files) } else { self.make(files) };
         result.map_err(|source| self.error(source))
@@ -93,7 +94,7 @@ impl Destination {
             .and_then(|()| fs::rename(&temporary, &self.path))
             .and_then(|()| sync_dir(parent));
         if written.is_err() {
-            let _ = fs::remove_dir_all(&temporary); // the first error is the one to tell
+            let _ = fs::remove_dir_all(&temporary); // the first error is the one to report
         }
         written
     }

@@ -1,4 +1,4 @@
-//! Metrics and previews as a `TensorBoard` event file.
+//! Writes metrics and previews as a `TensorBoard` event file.
 
 use super::history::{ByStep, History};
 use super::proto::{Content, Image, Summary, TensorboardEvent, Value, What, record};
@@ -10,15 +10,16 @@ use std::fs;
 use std::io::{self, stderr};
 use std::path::Path;
 
-/// Writes `--format tensorboard`; returns what is in it, for people.
+/// Writes `--format tensorboard`. Returns what was written, in words for people.
 ///
 /// A preview whose file is gone is left out, with a warning.
 ///
 /// # Errors
-/// The folder can't be written.
-pub fn write(root: &Path, history: &History, target: &Destination) -> Result<String, Error> {
+/// Returns an error if the folder can't be written.
+pub(super) fn write(root: &Path, history: &History, target: &Destination) -> Result<String, Error> {
     let mut scalars = scalars(history);
-    // By time, as a writer beside the training would have left them; steps that were logged together stay in order.
+    // A writer that runs beside the training would leave the scalars in order of time. Steps that were logged together
+    // stay in their own order.
     scalars.sort_by(|a, b| a.time.total_cmp(&b.time).then(a.step.cmp(&b.step)));
     let mut out = Vec::new();
     let version = What::FileVersion("brain.Event:2".to_owned());
@@ -42,7 +43,7 @@ pub fn write(root: &Path, history: &History, target: &Destination) -> Result<Str
         }
     }
     drop(bar);
-    // The same run gives the same name, so that a new export takes the place of the old.
+    // The same run gives the same name, so that a new export replaces the old one.
     let name = format!("events.out.tfevents.{}.simmim-tui", history.begin as u64);
     target.write_folder(&[(name, out)])?;
     Ok(format!("{} scalars and {images} images", scalars.len()))
@@ -100,7 +101,7 @@ fn put(out: &mut Vec<u8>, event: &TensorboardEvent) {
     out.extend(record(event));
 }
 
-/// A preview as it lies in the run folder.
+/// Reads a preview from the run directory, without decoding it.
 fn image(path: &Path) -> io::Result<Image> {
     let bytes = fs::read(path)?;
     let reader = image::ImageReader::new(io::Cursor::new(&bytes)).with_guessed_format()?;

@@ -1,9 +1,9 @@
-//! The encoder in timm's names, and the constructor call that it loads into.
+//! Writes the encoder under timm's names, with the constructor call that builds the model for it.
 //!
-//! Our features are the mean over the tokens after the final norm. With `global_pool='avg'` timm's `VisionTransformer`
-//! would move the norm behind the pooling and call it `fc_norm`; `fc_norm=False` keeps it where it was trained, with
-//! the name `norm`. `num_classes=0` leaves the classifier out. A shared relative position bias is what timm's
-//! `VisionTransformerRelPos` has.
+//! The features of this program are the mean over the tokens after the final norm. With `global_pool='avg'`, timm's
+//! `VisionTransformer` would move the norm behind the pooling and call it `fc_norm`. `fc_norm=False` keeps it where it
+//! was trained, with the name `norm`. `num_classes=0` leaves the classifier out. Models with a shared relative position
+//! bias are timm's `VisionTransformerRelPos`.
 
 use super::target::Destination;
 use crate::config::{Config, Position};
@@ -17,13 +17,13 @@ use std::path::Path;
 
 /// How timm builds the encoder.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recipe {
-    /// Module below `timm.models` and class.
-    pub class: (&'static str, &'static str),
+pub(super) struct Recipe {
+    /// The module below `timm.models`, and the class in it.
+    class: (&'static str, &'static str),
     /// A registered model of that class, for `timm.create_model`.
     pub architecture: &'static str,
-    /// Arguments of the constructor but `num_classes`, in the order they are told.
-    pub args: Vec<(&'static str, Value)>,
+    /// Arguments of the constructor, in the order in which they are printed. `num_classes` is not among them.
+    args: Vec<(&'static str, Value)>,
 }
 
 impl Recipe {
@@ -45,7 +45,8 @@ impl Recipe {
         if relative {
             args.extend([("rel_pos_type", json!("bias")), ("shared_rel_pos", json!(true))]);
         }
-        // The value is only where training would start; 0 means none to a class that has it by default.
+        // The value matters only for training from scratch. `VisionTransformerRelPos` has LayerScale by default, and 0
+        // turns it off.
         if model.layer_scale > 0.0 || relative {
             args.push(("init_values", json!(model.layer_scale)));
         }
@@ -58,19 +59,19 @@ impl Recipe {
         }
     }
 
-    /// The arguments as a JSON object.
+    /// Returns the arguments as a JSON object.
     pub fn object(&self) -> Map<String, Value> {
         self.args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
     }
 
-    /// The constructor call in Python.
-    pub fn call(&self) -> String {
+    /// Returns the constructor call in Python.
+    fn call(&self) -> String {
         let args: Vec<_> =
             self.args.iter().map(|(name, value)| format!("{name}={}", python(value))).collect();
         format!("{}({}, num_classes=0)", self.class.1, args.join(", "))
     }
 
-    /// Lines of Python that load the file.
+    /// Returns lines of Python that load the file.
     pub fn python(&self, file: &Path) -> String {
         format!(
             "  from safetensors.torch import load_file\n  \
@@ -84,7 +85,7 @@ impl Recipe {
         )
     }
 
-    /// Lines of Python that load a Hugging Face folder.
+    /// Returns lines of Python that load a Hugging Face folder.
     pub fn of_folder(folder: &Path) -> String {
         let timm = quoted(Path::new(&format!("local-dir:{}", folder.display())));
         format!(
@@ -96,6 +97,7 @@ impl Recipe {
     }
 }
 
+/// Returns a value as a Python literal.
 fn python(value: &Value) -> String {
     match value {
         Value::Bool(true) => "True".to_owned(),
@@ -105,13 +107,13 @@ fn python(value: &Value) -> String {
     }
 }
 
-/// A path as a string literal; JSON's are Python's too.
+/// Returns a path as a Python string literal. JSON's string literals are also Python's.
 fn quoted(path: &Path) -> String {
     Value::String(path.display().to_string()).to_string()
 }
 
-/// The encoder's tensors under timm's names.
-pub fn encoder(weights: &NamedTensors) -> NamedTensors {
+/// Returns the encoder's tensors under timm's names.
+fn encoder(weights: &NamedTensors) -> NamedTensors {
     let named = weights.iter().filter_map(|(name, tensor)| {
         let name = name.strip_prefix("encoder.")?;
         let name = match name.strip_prefix("rel_pos_bias.") {
@@ -123,11 +125,11 @@ pub fn encoder(weights: &NamedTensors) -> NamedTensors {
     named.collect()
 }
 
-/// Texts in the header of every export of weights.
-pub fn about(weights: &Weights) -> BTreeMap<String, String> {
+/// Returns the texts in the header of every export of weights.
+pub(super) fn about(weights: &Weights) -> BTreeMap<String, String> {
     let data = &weights.config.data;
     let texts = [
-        // What PyTorch writes there; some readers insist on it.
+        // PyTorch writes this key, and some readers insist on it.
         ("format", "pt".to_owned()),
         ("producer", format!("simmim-tui {}", env!("CARGO_PKG_VERSION"))),
         ("step", weights.checkpoint.meta.step.to_string()),
@@ -138,11 +140,11 @@ pub fn about(weights: &Weights) -> BTreeMap<String, String> {
     texts.map(|(key, text)| (key.to_owned(), text)).into()
 }
 
-/// The encoder as safetensors bytes, with the recipe in the header.
+/// Returns the encoder as the bytes of a safetensors file, with the recipe in the header.
 ///
 /// # Errors
-/// As [`tensors::to_bytes`].
-pub fn bytes(weights: &Weights, recipe: &Recipe) -> std::io::Result<Vec<u8>> {
+/// Returns an error in the same cases as [`tensors::to_bytes`].
+pub(super) fn bytes(weights: &Weights, recipe: &Recipe) -> std::io::Result<Vec<u8>> {
     let mut about = about(weights);
     about.insert(
         "timm_class".to_owned(),
@@ -153,11 +155,11 @@ pub fn bytes(weights: &Weights, recipe: &Recipe) -> std::io::Result<Vec<u8>> {
     tensors::to_bytes(&encoder(&weights.checkpoint.engine.weights), about)
 }
 
-/// Writes `--format timm`.
+/// Writes `--format timm`. Returns how timm builds the model.
 ///
 /// # Errors
-/// The file can't be written.
-pub fn write(weights: &Weights, target: &Destination) -> Result<Recipe, Error> {
+/// Returns an error if the file can't be written.
+pub(super) fn write(weights: &Weights, target: &Destination) -> Result<Recipe, Error> {
     let recipe = Recipe::new(&weights.config);
     target.write(|out| std::io::Write::write_all(out, &bytes(weights, &recipe)?))?;
     Ok(recipe)

@@ -1,4 +1,5 @@
-//! The whole model, weights only: what a checkpoint has under `model.`, without optimizer and position in the data.
+//! Writes the weights of the whole model: what a checkpoint has under `model.`, without the state of the optimizer and
+//! the position in the data.
 
 use super::target::Destination;
 use super::timm::about;
@@ -7,11 +8,11 @@ use crate::model::tensors;
 use crate::weights::locate::Weights;
 use std::io::Write as _;
 
-/// Writes `--format safetensors`; returns the number of tensors.
+/// Writes `--format safetensors`. Returns the number of tensors.
 ///
 /// # Errors
-/// The file can't be written.
-pub fn write(weights: &Weights, target: &Destination) -> Result<usize, Error> {
+/// Returns an error if the file can't be written.
+pub(super) fn write(weights: &Weights, target: &Destination) -> Result<usize, Error> {
     let named = &weights.checkpoint.engine.weights;
     target.write(|out| out.write_all(&tensors::to_bytes(named, about(weights))?))?;
     Ok(named.len())

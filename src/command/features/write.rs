@@ -1,4 +1,4 @@
-//! Features as a file: safetensors, CSV or `NumPy`'s format.
+//! Writes features as safetensors, CSV or `NumPy`'s format.
 
 use crate::eval::features::Features;
 use crate::text::csv::field;
@@ -7,23 +7,28 @@ use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-/// Names and other texts that fit into the header of a safetensors file; readers refuse one of 100 MB.
+/// Most bytes of image names in a safetensors header. Readers refuse headers of 100 MB.
 const MOST_TEXT: usize = 90_000_000;
 
 /// What goes into the file beside the features.
 #[derive(Debug, Clone, Default)]
-pub struct About {
-    /// Names of the labels.
+pub(super) struct About {
+    /// Names of the classes, by label.
     pub classes: Vec<String>,
     /// Further texts for the header, such as the checkpoint.
     pub notes: Vec<(String, String)>,
 }
 
-/// `features` `[n, dim]` f32, `labels` `[n]` i64 (-1 = none); metadata `names` and `classes` as JSON lists.
+/// Writes `features` `[n, dim]` as f32 and `labels` `[n]` as i64, where -1 means no label. The metadata has `names` and
+/// `classes` as JSON lists.
 ///
 /// # Errors
-/// The file can't be written, or the names are too long for the format.
-pub fn safetensors(features: &Features, about: &About, out: &mut impl Write) -> io::Result<()> {
+/// Returns an error if the file can't be written, or if the names are too long for the format.
+pub(super) fn safetensors(
+    features: &Features,
+    about: &About,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let json = |texts: &[String]| serde_json::to_string(texts).map_err(io::Error::other);
     let names = json(&features.names)?;
     if names.len() > MOST_TEXT {
@@ -47,11 +52,12 @@ pub fn safetensors(features: &Features, about: &About, out: &mut impl Write) -> 
     out.write_all(&bytes)
 }
 
-/// A line per image: name, class number and name (empty without a label), then the features as f0, f1, …
+/// Writes a line per image: its name, the number and name of its class (empty without a label), and the features as
+/// f0, f1, …
 ///
 /// # Errors
-/// The file can't be written.
-pub fn csv(features: &Features, about: &About, out: &mut impl Write) -> io::Result<()> {
+/// Returns an error if the file can't be written.
+pub(super) fn csv(features: &Features, about: &About, out: &mut impl Write) -> io::Result<()> {
     write!(out, "name,label,class")?;
     (0..features.dim).try_for_each(|column| write!(out, ",f{column}"))?;
     writeln!(out)?;
@@ -61,21 +67,21 @@ pub fn csv(features: &Features, about: &About, out: &mut impl Write) -> io::Resu
         let number = label.map(|label| label.to_string()).unwrap_or_default();
         let class = class.map(|class| field(class)).unwrap_or_default();
         write!(out, "{},{number},{class}", field(&features.names[index]))?;
-        // The shortest digits that give the same f32 back.
+        // Display writes the shortest digits from which the same f32 is read back.
         features.row(index).iter().try_for_each(|value| write!(out, ",{value}"))?;
         writeln!(out)?;
     }
     Ok(())
 }
 
-/// The features alone as `NumPy`'s `.npy`, version 1.0. `[n, dim]` f32
+/// Writes the features alone as `NumPy`'s `.npy`, version 1.0: f32 `[n, dim]`.
 ///
 /// # Errors
-/// The file can't be written.
-pub fn npy(features: &Features, out: &mut impl Write) -> io::Result<()> {
+/// Returns an error if the file can't be written.
+pub(super) fn npy(features: &Features, out: &mut impl Write) -> io::Result<()> {
     let (n, dim) = (features.len(), features.dim);
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {dim}), }}");
-    // Magic, length and header together are a multiple of 64 bytes and end in a new line.
+    // The format wants magic, length and header together to be a multiple of 64 bytes and to end in a newline.
     let padding = 64 - (10 + header.len() + 1) % 64;
     header.push_str(&" ".repeat(padding % 64));
     header.push('\n');

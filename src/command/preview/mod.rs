@@ -1,4 +1,5 @@
-//! The `preview` command: pictures in the plain shell by the best protocol that the terminal has, or as a PNG.
+//! The `preview` command: shows pictures in the plain shell by the best protocol that the terminal has, or writes them
+//! as a PNG.
 
 mod reconstruct;
 mod source;
@@ -17,27 +18,102 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PreviewArgs {
-    /// Run directories, preview PNGs or images; with a checkpoint its reconstructions of the images named beside it,
+    /// Run directories, preview PNGs or images; with one checkpoint, its reconstructions of the images named beside it,
     /// or of validation images
     #[arg(required = true, value_name = "RUN|CKPT|IMAGE")]
     pub what: Vec<PathBuf>,
     /// Write a PNG instead of drawing on the terminal
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// The preview nearest to this step instead of the newest
+    /// Show the preview nearest to this step instead of the newest
     #[arg(long)]
     pub step: Option<u64>,
-    /// Width in columns [default: the terminal's]
+    /// Draw this many columns wide [default: as wide as the terminal]
     #[arg(long, value_name = "COLUMNS")]
     pub width: Option<u32>,
-    /// How pictures get on the screen
+    /// Draw on the terminal by this protocol
     #[arg(long, value_enum, default_value_t)]
     pub protocol: Protocol,
 }
 
+/// Shows pictures in the terminal, or writes them as one PNG to a file or a pipe.
+///
+/// # Errors
+/// Returns an error if there is nothing to show, or no way to show it.
+pub fn run(args: &PreviewArgs) -> Result<(), Error> {
+    let env = |name: &str| std::env::var(name).ok();
+    let reconstruct = |checkpoint: &Path, images: &[PathBuf]| {
+        reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
+    };
+    run_in(args, env, stdout().is_terminal(), &mut stdout(), &reconstruct)?;
+    Ok(())
+}
+
+/// Makes a sheet from a checkpoint and images. An error is one line for people.
+type Reconstruct<'a> = dyn Fn(&Path, &[PathBuf]) -> Result<RgbImage, String> + 'a;
+
+/// Runs the command in any environment, so that tests need neither a terminal nor a model.
+fn run_in(
+    args: &PreviewArgs,
+    env: impl Fn(&str) -> Option<String>,
+    terminal: bool,
+    out: &mut impl Write,
+    reconstruct: &Reconstruct<'_>,
+) -> Result<(), PreviewError> {
+    if args.what.is_empty() {
+        return Err(PreviewError::Nothing);
+    }
+    let pictures = pictures(args, reconstruct)?;
+    if let Some(path) = &args.output {
+        let write = |source| PreviewError::Write { path: path.clone(), source };
+        return fs::write(path, png(&pictures)?).map_err(write);
+    }
+    if !terminal {
+        return match out.write_all(&png(&pictures)?).and_then(|()| out.flush()) {
+            // A reader that closes the pipe early has what it wants.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result.map_err(GraphicsError::Output)?),
+        };
+    }
+    let (depth, ascii) = (colors::detect(None, &env).depth, !has_unicode(&env));
+    let screen = PictureScreen::open(args.protocol, depth, ascii, &env)?;
+    for picture in &pictures {
+        writeln!(out, "{}", picture.caption).map_err(GraphicsError::Output)?;
+        out.flush().map_err(GraphicsError::Output)?;
+        screen.print(&picture.image, args.width, out)?;
+    }
+    Ok(())
+}
+
+/// Opens everything that is to be shown.
+fn pictures(
+    args: &PreviewArgs,
+    reconstruct: &Reconstruct<'_>,
+) -> Result<Vec<Picture>, PreviewError> {
+    let (checkpoints, others): (Vec<PathBuf>, Vec<PathBuf>) = args
+        .what
+        .iter()
+        .cloned()
+        .partition(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    match checkpoints.as_slice() {
+        [] => others.iter().map(|path| source::open(path, args.step)).collect(),
+        [checkpoint] => {
+            let image = reconstruct(checkpoint, &others).map_err(PreviewError::Reconstruct)?;
+            Ok(vec![Picture { caption: source::sheet_caption(checkpoint), image }])
+        }
+        [_, second, ..] => Err(PreviewError::TwoCheckpoints { path: second.clone() }),
+    }
+}
+
+fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
+    let mut bytes = Cursor::new(Vec::new());
+    source::stacked(pictures).write_to(&mut bytes, ImageFormat::Png)?;
+    Ok(bytes.into_inner())
+}
+
 /// Why nothing is shown.
 #[derive(Debug, thiserror::Error)]
-pub enum PreviewError {
+enum PreviewError {
     #[error("nothing to show: name a run, a preview or an image")]
     Nothing,
     #[error("{}: {source}", .path.display())]
@@ -62,100 +138,28 @@ pub enum PreviewError {
     Graphics(#[from] GraphicsError),
 }
 
+impl PreviewError {
+    /// Returns whether the user can mend it by another command line.
+    fn is_usage(&self) -> bool {
+        match self {
+            Self::Nothing
+            | Self::Read { .. }
+            | Self::NotARun { .. }
+            | Self::NoPreviews { .. }
+            | Self::Classifier { .. }
+            | Self::NotAPicture { .. }
+            | Self::TwoCheckpoints { .. }
+            | Self::Graphics(GraphicsError::NoKitty | GraphicsError::NoIterm) => true,
+            Self::Reconstruct(_) | Self::Write { .. } | Self::Encode(_) | Self::Graphics(_) => {
+                false
+            }
+        }
+    }
+}
+
 impl From<PreviewError> for Error {
     fn from(error: PreviewError) -> Self {
         let text = error.to_string();
         if error.is_usage() { Self::Usage(text) } else { Self::Failed(text) }
     }
-}
-
-impl PreviewError {
-    /// Whether the command line is what's wrong.
-    fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            Self::Nothing
-                | Self::Read { .. }
-                | Self::NotARun { .. }
-                | Self::NoPreviews { .. }
-                | Self::Classifier { .. }
-                | Self::NotAPicture { .. }
-                | Self::TwoCheckpoints { .. }
-                | Self::Graphics(GraphicsError::NoKitty | GraphicsError::NoIterm)
-        )
-    }
-}
-
-/// Shows pictures in the terminal, or writes them as one PNG to a file or a pipe.
-///
-/// # Errors
-/// There is nothing to show, or no way to show it.
-pub fn run(args: &PreviewArgs) -> Result<(), Error> {
-    let env = |name: &str| std::env::var(name).ok();
-    let reconstruct = |checkpoint: &Path, images: &[PathBuf]| {
-        reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
-    };
-    run_in(args, env, stdout().is_terminal(), &mut stdout(), &reconstruct)?;
-    Ok(())
-}
-
-/// A checkpoint and images to a sheet; an error is one line.
-pub type Reconstruct<'a> = dyn Fn(&Path, &[PathBuf]) -> Result<RgbImage, String> + 'a;
-
-/// Opens all that is to be shown.
-fn pictures(
-    args: &PreviewArgs,
-    reconstruct: &Reconstruct<'_>,
-) -> Result<Vec<Picture>, PreviewError> {
-    let (checkpoints, others): (Vec<PathBuf>, Vec<PathBuf>) = args
-        .what
-        .iter()
-        .cloned()
-        .partition(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
-    match checkpoints.as_slice() {
-        [] => others.iter().map(|path| source::open(path, args.step)).collect(),
-        [checkpoint] => {
-            let image = reconstruct(checkpoint, &others).map_err(PreviewError::Reconstruct)?;
-            Ok(vec![Picture { caption: source::sheet_caption(checkpoint), image }])
-        }
-        [_, second, ..] => Err(PreviewError::TwoCheckpoints { path: second.clone() }),
-    }
-}
-
-fn run_in(
-    args: &PreviewArgs,
-    env: impl Fn(&str) -> Option<String>,
-    terminal: bool,
-    out: &mut impl Write,
-    reconstruct: &Reconstruct<'_>,
-) -> Result<(), PreviewError> {
-    if args.what.is_empty() {
-        return Err(PreviewError::Nothing);
-    }
-    let pictures = pictures(args, reconstruct)?;
-    if let Some(path) = &args.output {
-        let write = |source| PreviewError::Write { path: path.clone(), source };
-        return fs::write(path, png(&pictures)?).map_err(write);
-    }
-    if !terminal {
-        return match out.write_all(&png(&pictures)?).and_then(|()| out.flush()) {
-            // The reader has enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => Ok(result.map_err(GraphicsError::Output)?),
-        };
-    }
-    let (depth, ascii) = (colors::detect(None, &env).depth, !has_unicode(&env));
-    let screen = PictureScreen::open(args.protocol, depth, ascii, &env)?;
-    for picture in &pictures {
-        writeln!(out, "{}", picture.caption).map_err(GraphicsError::Output)?;
-        out.flush().map_err(GraphicsError::Output)?;
-        screen.print(&picture.image, args.width, out)?;
-    }
-    Ok(())
-}
-
-fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
-    let mut bytes = Cursor::new(Vec::new());
-    source::stacked(pictures).write_to(&mut bytes, ImageFormat::Png)?;
-    Ok(bytes.into_inner())
 }

@@ -1,4 +1,4 @@
-//! Reconstructions by a checkpoint outside of training, for `simmim-tui preview CKPT [IMAGE…]`.
+//! Reconstructs images with a checkpoint outside of training, for `simmim-tui preview CKPT [IMAGE…]`.
 
 use crate::data::loader::LoaderConfig;
 use crate::data::split::Subset;
@@ -14,7 +14,45 @@ use image::RgbImage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Some images by their paths.
+/// Makes the preview sheet of a checkpoint from `images`, or from as many validation images as its run previewed.
+///
+/// # Errors
+/// Returns an error if the checkpoint, its data or an image can't be read.
+pub(super) fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
+    let mut weights = Weights::open(path)?;
+    if weights.config.finetune.is_some() {
+        return Err(Error::Usage(format!(
+            "{} is a classifier, which reconstructs nothing",
+            path.display()
+        )));
+    }
+    let config = &mut weights.config;
+    let source: Source = if images.is_empty() {
+        let val = data::open(&config.data)?.val;
+        let first = config.train.previews.max(1).min(val.len());
+        Arc::new(Subset::first(&val, first))
+    } else {
+        let listed = Listed(images.to_vec());
+        for index in 0..listed.len() {
+            listed.read(index).map_err(|error| Error::Usage(error.to_string()))?;
+        }
+        Arc::new(listed)
+    };
+    config.train.batch_size = config.train.batch_size.min(source.len());
+    let painter = LearnerConfig::new(config).painter();
+    let masks = MaskGenerator::new(&config.mask, &painter.shape, config.train.seed);
+    // A few pictures don't need the device on which the checkpoint was trained.
+    let engine = weights.engine(&device::select("auto")?.device)?;
+    let loader = LoaderConfig::from_config(&weights.config);
+    let count = source.len();
+    let outcome = validate(engine.as_ref(), &source, loader, &masks, &painter, count, || false)?;
+    let rows: Vec<sheet::SheetRow> = outcome
+        .map(|outcome| outcome.previews.into_iter().map(|preview| preview.row).collect())
+        .unwrap_or_default();
+    Ok(sheet::compose(&rows, painter.sheet_scale().1))
+}
+
+/// Images given by their paths.
 struct Listed(Vec<PathBuf>);
 
 impl ImageSource for Listed {
@@ -40,42 +78,4 @@ impl ImageSource for Listed {
     fn origin(&self) -> String {
         "the given images".to_owned()
     }
-}
-
-/// The preview sheet of a checkpoint: of `images`, or of as many validation images as its run previewed.
-///
-/// # Errors
-/// The checkpoint or its data can't be read, or an image can't.
-pub fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
-    let mut weights = Weights::open(path)?;
-    if weights.config.finetune.is_some() {
-        return Err(Error::Usage(format!(
-            "{} is a classifier, which reconstructs nothing",
-            path.display()
-        )));
-    }
-    let config = &mut weights.config;
-    let source: Source = if images.is_empty() {
-        let val = data::open(&config.data)?.val;
-        let first = config.train.previews.max(1).min(val.len());
-        Arc::new(Subset::first(&val, first))
-    } else {
-        let listed = Listed(images.to_vec());
-        for index in 0..listed.len() {
-            listed.read(index).map_err(|error| Error::Usage(error.to_string()))?;
-        }
-        Arc::new(listed)
-    };
-    config.train.batch_size = config.train.batch_size.min(source.len());
-    let painter = LearnerConfig::new(config).painter();
-    let masks = MaskGenerator::new(&config.mask, &painter.shape, config.train.seed);
-    // Wherever it was trained: a few pictures don't need the same device.
-    let engine = weights.engine(&device::select("auto")?.device)?;
-    let loader = LoaderConfig::from_config(&weights.config);
-    let count = source.len();
-    let outcome = validate(engine.as_ref(), &source, loader, &masks, &painter, count, || false)?;
-    let rows: Vec<sheet::SheetRow> = outcome
-        .map(|outcome| outcome.previews.into_iter().map(|preview| preview.row).collect())
-        .unwrap_or_default();
-    Ok(sheet::compose(&rows, painter.sheet_scale().1))
 }

@@ -1,4 +1,4 @@
-//! What there is to show: the pictures of a run, a sheet, or any image.
+//! Finds and opens what there is to show: the newest preview of a run, a preview sheet, or any image.
 
 use super::PreviewError;
 use crate::config::file;
@@ -9,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A picture and the line above it.
-pub struct Picture {
+pub(super) struct Picture {
     pub caption: String,
     pub image: RgbImage,
 }
 
-/// Opens a run directory, a preview or an image.
-pub fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
+/// Opens the preview of a run directory nearest to `step` (or the newest), a preview or an image.
+pub(super) fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
     let io = |source| PreviewError::Read { path: path.to_owned(), source };
     let file = if fs::metadata(path).map_err(io)?.is_dir() {
         of_run(path, step)?
@@ -31,8 +31,24 @@ pub fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
     Ok(Picture { caption, image })
 }
 
-/// The line above a sheet.
-pub fn sheet_caption(path: &Path) -> String {
+/// Stacks pictures to one image on white.
+pub(super) fn stacked(pictures: &[Picture]) -> RgbImage {
+    if let [only] = pictures {
+        return only.image.clone();
+    }
+    let width = pictures.iter().map(|picture| picture.image.width()).max().unwrap_or(1);
+    let height: u32 = pictures.iter().map(|picture| picture.image.height() + GAP).sum();
+    let mut all = RgbImage::from_pixel(width, height.saturating_sub(GAP).max(1), Rgb([255; 3]));
+    let mut top = 0;
+    for picture in pictures {
+        imageops::replace(&mut all, &picture.image, 0, top);
+        top += i64::from(picture.image.height() + GAP);
+    }
+    all
+}
+
+/// Returns the line above a sheet.
+pub(super) fn sheet_caption(path: &Path) -> String {
     format!("{}  (original, masked, reconstructed, raw)", path.display())
 }
 
@@ -42,7 +58,7 @@ fn not_a_picture(path: &Path, error: &image::ImageError) -> PreviewError {
     PreviewError::NotAPicture { path: path.to_owned(), why }
 }
 
-/// The sheet nearest to `step`, or the newest one.
+/// Returns the path of the sheet nearest to `step`, or of the newest one.
 fn of_run(run: &Path, step: Option<u64>) -> Result<PathBuf, PreviewError> {
     let folder = run.join("previews");
     let entries = match fs::read_dir(&folder) {
@@ -69,24 +85,8 @@ fn of_run(run: &Path, step: Option<u64>) -> Result<PathBuf, PreviewError> {
     })
 }
 
-/// The step in `step-NNNNNNNN.png`.
+/// Returns the step in a name like `step-NNNNNNNN.png`.
 fn step_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
-}
-
-/// One image of all pictures, one above the other on white.
-pub fn stacked(pictures: &[Picture]) -> RgbImage {
-    if let [only] = pictures {
-        return only.image.clone();
-    }
-    let width = pictures.iter().map(|picture| picture.image.width()).max().unwrap_or(1);
-    let height: u32 = pictures.iter().map(|picture| picture.image.height() + GAP).sum();
-    let mut all = RgbImage::from_pixel(width, height.saturating_sub(GAP).max(1), Rgb([255; 3]));
-    let mut top = 0;
-    for picture in pictures {
-        imageops::replace(&mut all, &picture.image, 0, top);
-        top += i64::from(picture.image.height() + GAP);
-    }
-    all
 }

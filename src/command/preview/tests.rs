@@ -13,7 +13,7 @@ fn sheet(shade: u8) -> RgbImage {
     compose(&[row], 2)
 }
 
-/// A run with sheets of these steps, the step as green.
+/// Makes a run with sheets of these steps, each with its step as the green value.
 fn run_with(steps: &[u8]) -> tempfile::TempDir {
     let run = tempfile::tempdir().unwrap();
     let previews = run.path().join("previews");
@@ -25,7 +25,7 @@ fn run_with(steps: &[u8]) -> tempfile::TempDir {
     run
 }
 
-/// Stands in for the model.
+/// Stands in for the model, and fails with what it was given.
 fn refuse(checkpoint: &Path, images: &[PathBuf]) -> Result<RgbImage, String> {
     Err(format!("{} with {} images", checkpoint.display(), images.len()))
 }

@@ -1,21 +1,23 @@
-//! A file's tensors onto the configured model.
+//! Fits a file's tensors onto the configured model.
 
+use super::ImportError;
 use super::found::FoundModel;
-use super::names::Foreign;
+use super::names::ForeignWeights;
 use super::resample::resample;
-use super::start::ImportError;
 use crate::config::{Config, Position};
 use crate::model::state::{HostTensor, NamedTensors};
 
 /// How many names an error lists.
 const LISTED: usize = 4;
 
-/// The model's weights: the file's where it has them, `fresh` ones for mask token and head where it hasn't.
+/// Returns the model's weights, and notes on what was done to the file's.
+///
+/// Weights come from the file where it has them. A mask token or head that the file lacks stays as in `fresh`.
 ///
 /// # Errors
-/// A tensor is missing, misshapen or belongs to nothing in the model.
-pub fn fit(
-    foreign: &Foreign,
+/// Returns an error if a tensor is missing, has the wrong shape, or belongs to nothing in the model.
+pub(super) fn fit(
+    foreign: &ForeignWeights,
     found: &FoundModel,
     config: &Config,
     fresh: NamedTensors,
@@ -40,7 +42,7 @@ pub fn fit(
             ("encoder.pos_embed", Some(_)) if config.model.position == Position::Sincos => own,
             ("encoder.pos_embed", Some(theirs)) => positions(theirs, found, config, &mut notes),
             ("encoder.rel_pos_bias.relative_position_bias_table", Some(theirs)) => {
-                // What is behind belongs to the class token.
+                // The rows after those of the patches belong to the class token.
                 let data = theirs.data.get(..own.data.len()).unwrap_or_default().to_vec();
                 HostTensor { shape: own.shape.clone(), data }
             }
@@ -69,7 +71,7 @@ pub fn fit(
     Ok((weights, notes))
 }
 
-/// Rows of the patches alone, on the configured grid.
+/// Returns the positions of the patches alone, on the configured grid.
 fn positions(
     theirs: &HostTensor,
     found: &FoundModel,

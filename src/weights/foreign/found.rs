@@ -1,17 +1,17 @@
-//! The sizes of a model, read off its tensors, and what configuration they fit.
+//! The sizes of a model, read off its tensors, and the configuration that fits them.
 
-use super::names::Foreign;
-use super::start::ImportError;
+use super::ImportError;
+use super::names::ForeignWeights;
 use crate::config::{Config, Position};
 use crate::model::position::sincos;
 use std::fmt::Write as _;
 
-/// Rows of a relative table that stand for the class token.
+/// Rows of a relative position table that belong to the class token.
 const CLASS_ROWS: usize = 3;
-/// How far stored positions may lie from the sine-cosine table and still be it.
+/// How far stored positions may lie from the sine-cosine table and still count as that table.
 const SAME: f32 = 1e-5;
 
-/// What the tensors tell.
+/// The sizes of a model, as its tensors show them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoundModel {
     pub patch: usize,
@@ -19,25 +19,28 @@ pub struct FoundModel {
     pub depth: usize,
     /// Hidden width of the MLP.
     pub hidden: usize,
+    /// `None` if neither the tensors nor the header show the number of heads.
     pub heads: Option<usize>,
     /// Patches along a side of the image.
     pub side: usize,
     pub position: Position,
-    /// The first value of the first `LayerScale`, where there are any.
+    /// The first value of the first `LayerScale`, if the model has any.
     pub layer_scale: Option<f32>,
     /// Rows of `pos_embed` before those of the patches.
     pub prefix: usize,
 }
 
 impl FoundModel {
+    /// Reads the sizes off the tensors.
+    ///
     /// # Errors
-    /// A part is missing that every Vision Transformer has, or has a strange shape.
-    pub fn of(foreign: &Foreign) -> Result<Self, ImportError> {
+    /// Returns an error if a part that every Vision Transformer has is missing or has an unexpected shape.
+    pub fn of(foreign: &ForeignWeights) -> Result<Self, ImportError> {
         Self::read(foreign)
             .map_err(|reason| ImportError::Unusable { path: foreign.path.clone(), reason })
     }
 
-    fn read(foreign: &Foreign) -> Result<Self, String> {
+    fn read(foreign: &ForeignWeights) -> Result<Self, String> {
         let tensors = &foreign.tensors;
         let shape = |name: &str| tensors.get(name).map(|tensor| tensor.shape.as_slice());
         let projection = shape("encoder.patch_embed.proj.weight");
@@ -59,51 +62,20 @@ impl FoundModel {
             name.strip_prefix("encoder.blocks.")?.split('.').next()?.parse::<usize>().ok()
         };
         let depth = tensors.keys().filter_map(number).max().map_or(0, |last| last + 1);
-        let table = shape("encoder.rel_pos_bias.relative_position_bias_table");
-        let (position, side, prefix, heads) = match (table, shape("encoder.pos_embed")) {
-            (Some(&[rows, heads]), None) => {
-                let side = table_side(rows).ok_or_else(|| {
-                    format!("a relative table of {rows} rows belongs to no square grid")
-                })?;
-                (Position::Relative, side, 0, Some(heads))
-            }
-            (None, Some(&[1, rows, width])) if width == dim => {
-                let (side, prefix) = grid_side(rows)
-                    .ok_or_else(|| format!("pos_embed of {rows} rows belongs to no square grid"))?;
-                (Position::Learned, side, prefix, foreign.heads)
-            }
-            (Some(_), Some(_)) => {
-                return Err(
-                    "it has both absolute and relative positions; this program takes either"
-                        .to_owned(),
-                );
-            }
-            _ => {
-                return Err("it has neither pos_embed nor one shared relative_position_bias_table"
-                    .to_owned());
-            }
-        };
-        let mut found = Self {
-            patch,
-            dim,
-            depth,
-            hidden,
-            heads,
-            side,
-            position,
-            layer_scale: tensors
-                .get("encoder.blocks.0.ls1.gamma")
-                .map(|gamma| gamma.data.first().copied().unwrap_or_default()),
-            prefix,
-        };
+        let FoundPositions { position, side, prefix, heads } = FoundPositions::read(foreign, dim)?;
+        let layer_scale = tensors
+            .get("encoder.blocks.0.ls1.gamma")
+            .map(|gamma| gamma.data.first().copied().unwrap_or_default());
+        let mut found =
+            Self { patch, dim, depth, hidden, heads, side, position, layer_scale, prefix };
         if found.is_sincos(foreign) {
             found.position = Position::Sincos;
         }
         Ok(found)
     }
 
-    /// Whether the positions are the fixed table, as in MAE and our own exports.
-    fn is_sincos(&self, foreign: &Foreign) -> bool {
+    /// Returns whether the positions are the fixed table, as in MAE and this program's exports.
+    fn is_sincos(&self, foreign: &ForeignWeights) -> bool {
         let Some(stored) = foreign.tensors.get("encoder.pos_embed") else { return false };
         if self.position != Position::Learned || !self.dim.is_multiple_of(4) {
             return false;
@@ -113,12 +85,13 @@ impl FoundModel {
         rows.len() == table.len() && rows.iter().zip(&table).all(|(a, b)| (a - b).abs() < SAME)
     }
 
+    /// Returns the side of the image, in pixels.
     fn image(&self) -> usize {
         self.side * self.patch
     }
 
-    /// `key=value` for each size in which a configuration differs, such that the result is valid.
-    pub fn sets(&self, config: &Config) -> Vec<String> {
+    /// Returns `key=value` for each size in which a configuration differs, such that the result is valid.
+    fn sets(&self, config: &Config) -> Vec<String> {
         let mut sets: Vec<_> = self
             .differences(config)
             .into_iter()
@@ -147,8 +120,10 @@ impl FoundModel {
         sets
     }
 
-    /// `key=value` for all that is in the file.
-    pub fn own(&self, foreign: &Foreign, config: &Config) -> Vec<String> {
+    /// Returns `key=value` for everything that the file shows of the configuration.
+    ///
+    /// The number of heads comes from `config` if the file doesn't show it and the width is the same.
+    pub fn own(&self, foreign: &ForeignWeights, config: &Config) -> Vec<String> {
         let model = &config.model;
         let configured = (self.dim == model.embed_dim).then_some(model.heads);
         let heads = self.heads.or(configured).unwrap_or_else(|| self.usual_heads());
@@ -158,6 +133,7 @@ impl FoundModel {
             format!("model.embed_dim={}", self.dim),
             format!("model.depth={}", self.depth),
             format!("model.heads={heads}"),
+            // Debug formatting writes the decimal point by which TOML knows a float.
             format!("model.mlp_ratio={:?}", self.ratio()),
             format!("model.position={}", name(self.position)),
             format!("model.layer_scale={:?}", self.scale()),
@@ -172,21 +148,25 @@ impl FoundModel {
         sets
     }
 
+    /// Returns `model.mlp_ratio`.
     fn ratio(&self) -> f64 {
         self.hidden as f64 / self.dim as f64
     }
 
-    /// A value for `model.layer_scale`. Where training would have begun doesn't matter any more; it must only not be 0.
+    /// Returns a value for `model.layer_scale`.
+    ///
+    /// The file brings its own scales, so the value at which training would start them no longer matters. It must only
+    /// differ from 0 if the model has them.
     fn scale(&self) -> f32 {
         self.layer_scale.map_or(0.0, |first| if first > 0.0 && first <= 1.0 { first } else { 0.1 })
     }
 
-    /// Heads of 64 channels, as in nearly all Vision Transformers.
+    /// Returns the number of heads of 64 channels, as nearly all Vision Transformers have them.
     fn usual_heads(&self) -> usize {
         if self.dim.is_multiple_of(64) { self.dim / 64 } else { 1 }
     }
 
-    /// Key, value in the file, configured value.
+    /// Returns (key, value in the file, configured value) of each size that differs.
     fn differences(&self, config: &Config) -> Vec<(&'static str, String, String)> {
         let model = &config.model;
         let mut all = Vec::new();
@@ -206,7 +186,7 @@ impl FoundModel {
         if let Some(heads) = self.heads {
             compare("model.heads", heads.to_string(), model.heads.to_string());
         }
-        // A learned position may start at the fixed table.
+        // The fixed table is a valid start for learned positions.
         if self.position != Position::Sincos || model.position == Position::Relative {
             compare("model.position", name(self.position), name(model.position));
         }
@@ -225,9 +205,15 @@ impl FoundModel {
         all
     }
 
+    /// Checks that the configuration has the sizes of the file.
+    ///
     /// # Errors
-    /// [`ImportError::Differs`], with the settings that fit.
-    pub fn check(&self, foreign: &Foreign, config: &Config) -> Result<(), ImportError> {
+    /// Returns [`ImportError::Differs`], with the settings that fit, if it has not.
+    pub(super) fn check(
+        &self,
+        foreign: &ForeignWeights,
+        config: &Config,
+    ) -> Result<(), ImportError> {
         let differences = self.differences(config);
         if differences.is_empty() {
             return Ok(());
@@ -247,8 +233,8 @@ impl FoundModel {
         })
     }
 
-    /// A configuration file for a run that starts from the weights.
-    pub fn toml(&self, foreign: &Foreign) -> String {
+    /// Returns a configuration file for a run that starts from the weights.
+    pub fn toml(&self, foreign: &ForeignWeights) -> String {
         let weights: usize = foreign.tensors.values().map(|tensor| tensor.data.len()).sum();
         let mut out = format!("# {}, {:.1} million numbers", foreign.kind, weights as f64 / 1e6);
         for note in &foreign.notes {
@@ -287,6 +273,43 @@ impl FoundModel {
     }
 }
 
+/// What the position tensors show of a model.
+struct FoundPositions {
+    position: Position,
+    side: usize,
+    prefix: usize,
+    heads: Option<usize>,
+}
+
+impl FoundPositions {
+    fn read(foreign: &ForeignWeights, dim: usize) -> Result<Self, String> {
+        let shape = |name: &str| foreign.tensors.get(name).map(|tensor| tensor.shape.as_slice());
+        let table = shape("encoder.rel_pos_bias.relative_position_bias_table");
+        match (table, shape("encoder.pos_embed")) {
+            (Some(&[rows, heads]), None) => {
+                let side = table_side(rows).ok_or_else(|| {
+                    format!("a relative table of {rows} rows belongs to no square grid")
+                })?;
+                Ok(Self { position: Position::Relative, side, prefix: 0, heads: Some(heads) })
+            }
+            (None, Some(&[1, rows, width])) if width == dim => {
+                let (side, prefix) = grid_side(rows)
+                    .ok_or_else(|| format!("pos_embed of {rows} rows belongs to no square grid"))?;
+                Ok(Self { position: Position::Learned, side, prefix, heads: foreign.heads })
+            }
+            (Some(_), Some(_)) => {
+                Err("it has both absolute and relative positions; this program takes either"
+                    .to_owned())
+            }
+            _ => {
+                Err("it has neither pos_embed nor one shared relative_position_bias_table"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+/// Returns the configuration's word for a kind of position.
 fn name(position: Position) -> String {
     let name = match position {
         Position::Learned => "learned",
@@ -296,12 +319,12 @@ fn name(position: Position) -> String {
     name.to_owned()
 }
 
-/// Whether mask units of that side are possible, and more than one.
+/// Returns whether the image divides into more than one mask unit of that side.
 fn unit_fits(unit: usize, image: usize, patch: usize) -> bool {
     unit.is_multiple_of(patch) && image.is_multiple_of(unit) && image > unit
 }
 
-/// The unit of the paper, 32 pixels, where it fits; else one patch.
+/// Returns the mask unit of the paper, 32 pixels, if it fits, or else one patch.
 fn usual_unit(image: usize, patch: usize) -> usize {
     if image.is_multiple_of(32) && 32_usize.is_multiple_of(patch) && image > 64 {
         32
@@ -310,7 +333,7 @@ fn usual_unit(image: usize, patch: usize) -> usize {
     }
 }
 
-/// Side of the grid of a table of (2s − 1)² rows, with or without those of a class token.
+/// Returns the side s of the grid to which a table of (2s − 1)² rows belongs, with or without rows of a class token.
 fn table_side(rows: usize) -> Option<usize> {
     [Some(rows), rows.checked_sub(CLASS_ROWS)].into_iter().flatten().find_map(|rows| {
         let width = rows.isqrt();
@@ -318,7 +341,8 @@ fn table_side(rows: usize) -> Option<usize> {
     })
 }
 
-/// Side of the grid, and rows before it: a class token, a distillation token, up to four registers.
+/// Returns the side of the grid and the number of rows before it, which belong to a class token, a distillation token
+/// and up to four registers.
 fn grid_side(rows: usize) -> Option<(usize, usize)> {
     (0..=5.min(rows.saturating_sub(1))).find_map(|prefix| {
         let side = (rows - prefix).isqrt();

@@ -1,7 +1,81 @@
-//! Weights that other programs wrote: their names, their sizes, and how they fit a model of this program.
+//! Weights that other programs wrote, as a starting point: `--init FILE`, and the `import` command.
+//!
+//! ```text
+//! FILE ─ names: what it is, our names ─▶ found: its sizes ─▶ fit: onto the configured model ─▶ weights of step 0
+//! ```
 
-pub(crate) mod fit;
+mod fit;
 pub(crate) mod found;
 pub(crate) mod names;
-pub(crate) mod resample;
-pub mod start;
+mod resample;
+
+use crate::config::Config;
+use crate::engine::device::{self, Device};
+use crate::engine::learner::LearnerConfig;
+use crate::model::state::NamedTensors;
+use crate::model::tensors::TensorFileError;
+use crate::text::shell::for_shell;
+use crate::weights::checkpoint::CheckpointError;
+use found::FoundModel;
+use names::ForeignWeights;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Weights for step 0 of a run, fitted onto the configured model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedWeights {
+    /// Everything that the model has. What the file lacks is drawn from the seed.
+    pub weights: NamedTensors,
+    /// What the file is and what was done to its weights, for the log.
+    pub notice: String,
+}
+
+impl FittedWeights {
+    /// Reads a weights file and fits it onto the configured model.
+    ///
+    /// # Errors
+    /// Returns an error if the file can't be read, is no Vision Transformer of this kind, or has other sizes.
+    pub fn read(path: &Path, config: &Config) -> Result<Self, ImportError> {
+        Self::fit(&ForeignWeights::read(path)?, config)
+    }
+
+    /// Fits weights that were read already onto the configured model.
+    ///
+    /// # Errors
+    /// Returns an error if they are no Vision Transformer of this kind, or have other sizes.
+    pub fn fit(foreign: &ForeignWeights, config: &Config) -> Result<Self, ImportError> {
+        let found = FoundModel::of(foreign)?;
+        found.check(foreign, config)?;
+        let fresh = device::engine(&Device::Cpu, LearnerConfig::new(config)).state().weights;
+        let (weights, mut notes) = fit::fit(foreign, &found, config, fresh)?;
+        notes.splice(0..0, foreign.notes.iter().cloned());
+        if found.heads.is_none() {
+            let heads = config.model.heads;
+            notes.push(format!("its heads are not in the file, {heads} are taken as configured"));
+        }
+        let notes =
+            if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
+        let notice = format!("starting from {} in {}{notes}", foreign.kind, foreign.path.display());
+        Ok(Self { weights, notice })
+    }
+}
+
+/// Why the weights of another program can't be used.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(
+        "{path} is a PyTorch file: convert it with `simmim-tui import --converter | python3 - {} {}` (needs torch and \
+         safetensors), then take {to}",
+        for_shell(.path),
+        for_shell(.to)
+    )]
+    PyTorch { path: PathBuf, to: PathBuf },
+    #[error("{path}: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("{path} holds another model: {differences}; what fits: {sets}")]
+    Differs { path: PathBuf, differences: String, sets: String },
+}

@@ -1,4 +1,7 @@
-//! What a weights file is, and its tensors under our names.
+//! Recognises a weights file, and renames its tensors to our names.
+//!
+//! The shapes of the head are `[P, D]` here and `[P, D, 1, 1]` in `SimMIM`, whose decoder is a convolution before a
+//! pixel shuffle. Both order the P outputs as (colour, row, column).
 //!
 //! | here | timm | official `SimMIM`, BEiT |
 //! |---|---|---|
@@ -7,9 +10,9 @@
 //! | `ls1.gamma`, `ls2.gamma` | the same | `gamma_1`, `gamma_2` |
 //! | `rel_pos_bias.…table` | `shared_rel_pos.…table` | with three more rows for the class token |
 //! | `mask_token` | – | `encoder.mask_token` |
-//! | `head.*` `[P, D]` | – | `decoder.0.*` `[P, D, 1, 1]`, before a pixel shuffle: channels are (colour, row, column) as here |
+//! | `head.*` | – | `decoder.0.*` |
 
-use super::start::ImportError;
+use super::ImportError;
 use crate::config::file;
 use crate::model::state::{HostTensor, NamedTensors};
 use crate::model::tensors::{self, TensorFile};
@@ -20,32 +23,32 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// Names of the table that all blocks share.
+/// Our name and timm's name of the relative position table that all blocks share.
 const TABLES: [&str; 2] = [
     "encoder.rel_pos_bias.relative_position_bias_table",
     "encoder.shared_rel_pos.relative_position_bias_table",
 ];
 
-/// A weights file, its names made ours.
+/// The tensors of a weights file, under our names.
 #[derive(Debug)]
-pub struct Foreign {
+pub struct ForeignWeights {
     pub path: PathBuf,
-    /// For people.
+    /// What the file is, in words for people.
     pub kind: &'static str,
     pub tensors: NamedTensors,
-    /// What was left out.
+    /// Which tensors were left out, in words for people.
     pub notes: Vec<String>,
-    /// Attention heads, where the file tells.
+    /// Attention heads, if the file states them.
     pub heads: Option<usize>,
-    /// Mean and standard deviation of the pixels it was trained on, where the file tells.
+    /// Mean and standard deviation of the training pixels, if the file states them.
     pub pixels: Option<[[f32; 3]; 2]>,
 }
 
-impl Foreign {
+impl ForeignWeights {
     /// Reads a file of any known kind.
     ///
     /// # Errors
-    /// Unreadable, a PyTorch file, or no names that are known.
+    /// Returns an error if the file can't be read, is a PyTorch file, or holds no known names.
     pub fn read(path: &Path) -> Result<Self, ImportError> {
         if is_pytorch(path) {
             let to = path.with_extension("safetensors");
@@ -55,7 +58,7 @@ impl Foreign {
         if file.metadata.contains_key("checkpoint") {
             return Self::checkpoint(path);
         }
-        let told = Told::of(&file.metadata);
+        let HeaderFacts { heads, pixels } = HeaderFacts::of(&file.metadata);
         let TensorFile { tensors, .. } = file;
         let tensors = without_prefixes(tensors);
         let has = |start: &str| tensors.keys().any(|name| name.starts_with(start));
@@ -84,46 +87,46 @@ impl Foreign {
             (true, false, false) => "encoder weights",
             (false, ..) => "timm ViT weights",
         };
-        let mut names = Names::default();
+        let mut renamed = RenamedTensors::default();
         for (name, tensor) in tensors {
             let name = if inside { name } else { format!("encoder.{name}") };
-            names.take(&name, tensor);
+            renamed.take(&name, tensor);
         }
-        let (tensors, notes) = names
+        let (tensors, notes) = renamed
             .finish(inside)
             .map_err(|reason| ImportError::Unusable { path: path.to_owned(), reason })?;
-        let Told { heads, pixels } = told;
         Ok(Self { path: path.to_owned(), kind, tensors, notes, heads, pixels })
     }
 
     fn checkpoint(path: &Path) -> Result<Self, ImportError> {
         let checkpoint = checkpoint::load(path)?;
-        let told = Told::of(&BTreeMap::from([("config".to_owned(), checkpoint.meta.config)]));
+        let metadata = BTreeMap::from([("config".to_owned(), checkpoint.meta.config)]);
+        let HeaderFacts { heads, pixels } = HeaderFacts::of(&metadata);
         Ok(Self {
             path: path.to_owned(),
             kind: "a checkpoint",
             tensors: checkpoint.engine.weights,
             notes: Vec::new(),
-            heads: told.heads,
-            pixels: told.pixels,
+            heads,
+            pixels,
         })
     }
 }
 
-/// Whether it is a zip archive or a pickle: what `torch.save` writes.
+/// Returns whether the file is a zip archive or a pickle, the two formats that `torch.save` writes.
 fn is_pytorch(path: &Path) -> bool {
     let mut head = Vec::new();
     let Ok(file) = File::open(path) else { return false };
     if file.take(9).read_to_end(&mut head).is_err() {
-        return false; // reading it as safetensors says why
+        return false; // reading it as safetensors will report the error
     }
-    // The length of a safetensors header may begin with the same bytes, but a brace follows at byte 8.
+    // A safetensors file begins with the length of its header, which may be the same bytes. But byte 8 is a brace.
     let safetensors = head.ends_with(b"\0\0\0\0{");
     let pickle = matches!(head.as_slice(), [0x80, 2..=5, ..]);
     (head.starts_with(b"PK\x03\x04") || pickle) && !safetensors
 }
 
-/// What wrappers put before each name.
+/// Removes the prefixes that wrapping modules put before every name.
 fn without_prefixes(mut tensors: NamedTensors) -> NamedTensors {
     for prefix in ["module.", "timm_model.", "model.", "backbone."] {
         if !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(prefix)) {
@@ -136,44 +139,47 @@ fn without_prefixes(mut tensors: NamedTensors) -> NamedTensors {
     tensors
 }
 
-/// What the header tells.
-struct Told {
+/// Facts about the model that its tensors don't show but the file's header may state.
+struct HeaderFacts {
     heads: Option<usize>,
     pixels: Option<[[f32; 3]; 2]>,
 }
 
-impl Told {
+impl HeaderFacts {
     fn of<'a>(metadata: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
-        let mut told = Self { heads: None, pixels: None };
+        let mut facts = Self { heads: None, pixels: None };
         for (key, text) in metadata {
             if key == "config"
                 && let Ok(config) = file::parse(text, "in the file")
             {
-                told.heads = Some(config.model.heads);
-                told.pixels = Some([config.data.mean, config.data.std]);
+                facts.heads = Some(config.model.heads);
+                facts.pixels = Some([config.data.mean, config.data.std]);
             }
             if key == "timm_args"
                 && let Ok(args) = serde_json::from_str::<Value>(text)
                 && let Some(heads) = args["num_heads"].as_u64()
             {
-                told.heads = Some(heads as usize);
+                facts.heads = Some(heads as usize);
             }
         }
-        told
+        facts
     }
 }
 
-/// Tensors on their way to our names.
+/// Tensors that are being renamed: collected one by one by `take`, put together by `finish`.
 #[derive(Default)]
-struct Names {
+struct RenamedTensors {
     tensors: NamedTensors,
+    /// What was left out, in words for people.
     dropped: BTreeSet<&'static str>,
-    /// `q_bias`, `v_bias` by block prefix.
+    /// `q_bias` and `v_bias`, by the prefix of their block. `finish` makes them one `qkv.bias`.
     biases: BTreeMap<String, [Option<HostTensor>; 2]>,
+    /// Whether a block has a relative position table of its own.
     own_table: bool,
 }
 
-impl Names {
+impl RenamedTensors {
+    /// Takes in a tensor, whose name begins with `encoder.` if it belongs to the encoder.
     fn take(&mut self, name: &str, tensor: HostTensor) {
         let dropped = match name {
             "encoder.cls_token" => Some("the class token"),
@@ -188,7 +194,7 @@ impl Names {
         if let Some(what) = dropped {
             self.dropped.insert(what);
         } else if name.ends_with("relative_position_index") || name.ends_with("attn.k_bias") {
-            // Constants of the model: indices, and a bias of zeros.
+            // These tensors are constants of the model: indices, and a bias of zeros.
         } else if let Some(block) = name.strip_suffix("attn.q_bias") {
             self.biases.entry(block.to_owned()).or_default()[0] = Some(tensor);
         } else if let Some(block) = name.strip_suffix("attn.v_bias") {
@@ -200,7 +206,9 @@ impl Names {
         }
     }
 
-    /// All under our names, and what was left out.
+    /// Returns the tensors under our names, and notes on what was left out.
+    ///
+    /// `inside` says that the file's own names began with `encoder.`.
     fn finish(mut self, inside: bool) -> Result<(NamedTensors, Vec<String>), String> {
         if self.own_table {
             return Err("each block has a relative position bias of its own; this program knows one that all \
@@ -217,11 +225,11 @@ impl Names {
             self.tensors.insert(format!("{block}attn.qkv.bias"), HostTensor { shape, data });
         }
         if self.dropped.contains("the decoder") {
-            // MAE: its mask token belongs to the decoder.
+            // The file is an MAE, whose mask token belongs to its decoder.
             self.tensors.remove("mask_token");
         }
         if !inside {
-            self.pooled_norm();
+            self.rename_pooled_norm();
         }
         if let Some(head) = self.tensors.get_mut("head.weight")
             && head.shape.ends_with(&[1, 1])
@@ -234,8 +242,8 @@ impl Names {
         Ok((self.tensors, notes))
     }
 
-    /// timm calls the final norm `fc_norm` where it comes after the pooling.
-    fn pooled_norm(&mut self) {
+    /// Renames `fc_norm`, as timm calls the final norm of a model that pools before it.
+    fn rename_pooled_norm(&mut self) {
         for part in ["weight", "bias"] {
             if let Some(tensor) = self.tensors.remove(&format!("encoder.fc_norm.{part}")) {
                 self.tensors.entry(format!("encoder.norm.{part}")).or_insert(tensor);
@@ -244,7 +252,7 @@ impl Names {
     }
 }
 
-/// Our name of one tensor.
+/// Returns our name of a tensor.
 fn ours(name: &str) -> String {
     if TABLES.contains(&name) {
         return TABLES[0].to_owned();

@@ -1,22 +1,22 @@
-//! Learned positions on another grid.
+//! Interpolates learned positions to another grid of patches.
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-/// Interpolates positions from a grid of `from` x `from` patches to one of `to` x `to`, bicubic with antialiasing as
-/// timm's `resample_abs_pos_embed` does. `[from², dim]` -> `[to², dim]`
-pub fn resample(rows: &[f32], from: usize, to: usize, dim: usize) -> Vec<f32> {
+/// Interpolates positions from a grid of `from` x `from` patches to one of `to` x `to`: bicubic with antialiasing, as
+/// timm's `resample_abs_pos_embed` does. `[from², dim] -> [to², dim]`
+pub(super) fn resample(rows: &[f32], from: usize, to: usize, dim: usize) -> Vec<f32> {
     let mut out = vec![0.0; to * to * dim];
     let mut resizer = Resizer::new();
-    // a = −0.5, as PyTorch takes with antialiasing.
+    // Catmull-Rom is the cubic with a = −0.5, which PyTorch uses with antialiasing.
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     for channel in 0..dim {
         let plane: Vec<f32> = rows.iter().skip(channel).step_by(dim).copied().collect();
         let bytes = bytemuck::cast_slice(&plane).to_vec();
         let source = Image::from_vec_u8(from as u32, from as u32, bytes, PixelType::F32)
-            .expect("a plane has from x from numbers");
+            .expect("a plane holds from * from numbers");
         let mut target = Image::new(to as u32, to as u32, PixelType::F32);
-        resizer.resize(&source, &mut target, &options).expect("two planes of the same type");
+        resizer.resize(&source, &mut target, &options).expect("both planes have the same type");
         let values = bytemuck::pod_collect_to_vec::<u8, f32>(target.buffer());
         for (place, value) in out.iter_mut().skip(channel).step_by(dim).zip(values) {
             *place = value;

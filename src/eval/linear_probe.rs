@@ -1,7 +1,7 @@
-//! A linear probe: multinomial logistic regression on standardised vectors.
+//! The linear probe: multinomial logistic regression on standardised vectors.
 //!
-//! The objective is the mean cross-entropy plus `l2 / 2` times the sum of the squared weights (not the biases). It is
-//! convex, so its optimum depends neither on a seed nor on an order.
+//! The objective is the mean cross-entropy plus `l2 / 2` times the sum of the squared weights, without the biases. It
+//! is convex, so its optimum depends neither on a seed nor on the order of the vectors.
 
 use super::Vectors;
 use super::lbfgs::{Limits, minimize};
@@ -9,29 +9,91 @@ use crate::ops::kernel::{Matrix, MatrixMut, multiply};
 use rayon::prelude::*;
 
 /// Strengths of the regularisation that are tried, the strongest first.
-pub const L2: [f64; 6] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5];
-/// One in this many training vectors decides among them.
+const L2: [f64; 6] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5];
+/// One in this many training vectors is held out to choose among them.
 const HELD_OUT: u64 = 5;
 const LIMITS: Limits = Limits { iterations: 300, gradient: 1e-5 };
-/// Parts that the training vectors are summed in, a fixed number so that the sum doesn't depend on the machine.
+/// Number of parts in which the training vectors are summed. It is fixed so that the sum doesn't depend on the machine.
 const PARTS: usize = 16;
+
+/// Fits a probe with the regularisation that does best on a fifth of the training vectors.
+///
+/// The choice is by accuracy, and of equal ones the stronger regularisation wins. The probe is then fitted to all of
+/// the vectors. Labels are below `classes`. Returns `None` if `go_on` returned `false`.
+pub(super) fn fit_and_choose(
+    train: &Vectors,
+    classes: usize,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Option<Probe> {
+    let (rest, held_out) = train.divide(HELD_OUT);
+    let mut best = (0, L2[0]);
+    for probe in path(&rest, classes, &L2, go_on)? {
+        let predicted = probe.predict(&held_out);
+        let right = predicted.iter().zip(&held_out.labels).filter(|(a, b)| a == b).count();
+        if right > best.0 {
+            best = (right, probe.l2);
+        }
+    }
+    path(train, classes, &[best.1], go_on)?.pop()
+}
+
+/// Fits a probe for each of several strengths of regularisation, each starting from the optimum of the one before.
+fn path(
+    train: &Vectors,
+    classes: usize,
+    strengths: &[f64],
+    go_on: &mut dyn FnMut() -> bool,
+) -> Option<Vec<Probe>> {
+    let scale = Standardizer::of(train);
+    let values = scale.apply(train);
+    let mut weights = vec![0.0; (train.dim + 1) * classes];
+    let mut probes = Vec::new();
+    for &l2 in strengths {
+        let (labels, dim) = (&train.labels, train.dim);
+        let problem = Problem { values: &values, labels, dim, classes, l2 };
+        if !problem.solve(&mut weights, go_on) {
+            return None;
+        }
+        probes.push(Probe { scale: scale.clone(), weights: weights.clone(), classes, l2 });
+    }
+    Some(probes)
+}
 
 /// A fitted probe.
 #[derive(Debug, Clone)]
-pub struct Probe {
+pub(super) struct Probe {
     scale: Standardizer,
-    /// Weights, then a row of biases. `[dim + 1, classes]`
+    /// Weights, and after them a row of biases. `[dim + 1, classes]`
     weights: Vec<f64>,
     classes: usize,
-    /// The regularisation that was taken.
-    pub l2: f64,
+    /// The strength of the regularisation.
+    l2: f64,
 }
 
-/// Mean and deviation of each column of the training vectors. `[dim]` each
+impl Probe {
+    /// Predicts the likeliest class of each vector, and of equally likely ones that with the lower number. `[n]`
+    pub fn predict(&self, vectors: &Vectors) -> Vec<u32> {
+        let values = self.scale.apply(vectors);
+        let weights: Vec<f32> = self.weights.iter().map(|&weight| weight as f32).collect();
+        let logits = logits(&values, vectors.len(), vectors.dim, &weights, self.classes);
+        let likeliest = |row: &[f32]| {
+            let mut best = 0;
+            for class in 1..row.len() {
+                if row[class] > row[best] {
+                    best = class;
+                }
+            }
+            best as u32
+        };
+        logits.chunks_exact(self.classes.max(1)).map(likeliest).collect()
+    }
+}
+
+/// Mean and deviation of each column of the training vectors, `[dim]` each.
 #[derive(Debug, Clone)]
 struct Standardizer {
     mean: Vec<f64>,
-    /// 1 / deviation; 0 for a column that is constant.
+    /// 1 / deviation, or 0 for a constant column.
     factor: Vec<f64>,
 }
 
@@ -56,7 +118,7 @@ impl Standardizer {
         Self { factor: square.iter().zip(&mean).map(factor).collect(), mean }
     }
 
-    /// `[n, dim]`
+    /// Returns the vectors standardised. `[n, dim]`
     fn apply(&self, vectors: &Vectors) -> Vec<f32> {
         let mut values = vectors.values.clone();
         for row in values.chunks_exact_mut(vectors.dim.max(1)) {
@@ -68,7 +130,7 @@ impl Standardizer {
     }
 }
 
-/// Standardised vectors and their classes.
+/// The objective of one fit: standardised vectors, their classes, and the regularisation.
 struct Problem<'a> {
     /// `[n, dim]`
     values: &'a [f32],
@@ -79,12 +141,12 @@ struct Problem<'a> {
 }
 
 impl Problem<'_> {
-    /// Vectors summed at a time.
+    /// Returns the number of vectors that are summed together.
     fn part(&self) -> usize {
         self.labels.len().div_ceil(PARTS).max(1)
     }
 
-    /// Value of the objective at `weights` `[dim + 1, classes]`; writes its gradient.
+    /// Returns the value of the objective at `weights` `[dim + 1, classes]`, and writes its gradient.
     fn objective(&self, weights: &[f64], gradient: &mut [f64]) -> f64 {
         let (dim, classes) = (self.dim, self.classes);
         let flat: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
@@ -127,19 +189,19 @@ impl Problem<'_> {
         value
     }
 
-    /// Whether the optimum was found: `false` when broken off.
+    /// Moves `weights` to the optimum. Returns `false` if `go_on` returned `false` before it was found.
     fn solve(&self, weights: &mut [f64], go_on: &mut dyn FnMut() -> bool) -> bool {
         let mut whole = true;
         minimize(weights, LIMITS, |point, gradient| {
             whole = whole && go_on();
-            // What is no number ends the search.
+            // A value that is no number ends the search.
             if whole { self.objective(point, gradient) } else { f64::NAN }
         });
         whole
     }
 }
 
-/// `[rows, classes]`
+/// Returns the logits of standardised vectors. `[rows, classes]`
 fn logits(values: &[f32], rows: usize, dim: usize, weights: &[f32], classes: usize) -> Vec<f32> {
     let mut logits = vec![0.0; rows * classes];
     multiply(
@@ -155,7 +217,7 @@ fn logits(values: &[f32], rows: usize, dim: usize, weights: &[f32], classes: usi
     logits
 }
 
-/// Loss of one row of logits, which become the gradient with respect to them.
+/// Returns the loss of one row of logits, and replaces the logits by the gradient with respect to them.
 fn cross_entropy(row: &mut [f32], label: usize) -> f64 {
     let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = row.iter().map(|&logit| f64::from(logit - most).exp()).sum();
@@ -165,66 +227,6 @@ fn cross_entropy(row: &mut [f32], label: usize) -> f64 {
     }
     row[label] -= 1.0;
     loss
-}
-
-/// Fits with the regularisation that does best on a fifth of the training vectors (by accuracy, then the stronger one),
-/// and then on all of them. Labels are below `classes`. `None` when `go_on` said so.
-pub fn fit_and_choose(
-    train: &Vectors,
-    classes: usize,
-    go_on: &mut dyn FnMut() -> bool,
-) -> Option<Probe> {
-    let (rest, held_out) = train.divide(HELD_OUT);
-    let mut best = (0, L2[0]);
-    for probe in path(&rest, classes, &L2, go_on)? {
-        let predicted = probe.predict(&held_out);
-        let right = predicted.iter().zip(&held_out.labels).filter(|(a, b)| a == b).count();
-        if right > best.0 {
-            best = (right, probe.l2);
-        }
-    }
-    path(train, classes, &[best.1], go_on)?.pop()
-}
-
-/// Optima for several strengths of regularisation, each from the one before.
-fn path(
-    train: &Vectors,
-    classes: usize,
-    strengths: &[f64],
-    go_on: &mut dyn FnMut() -> bool,
-) -> Option<Vec<Probe>> {
-    let scale = Standardizer::of(train);
-    let values = scale.apply(train);
-    let mut weights = vec![0.0; (train.dim + 1) * classes];
-    let mut probes = Vec::new();
-    for &l2 in strengths {
-        let (labels, dim) = (&train.labels, train.dim);
-        let problem = Problem { values: &values, labels, dim, classes, l2 };
-        if !problem.solve(&mut weights, go_on) {
-            return None;
-        }
-        probes.push(Probe { scale: scale.clone(), weights: weights.clone(), classes, l2 });
-    }
-    Some(probes)
-}
-
-impl Probe {
-    /// The likeliest class of each vector; of equally likely ones the lower number. `[n]`
-    pub fn predict(&self, vectors: &Vectors) -> Vec<u32> {
-        let values = self.scale.apply(vectors);
-        let weights: Vec<f32> = self.weights.iter().map(|&weight| weight as f32).collect();
-        let logits = logits(&values, vectors.len(), vectors.dim, &weights, self.classes);
-        let likeliest = |row: &[f32]| {
-            let mut best = 0;
-            for class in 1..row.len() {
-                if row[class] > row[best] {
-                    best = class;
-                }
-            }
-            best as u32
-        };
-        logits.chunks_exact(self.classes.max(1)).map(likeliest).collect()
-    }
 }
 
 #[cfg(test)]
@@ -241,7 +243,7 @@ mod tests {
         fit_and_choose(train, classes, &mut || true).expect("not broken off")
     }
 
-    /// Overlapping clouds around one corner per class.
+    /// Returns overlapping clouds of points around one corner per class.
     fn clouds(n: usize, dim: usize, classes: usize, seed: u64) -> Vectors {
         let mut rng = stream(seed, Purpose::Bench, 0, 0);
         let mut vectors = Vectors { dim, ..Vectors::default() };
@@ -277,13 +279,13 @@ mod tests {
 
     #[test]
     fn two_points_have_the_optimum_of_the_formula() {
-        // Standardised they are -1 and 1; by symmetry the weights are a and -a, and the biases 0.
+        // Standardised, the points are -1 and 1. By symmetry the weights are a and -a, and the biases are 0.
         let data = Vectors { values: vec![3.0, 7.0], dim: 1, labels: vec![0, 1] };
         let l2 = 0.1;
         let probe = fit(&data, 2, l2);
         let [a, b] = [probe.weights[0], probe.weights[1]];
         assert!((a + b).abs() < 1e-4 && (probe.weights[2] - probe.weights[3]).abs() < 1e-4);
-        // The loss is ln(1 + exp(2a)) at both points, the penalty l2/2·(a² + b²) = l2·a²: the sum of slopes is 0.
+        // The loss is ln(1 + exp(2a)) at both points and the penalty l2/2·(a² + b²) = l2·a², whose slopes sum to 0.
         let slope = 2.0 / (1.0 + (-2.0 * a).exp()) + 2.0 * l2 * a;
         assert!(slope.abs() < 1e-4, "{slope} at {a}");
         assert_eq!(probe.predict(&data), [0, 1]);
