@@ -187,7 +187,7 @@ fn no_file_outgrows_one_idea() {
     }
 }
 
-/// The paragraphs of ARCHITECTURE.md that begin with a room's name, as `### \`room/\` …`.
+/// The room and the body of each section of ARCHITECTURE.md whose heading is a name in code.
 fn described_rooms(text: &str) -> Vec<(&str, &str)> {
     let sections = text.split("\n### `").skip(1);
     sections
