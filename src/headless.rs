@@ -1,9 +1,12 @@
 //! The front end for logs and scripts: one line per log period, no escape codes.
 
+use crate::event::line::{self, Form, line};
 use crate::event::state::RunState;
-use crate::event::{Event, Level, Phase, Reason, Stamped, TaskKind};
+use crate::event::{
+    Event, Finished, Level, Phase, Stamped, Started, StepReport, TaskKind, Validation,
+};
 use crate::terminal::unicode::plus_minus;
-use crate::text::units::{bytes, percent, span};
+use crate::text::units::{percent, span};
 use crate::train::Session;
 use crate::train::trainer::{RunSummary, TrainError};
 use std::io::Write;
@@ -45,7 +48,7 @@ pub fn follow(
     Ok(summary)
 }
 
-/// One event as at most one line. Errors of the terminal are the caller's to ignore.
+/// Prints one event as at most one line. Errors of the terminal are the caller's to ignore.
 fn print(
     stamped: &Stamped,
     state: &RunState,
@@ -58,125 +61,95 @@ fn print(
         writeln!(out, "{line}")?;
         return out.flush();
     }
+    // The program itself reports the error that ended the run, once, at the end.
+    if matches!(stamped.event, Event::Log { level: Level::Error, .. }) {
+        return Ok(());
+    }
+    let Some(line) = text(&stamped.event, state) else { return Ok(()) };
     match &stamped.event {
-        Event::Log { level: Level::Warning, message } => {
-            return writeln!(err, "warning: {message}");
+        Event::Log { level: Level::Warning, .. } => writeln!(err, "warning: {line}"),
+        Event::Alarm(_) => writeln!(err, "{line}"),
+        _ => {
+            writeln!(out, "{line}")?;
+            out.flush()
         }
-        Event::Alarm(alarm) => {
-            let word = if alarm.active { "ALARM" } else { "over" };
-            let (kind, step, message) = (alarm.kind.name(), alarm.step, &alarm.message);
-            return writeln!(err, "{word}: {kind} at step {step}: {message}");
-        }
-        // What ended the run is the program's own error, told once at the end.
-        Event::Log { level: Level::Error, .. } => return Ok(()),
-        _ => {}
     }
-    if let Some(line) = text(&stamped.event, state) {
-        writeln!(out, "{line}")?;
-        out.flush()?;
-    }
-    Ok(())
 }
 
-fn resumed(state: &RunState) -> bool {
-    state.started.as_ref().is_some_and(|started| started.resumed)
+/// Returns the line of an event that has one.
+fn text(event: &Event, state: &RunState) -> Option<String> {
+    let total_steps = state.total_steps();
+    let style = line::Style { form: Form::Full { total_steps }, plus_minus: plus_minus() };
+    let sentence = line(event, style);
+    Some(match event {
+        Event::Started(started) => {
+            let going_on = sentence.map_or(String::new(), |text| format!("  {text}"));
+            format!("{}{going_on}", overview(started))
+        }
+        Event::Phase { phase: Phase::Compiling } => {
+            "first step: compiling and tuning kernels where the device needs it".to_owned()
+        }
+        Event::Phase { phase: Phase::Stopping } if steps_done(state) < total_steps => {
+            "stopping: a checkpoint is saved (interrupt again to abort at once)".to_owned()
+        }
+        Event::Step(report) => {
+            let at = style.at(report.step);
+            format!("{at}  {}", figures(report, state.last_validation.as_ref()))
+        }
+        Event::Preview(preview) => format!("{}  preview {}", style.at(preview.step), preview.path),
+        Event::Finished(finished) => format!("{}{}", sentence?, results(finished, state)),
+        _ => sentence?,
+    })
+}
+
+/// Returns the two lines that a run begins with.
+fn overview(started: &Started) -> String {
+    let model = match started.task {
+        TaskKind::Pretraining => "model",
+        TaskKind::Classification => "classifier",
+    };
+    format!(
+        "device {}  data {}\n{model} {:.2} M parameters  {} epochs of {} steps, {} warm-up steps",
+        started.computes_on(),
+        started.data,
+        started.parameters as f64 / 1e6,
+        started.epochs,
+        started.steps_per_epoch,
+        started.warmup_steps,
+    )
+}
+
+/// Returns the figures of a log period, with the newest validation loss among them.
+fn figures(report: &StepReport, validation: Option<&Validation>) -> String {
+    let val_loss =
+        validation.map_or("-".to_owned(), |validation| format!("{:.4}", validation.val_loss));
+    format!(
+        "epoch {:.2}  loss {:.4}  val_loss {val_loss}  lr {:.2e}  grad_norm {:.3}  {:.1} images/s  \
+         data_wait {:.1}%  eta {}",
+        report.epoch,
+        report.loss,
+        report.lr,
+        report.grad_norm,
+        report.images_per_s,
+        report.data_wait * 100.0,
+        span(report.eta_s),
+    )
+}
+
+/// Returns what a run has reached, to be put behind the sentence that it ended.
+fn results(finished: &Finished, state: &RunState) -> String {
+    let resumed = state.started.as_ref().is_some_and(|started| started.resumed);
+    let losses = match (state.first_val_loss, finished.best_val_loss) {
+        (Some(first), Some(best)) if !resumed => format!("  val_loss {first:.4} -> best {best:.4}"),
+        (_, Some(best)) => format!("  best val_loss {best:.4}"),
+        _ => String::new(),
+    };
+    let top1 = finished.best_accuracy.map(percent);
+    let top1 = top1.map_or(String::new(), |top1| format!("  best top-1 {top1}"));
+    format!("{losses}{top1}  after {}", span(finished.elapsed_s))
 }
 
 fn steps_done(state: &RunState) -> u64 {
     let started = state.started.as_ref().map_or(0, |started| started.step);
     state.last_step.as_ref().map_or(started, |report| report.step.max(started))
-}
-
-/// The line of an event that has one.
-fn text(event: &Event, state: &RunState) -> Option<String> {
-    let total = state.started.as_ref().map_or(0, |started| started.total_steps);
-    let width = total.to_string().len();
-    let at = |step: u64| format!("step {step:>width$}/{total}");
-    Some(match event {
-        Event::Started(run) => format!(
-            "device {}  data {}\n{} {:.2} M parameters  {} epochs of {} steps, {} warm-up steps{}",
-            run.computes_on(),
-            run.data,
-            match run.task {
-                TaskKind::Pretraining => "model",
-                TaskKind::Classification => "classifier",
-            },
-            run.parameters as f64 / 1e6,
-            run.epochs,
-            run.steps_per_epoch,
-            run.warmup_steps,
-            if run.resumed { format!("  going on after step {}", run.step) } else { String::new() },
-        ),
-        Event::Phase { phase: Phase::Compiling } => {
-            "first step: compiling and tuning kernels where the device needs it".to_owned()
-        }
-        Event::Phase { phase: Phase::Paused } => "paused".to_owned(),
-        Event::Phase { phase: Phase::Stopping } if steps_done(state) < total => {
-            "stopping: a checkpoint is saved (interrupt again to abort at once)".to_owned()
-        }
-        Event::Phase { .. } | Event::Alarm(_) => return None, // alarms go to standard error
-        Event::Step(report) => {
-            let val = state
-                .last_validation
-                .as_ref()
-                .map_or("-".to_owned(), |validation| format!("{:.4}", validation.val_loss));
-            format!(
-                "{}  epoch {:.2}  loss {:.4}  val_loss {val}  lr {:.2e}  grad_norm {:.3}  {:.1} images/s  \
-                 data_wait {:.1}%  eta {}",
-                at(report.step),
-                report.epoch,
-                report.loss,
-                report.lr,
-                report.grad_norm,
-                report.images_per_s,
-                report.data_wait * 100.0,
-                span(report.eta_s),
-            )
-        }
-        Event::Validated(validation) => {
-            let mut parts = vec![format!("val_loss {:.4}", validation.val_loss)];
-            parts.extend(validation.quality());
-            parts.extend(validation.best.then(|| "best so far".to_owned()));
-            format!(
-                "{}  epoch {:.2}  validated on {} images: {}",
-                at(validation.step),
-                validation.epoch,
-                validation.images,
-                parts.join("  ")
-            )
-        }
-        Event::Evaluated(evaluated) => {
-            let metrics: Vec<String> =
-                evaluated.metrics.iter().map(|metric| metric.text(plus_minus())).collect();
-            format!(
-                "{}  epoch {:.2}  evaluated: {}",
-                at(evaluated.step),
-                evaluated.epoch,
-                metrics.join("  ")
-            )
-        }
-        Event::Preview(preview) => format!("{}  preview {}", at(preview.step), preview.path),
-        Event::CheckpointSaved { step, path, bytes: size, .. } => {
-            format!("{}  checkpoint {path} ({})", at(*step), bytes(*size))
-        }
-        Event::Obeyed(order) => format!("{}, ordered by {}", order.command.name(), order.by),
-        Event::Log { message, .. } => message.clone(),
-        Event::Finished(finished) => {
-            let what = match finished.reason {
-                Reason::Completed => "finished",
-                Reason::Stopped => "stopped and saved",
-            };
-            let losses = match (state.first_val_loss, finished.best_val_loss) {
-                (Some(first), Some(best)) if !resumed(state) => {
-                    format!("  val_loss {first:.4} -> best {best:.4}")
-                }
-                (_, Some(best)) => format!("  best val_loss {best:.4}"),
-                _ => String::new(),
-            };
-            let top1 = finished.best_accuracy.map(percent);
-            let top1 = top1.map_or(String::new(), |top1| format!("  best top-1 {top1}"));
-            let after = span(finished.elapsed_s);
-            format!("{what} at {}{losses}{top1}  after {after}", at(finished.step))
-        }
-    })
 }

@@ -223,10 +223,10 @@ impl Done {
                 let path = self.checkpoint.as_deref().map(plain).unwrap_or_default();
                 format!("checkpoint {path} at step {step}")
             }
-            Command::Stop if self.reason == Some(Reason::Completed) => {
-                format!("finished at step {step}")
+            Command::Stop => {
+                let reason = self.reason.unwrap_or(Reason::Stopped);
+                format!("{} at step {step}", reason.in_full())
             }
-            Command::Stop => format!("stopped and saved at step {step}"),
         }
     }
 }

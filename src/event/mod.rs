@@ -3,6 +3,7 @@
 //! Every event is also one line of `events.jsonl`, so the names below are a file format. A figure that is not a number
 //! or infinite is `null` there.
 
+pub mod line;
 pub mod number;
 pub mod state;
 
@@ -309,6 +310,24 @@ pub enum Reason {
     Completed,
     /// Stopped by a command or a signal; saved.
     Stopped,
+}
+
+impl Reason {
+    /// Returns the state of a run that ended for this reason, in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "finished",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Returns what happened to the run, as a sentence about it begins.
+    pub fn in_full(self) -> &'static str {
+        match self {
+            Self::Completed => "finished",
+            Self::Stopped => "stopped and saved",
+        }
+    }
 }
 
 /// A condition that needs attention. It is told when it begins and when it is over.

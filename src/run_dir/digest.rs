@@ -135,8 +135,7 @@ impl Digest {
     /// One word for what the run is doing, with its host if that is another one, or for how it ended.
     pub fn state(&self) -> String {
         let word = match (&self.ending, &self.liveness) {
-            (Ending::Finished(Reason::Completed), _) => "finished",
-            (Ending::Finished(Reason::Stopped), _) => "stopped",
+            (Ending::Finished(reason), _) => reason.name(),
             (Ending::Failed(_), _) => "failed",
             (Ending::None, Liveness::Gone) => "dead",
             (Ending::None, Liveness::Local(_) | Liveness::Remote(_)) => self.phase(),
@@ -169,11 +168,8 @@ impl Digest {
         let ago = self.age_s.map_or("some time".to_owned(), span);
         let step = self.run.step();
         match &self.ending {
-            Ending::Finished(Reason::Completed) => {
-                format!("it ended {ago} ago (finished at step {step})")
-            }
-            Ending::Finished(Reason::Stopped) => {
-                format!("it ended {ago} ago (stopped at step {step})")
+            Ending::Finished(reason) => {
+                format!("it ended {ago} ago ({} at step {step})", reason.name())
             }
             Ending::Failed(why) => format!("it failed {ago} ago at step {step}: {}", plain(why)),
             Ending::None => describe_gone(&self.root, self.run.time, step),

@@ -1,9 +1,8 @@
 //! What events change: the charts, the marks, the clock, the log, the pictures.
 
 use super::{App, Effect, NOTICE_S};
-use crate::event::{
-    Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport,
-};
+use crate::event::line::{Form, Style, line};
+use crate::event::{Evaluated, Event, Level, PreviewFile, Stamped, Started, StepReport};
 use crate::ui::log_pane::LogLine;
 use crate::ui::series::{Point, XAxis};
 use crate::ui::view::loss::{Mark, MarkKind};
@@ -28,7 +27,7 @@ impl App {
             }
             _ => {}
         }
-        self.tell(stamped);
+        self.log_event(stamped);
         let pictures = matches!(stamped.event, Event::Preview(_));
         if pictures { self.load_nearest() } else { None }
     }
@@ -66,69 +65,41 @@ impl App {
         self.train.last().map_or(0.0, |point| point.time)
     }
 
-    /// The line of an event in the log, its mark on the chart and its notice, as far as it has them.
-    fn tell(&mut self, stamped: &Stamped) {
+    /// Adds the line of an event to the log, its mark to the chart and its notice, as far as it has them.
+    fn log_event(&mut self, stamped: &Stamped) {
+        let plus_minus = if self.ascii { "+-" } else { "±" };
+        let Some(text) = line(&stamped.event, Style { form: Form::Short, plus_minus }) else {
+            return;
+        };
         let mut level = Level::Info;
-        let text = match &stamped.event {
-            Event::Started(started) if started.resumed => {
-                let text = format!("going on after step {}", started.step);
-                self.mark(started.step, MarkKind::Resume, &text);
-                text
-            }
-            Event::Validated(validation) => {
-                let mut parts = vec![format!("val_loss {:.4}", validation.val_loss)];
-                parts.extend(validation.quality());
-                parts.extend(validation.best.then(|| "best so far".to_owned()));
-                format!("step {}: {}", validation.step, parts.join(", "))
-            }
-            Event::Evaluated(evaluated) => {
-                let sign = if self.ascii { "+-" } else { "±" };
-                let metrics: Vec<String> =
-                    evaluated.metrics.iter().map(|metric| metric.text(sign)).collect();
-                format!("step {}: {}", evaluated.step, metrics.join(", "))
-            }
-            Event::CheckpointSaved { step, path, bytes, best } => {
-                let best = if *best { ", best so far" } else { "" };
-                let size = crate::text::units::bytes(*bytes);
-                let text = format!("step {step}: saved {path} ({size}{best})");
+        match &stamped.event {
+            Event::Started(started) => self.mark(started.step, MarkKind::Resume, &text),
+            Event::CheckpointSaved { step, .. } => {
                 self.mark(*step, MarkKind::Checkpoint, &text);
-                self.announce(stamped.time, &text);
-                text
+                self.notify_if_recent(stamped.time, &text);
             }
-            Event::Log { level: own, message } => {
-                level = *own;
+            Event::Log { level: logged, .. } => {
+                level = *logged;
                 if level == Level::Error {
-                    self.failure = Some(message.clone());
+                    self.failure = Some(text.clone());
                 }
                 if level != Level::Info {
-                    self.announce(stamped.time, message);
+                    self.notify_if_recent(stamped.time, &text);
                 }
-                message.clone()
             }
-            Event::Obeyed(order) => format!("{}, ordered by {}", order.command.name(), order.by),
+            // The banner shows an alarm while it holds, so only its end needs a notice.
+            Event::Alarm(alarm) if alarm.active => {
+                level = Level::Warning;
+                self.mark(alarm.step, MarkKind::Alarm, &text);
+            }
             Event::Alarm(alarm) => {
                 level = Level::Warning;
-                self.alarm(alarm, stamped.time)
+                self.seen_alarms.retain(|seen| seen.kind != alarm.kind);
+                self.notify_if_recent(stamped.time, &text);
             }
-            Event::Finished(finished) => format!("{:?} at step {}", finished.reason, finished.step),
-            Event::Phase { phase: Phase::Paused } => "paused".to_owned(),
-            Event::Started(_) | Event::Step(_) | Event::Preview(_) | Event::Phase { .. } => return,
-        };
-        self.log.push(LogLine { time: stamped.time, level, text });
-    }
-
-    /// The line of an alarm. While it holds, the banner tells it.
-    fn alarm(&mut self, alarm: &Alarm, time: f64) -> String {
-        let kind = alarm.kind.name();
-        if alarm.active {
-            let text = format!("step {}: {kind}: {}", alarm.step, alarm.message);
-            self.mark(alarm.step, MarkKind::Alarm, &text);
-            return text;
+            _ => {}
         }
-        self.seen_alarms.retain(|seen| seen.kind != alarm.kind);
-        let text = format!("{kind} is over: {}", alarm.message);
-        self.announce(time, &text);
-        text
+        self.log.push(LogLine { time: stamped.time, level, text });
     }
 
     fn mark(&mut self, step: u64, kind: MarkKind, text: &str) {
@@ -136,8 +107,8 @@ impl App {
         self.marks.push(Mark { step: step as f64, time, kind, text: text.to_owned() });
     }
 
-    /// A notice of something that happened just now: old news don't flash by.
-    fn announce(&mut self, time: f64, text: &str) {
+    /// Shows a notice of something that happened just now. Events read from an old log give none.
+    fn notify_if_recent(&mut self, time: f64, text: &str) {
         if !self.is_reading() && self.now - time < NOTICE_S {
             self.notify(text.to_owned());
         }
