@@ -4,6 +4,7 @@
 //! or infinite is `null` there.
 
 pub mod line;
+mod lost;
 pub mod number;
 pub mod state;
 

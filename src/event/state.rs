@@ -28,20 +28,14 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// Takes in one event. A `started` forgets what a lost process had done after its last checkpoint.
+    /// Takes in one event. A `started` drops what earlier events say about steps that were lost.
     pub fn apply(&mut self, stamped: &Stamped) {
         self.time = stamped.time;
         match &stamped.event {
             Event::Started(started) => {
-                if self.last_step.as_ref().is_some_and(|last| last.step > started.step) {
-                    self.last_step = None;
-                }
-                if self.last_validation.as_ref().is_some_and(|last| last.step > started.step) {
-                    self.last_validation = None;
-                }
-                if self.last_evaluation.as_ref().is_some_and(|last| last.step > started.step) {
-                    self.last_evaluation = None;
-                }
+                self.last_step.take_if(|last| !started.keeps(last.step));
+                self.last_validation.take_if(|last| !started.keeps(last.step));
+                self.last_evaluation.take_if(|last| !started.keeps(last.step));
                 self.finished = None;
                 self.alarms.clear();
                 self.stopped_by = None;

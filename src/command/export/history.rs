@@ -1,7 +1,7 @@
 //! The metrics of a run: its events, folded so that what a killed process had done in vain is gone.
 
 use crate::error::Error;
-use crate::event::{Event, Metric, PreviewFile, Stamped, StepReport, Validation};
+use crate::event::{Event, Metric, PreviewFile, Stamped, Started, StepReport, Validation};
 use crate::run_dir::LogReader;
 use crate::run_dir::log_reader::NextEvent;
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ impl History {
             self.begin = time;
         }
         match &stamped.event {
-            Event::Started(started) => self.forget_after(started.step),
+            Event::Started(started) => self.forget_lost(started),
             Event::Step(report) => {
                 // Some writer may leave the list out.
                 let losses = if report.losses.is_empty() {
@@ -102,15 +102,14 @@ impl History {
         }
     }
 
-    /// A process begins after this step: later ones were lost and are done again.
-    fn forget_after(&mut self, step: u64) {
-        let kept = ..=step;
-        self.losses.retain(|at, _| kept.contains(at));
-        self.reports.retain(|at, _| kept.contains(at));
-        self.validations.retain(|at, _| kept.contains(at));
-        self.evaluations.retain(|at, _| kept.contains(at));
-        self.baselines.retain(|at, _| kept.contains(at));
-        self.previews.retain(|at, _| kept.contains(at));
+    /// Drops what is known of steps that were lost.
+    fn forget_lost(&mut self, started: &Started) {
+        self.losses.retain(|&step, _| started.keeps(step));
+        self.reports.retain(|&step, _| started.keeps(step));
+        self.validations.retain(|&step, _| started.keeps(step));
+        self.evaluations.retain(|&step, _| started.keeps(step));
+        self.baselines.retain(|&step, _| started.keeps(step));
+        self.previews.retain(|&step, _| started.keeps(step));
     }
 
     /// Names of the figures of one kind, in the order in which they first came.
@@ -137,7 +136,7 @@ fn merge(known: &mut Vec<Timed<Metric>>, time: f64, new: &[Metric]) {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::event::{Evaluated, Started, TimeSplit};
+    use crate::event::{Evaluated, TimeSplit};
 
     pub fn started(step: u64) -> Event {
         Event::Started(Started::sample(step))

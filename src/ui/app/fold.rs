@@ -32,17 +32,15 @@ impl App {
         if pictures { self.load_nearest() } else { None }
     }
 
-    /// A process begins: what a lost one had done after its last checkpoint goes.
+    /// A process begins. What earlier events say about lost steps leaves the charts and the pictures.
     fn start(&mut self, started: &Started) {
-        if started.resumed {
-            let step = started.step as f64;
-            for series in [&mut self.train, &mut self.val, &mut self.grad_norm, &mut self.rate] {
-                series.truncate_after(step);
-            }
-            self.metrics.truncate_after(step);
-            self.marks.retain(|mark| mark.step <= step);
-            self.previews.retain(|preview| preview.step <= started.step);
+        let kept = started.last_kept_step() as f64;
+        for series in [&mut self.train, &mut self.val, &mut self.grad_norm, &mut self.rate] {
+            series.truncate_after(kept);
         }
+        self.metrics.truncate_after(kept);
+        self.marks.retain(|mark| mark.step <= kept);
+        self.previews.retain(|preview| started.keeps(preview.step));
         self.failure = None;
         self.seen_alarms.clear();
         self.clock.restart(self.worked());
