@@ -1,6 +1,6 @@
-//! The front end for logs and scripts: one line per log period, no escape codes.
+//! The front end for logs and scripts. It prints one line per log period and no escape codes.
 
-use crate::event::line::{self, Form, line};
+use crate::event::line::{Form, Wording, line};
 use crate::event::state::RunState;
 use crate::event::{
     Event, Finished, Level, Phase, Stamped, Started, StepReport, TaskKind, Validation,
@@ -11,21 +11,22 @@ use crate::train::Session;
 use crate::train::trainer::{RunSummary, TrainError};
 use std::io::Write;
 
-/// How lines look.
+/// The form in which events are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Aligned text.
+    /// Aligned text for people.
     Text,
-    /// The lines of `events.jsonl`.
+    /// One JSON object per line, as in `events.jsonl`.
     Json,
 }
 
-/// Prints a run to its end.
+/// Prints the events of a run until it ends, and returns its summary.
 ///
-/// `state` is what was told before. A closed or blocked standard output doesn't hold up the run: the event log has every line.
+/// `state` holds what earlier events of the run say. A closed or blocked standard output does not hold up the run: the
+/// event log has every line.
 ///
 /// # Errors
-/// What ended the run early.
+/// If the run ended early; the error says why.
 pub fn follow(
     session: Session,
     mut state: RunState,
@@ -48,7 +49,8 @@ pub fn follow(
     Ok(summary)
 }
 
-/// Prints one event as at most one line. Errors of the terminal are the caller's to ignore.
+/// Prints the line of an event, if it has one: warnings and alarms on standard error, everything else on standard
+/// output.
 fn print(
     stamped: &Stamped,
     state: &RunState,
@@ -79,8 +81,8 @@ fn print(
 /// Returns the line of an event that has one.
 fn text(event: &Event, state: &RunState) -> Option<String> {
     let total_steps = state.total_steps();
-    let style = line::Style { form: Form::Full { total_steps }, plus_minus: plus_minus() };
-    let sentence = line(event, style);
+    let wording = Wording { form: Form::Full { total_steps }, plus_minus: plus_minus() };
+    let sentence = line(event, wording);
     Some(match event {
         Event::Started(started) => {
             let going_on = sentence.map_or(String::new(), |text| format!("  {text}"));
@@ -89,14 +91,16 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
         Event::Phase { phase: Phase::Compiling } => {
             "first step: compiling and tuning kernels where the device needs it".to_owned()
         }
-        Event::Phase { phase: Phase::Stopping } if steps_done(state) < total_steps => {
+        Event::Phase { phase: Phase::Stopping } if state.step() < total_steps => {
             "stopping: a checkpoint is saved (interrupt again to abort at once)".to_owned()
         }
         Event::Step(report) => {
-            let at = style.at(report.step);
+            let at = wording.at(report.step);
             format!("{at}  {}", figures(report, state.last_validation.as_ref()))
         }
-        Event::Preview(preview) => format!("{}  preview {}", style.at(preview.step), preview.path),
+        Event::Preview(preview) => {
+            format!("{}  preview {}", wording.at(preview.step), preview.path)
+        }
         Event::Finished(finished) => format!("{}{}", sentence?, results(finished, state)),
         _ => sentence?,
     })
@@ -136,7 +140,7 @@ fn figures(report: &StepReport, validation: Option<&Validation>) -> String {
     )
 }
 
-/// Returns what a run has reached, to be put behind the sentence that it ended.
+/// Returns the best figures and the duration of a run, for the end of its last line.
 fn results(finished: &Finished, state: &RunState) -> String {
     let resumed = state.started.as_ref().is_some_and(|started| started.resumed);
     let losses = match (state.first_val_loss, finished.best_val_loss) {
@@ -147,9 +151,4 @@ fn results(finished: &Finished, state: &RunState) -> String {
     let top1 = finished.best_accuracy.map(percent);
     let top1 = top1.map_or(String::new(), |top1| format!("  best top-1 {top1}"));
     format!("{losses}{top1}  after {}", span(finished.elapsed_s))
-}
-
-fn steps_done(state: &RunState) -> u64 {
-    let started = state.started.as_ref().map_or(0, |started| started.step);
-    state.last_step.as_ref().map_or(started, |report| report.step.max(started))
 }

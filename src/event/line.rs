@@ -1,11 +1,11 @@
-//! The sentence that an event has in a log for people. Headless runs print it and the screen's log shows it.
+//! The sentence of an event in a log for people: headless runs print it, and the log on the screen shows it.
 
 use super::{Alarm, Evaluated, Event, Phase, Validation};
 use crate::text::units;
 
-/// How a front end sets its lines.
+/// How a front end words its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
+pub struct Wording {
     pub form: Form,
     /// The sign between a figure and its standard error: `±`, or `+-` for ASCII output.
     pub plus_minus: &'static str,
@@ -22,22 +22,22 @@ pub enum Form {
 
 /// Returns the sentence of an event, or `None` for events that people see in another way: as figures, charts or
 /// pictures.
-pub fn line(event: &Event, style: Style) -> Option<String> {
+pub fn line(event: &Event, wording: Wording) -> Option<String> {
     Some(match event {
         Event::Started(started) if started.resumed => {
             format!("going on after step {}", started.step)
         }
         Event::Phase { phase: Phase::Paused } => "paused".to_owned(),
-        Event::Validated(validation) => style.validated(validation),
-        Event::Evaluated(evaluated) => style.evaluated(evaluated),
+        Event::Validated(validation) => wording.validated(validation),
+        Event::Evaluated(evaluated) => wording.evaluated(evaluated),
         Event::CheckpointSaved { step, path, bytes, best } => {
-            style.checkpoint_saved(*step, path, *bytes, *best)
+            wording.checkpoint_saved(*step, path, *bytes, *best)
         }
         Event::Obeyed(order) => format!("{}, ordered by {}", order.command.name(), order.by),
-        Event::Alarm(alarm) => style.alarm(alarm),
+        Event::Alarm(alarm) => wording.alarm(alarm),
         Event::Log { message, .. } => message.clone(),
         Event::Finished(finished) => {
-            format!("{} at {}", finished.reason.in_full(), style.at(finished.step))
+            format!("{} at {}", finished.reason.in_full(), wording.at(finished.step))
         }
         Event::Started(_) | Event::Phase { .. } | Event::Step(_) | Event::Preview(_) => {
             return None;
@@ -45,8 +45,8 @@ pub fn line(event: &Event, style: Style) -> Option<String> {
     })
 }
 
-impl Style {
-    /// Returns the name of a step. In full it has the width of the last step, so that lines align.
+impl Wording {
+    /// Returns the words for a step. In the full form it is as wide as the last step, so that lines align.
     pub fn at(self, step: u64) -> String {
         match self.form {
             Form::Full { total_steps } => {
@@ -71,7 +71,7 @@ impl Style {
         self.figures(evaluated.step, evaluated.epoch, "evaluated", &figures)
     }
 
-    /// Returns figures with the step they belong to; in full also with the epoch and with what they are.
+    /// Returns figures with their step; in the full form also with the epoch and with what they are.
     fn figures(self, step: u64, epoch: f64, what: &str, figures: &[String]) -> String {
         let at = self.at(step);
         match self.form {
@@ -110,7 +110,7 @@ mod tests {
     /// The sentences of an event in full and in short.
     fn both(event: &Event) -> [Option<String>; 2] {
         [Form::Full { total_steps: 400 }, Form::Short]
-            .map(|form| line(event, Style { form, plus_minus: "+-" }))
+            .map(|form| line(event, Wording { form, plus_minus: "+-" }))
     }
 
     #[test]

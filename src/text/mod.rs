@@ -1,4 +1,4 @@
-//! Text for people: numbers with units, bars, charts and tables.
+//! Text for people: numbers with units, progress bars, charts and tables.
 
 pub(crate) mod bar;
 pub mod chart;

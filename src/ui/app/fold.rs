@@ -1,13 +1,14 @@
-//! What events change: the charts, the marks, the clock, the log, the pictures.
+//! How an event changes the app: its charts, marks, clock, log and pictures.
 
 use super::{App, Effect, NOTICE_S};
-use crate::event::line::{Form, Style, line};
+use crate::event::line::{Form, Wording, line};
 use crate::event::{Evaluated, Event, Level, PreviewFile, Stamped, Started, StepReport};
 use crate::ui::log_pane::LogLine;
 use crate::ui::series::{Point, XAxis};
 use crate::ui::view::loss::{Mark, MarkKind};
 
 impl App {
+    /// Takes in one event. Returns what is to be done outside the app because of it.
     pub(super) fn event(&mut self, stamped: &Stamped) -> Option<Effect> {
         self.state.apply(stamped);
         self.clock.apply(stamped, self.paused());
@@ -58,7 +59,7 @@ impl App {
         self.metrics.push(evaluated, time);
     }
 
-    /// Seconds of training up to the newest step.
+    /// Returns the seconds of training up to the newest step.
     fn worked(&self) -> f64 {
         self.train.last().map_or(0.0, |point| point.time)
     }
@@ -66,7 +67,7 @@ impl App {
     /// Adds the line of an event to the log, its mark to the chart and its notice, as far as it has them.
     fn log_event(&mut self, stamped: &Stamped) {
         let plus_minus = if self.ascii { "+-" } else { "±" };
-        let Some(text) = line(&stamped.event, Style { form: Form::Short, plus_minus }) else {
+        let Some(text) = line(&stamped.event, Wording { form: Form::Short, plus_minus }) else {
             return;
         };
         let mut level = Level::Info;
@@ -112,7 +113,7 @@ impl App {
         }
     }
 
-    /// What came while the view was frozen.
+    /// Takes in the events that came while the view was frozen.
     pub(super) fn thaw(&mut self) -> Option<Effect> {
         let mut effect = None;
         for event in self.frozen.take().unwrap_or_default() {
@@ -121,22 +122,22 @@ impl App {
         effect
     }
 
-    /// Asks for the preview nearest to the chart's cursor, or the newest, unless it is there already. Those whose
-    /// file is missing don't count.
+    /// Asks for the preview nearest to the chart's cursor, or without a cursor for the newest one, unless it is shown
+    /// or being loaded already. Previews whose file is missing don't count.
     pub(super) fn load_nearest(&mut self) -> Option<Effect> {
         if self.is_reading() {
-            return None; // thousands may come yet
+            return None; // the log may hold thousands of previews, of which only the last would stay
         }
-        let mut there = self.previews.iter().filter(|p| !self.missing.contains(&p.step));
+        let mut available = self.previews.iter().filter(|p| !self.missing.contains(&p.step));
         let wanted = match self.chart.cursor() {
-            None => there.next_back()?,
+            None => available.next_back()?,
             Some(x) => {
                 let step = match self.chart.axis {
                     XAxis::Step => x,
                     XAxis::Time => self.train.nearest(x, XAxis::Time).map_or(0.0, |p| p.step),
                 };
                 let distance = |preview: &&PreviewFile| (preview.step as f64 - step).abs();
-                there.min_by(|a, b| distance(a).total_cmp(&distance(b)))?
+                available.min_by(|a, b| distance(a).total_cmp(&distance(b)))?
             }
         };
         let shown = self.loading.or(self.sheet.as_ref().map(|(step, _)| *step));
