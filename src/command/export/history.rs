@@ -45,7 +45,7 @@ impl History {
         let mut reader = LogReader::new(log, 0);
         let mut history = Self::default();
         loop {
-            match reader.look() {
+            match reader.next_event() {
                 NextEvent::Event(stamped) => history.apply(&stamped),
                 NextEvent::More => {}
                 NextEvent::End => break,
