@@ -7,12 +7,12 @@
 use super::Started;
 
 impl Started {
-    /// Returns the last step of which earlier events still tell the truth.
+    /// Returns the last step about which earlier events still hold.
     pub fn last_kept_step(&self) -> u64 {
         self.step
     }
 
-    /// Returns whether earlier events still tell the truth about `step`.
+    /// Returns whether what earlier events say about `step` still holds.
     pub fn keeps(&self, step: u64) -> bool {
         step <= self.last_kept_step()
     }

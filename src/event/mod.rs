@@ -3,9 +3,9 @@
 //! Every event is also one line of `events.jsonl`, so the names of its fields and variants are a file format. A figure
 //! that is NaN or infinite is written as `null`.
 
-pub mod line;
+pub(crate) mod line;
 mod lost;
-pub mod number;
+pub(crate) mod number;
 pub mod state;
 
 use serde::{Deserialize, Serialize};

@@ -20,7 +20,7 @@ pub struct RunState {
     pub checkpoint: Option<String>,
     /// The alarms that hold, oldest first. There is at most one of each kind.
     pub alarms: Vec<Alarm>,
-    /// Who ordered the run to stop, if it was ordered.
+    /// Who gave the order to stop, if there was one.
     pub stopped_by: Option<String>,
     pub finished: Option<Finished>,
     /// Wall-clock time of the newest event, seconds since 1970-01-01 UTC.
