@@ -1,27 +1,31 @@
-//! The front end for logs and scripts: one line per log period, no escape codes.
+//! The front end for logs and scripts. It prints one line per log period and no escape codes.
 
+use crate::event::line::{Form, Wording, line};
 use crate::event::state::RunState;
-use crate::event::{Event, Level, Phase, Reason, Stamped, TaskKind};
+use crate::event::{
+    Event, Finished, Level, Phase, Stamped, Started, StepReport, TaskKind, Validation,
+};
 use crate::terminal::unicode::plus_minus;
-use crate::text::units::{bytes, percent, span};
+use crate::text::units::{percent, span};
 use crate::train::{RunSummary, Session, TrainError};
 use std::io::Write;
 
-/// How lines look.
+/// The form in which events are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Aligned text.
+    /// Aligned text for people.
     Text,
-    /// The lines of `events.jsonl`.
+    /// One JSON object per line, as in `events.jsonl`.
     Json,
 }
 
-/// Prints a run to its end.
+/// Prints the events of a run until it ends, and returns its summary.
 ///
-/// `state` is what was told before. A closed or blocked standard output doesn't hold up the run: the event log has every line.
+/// `state` holds what earlier events of the run say. A closed or blocked standard output does not hold up the run: the
+/// event log has every line.
 ///
 /// # Errors
-/// What ended the run early.
+/// If the run ended early; the error says why.
 pub fn follow(
     session: Session,
     mut state: RunState,
@@ -44,7 +48,8 @@ pub fn follow(
     Ok(summary)
 }
 
-/// One event as at most one line. Errors of the terminal are the caller's to ignore.
+/// Prints the line of an event, if it has one: warnings and alarms on standard error, everything else on standard
+/// output.
 fn print(
     stamped: &Stamped,
     state: &RunState,
@@ -57,125 +62,92 @@ fn print(
         writeln!(out, "{line}")?;
         return out.flush();
     }
+    // The program itself reports the error that ended the run, once, at the end.
+    if matches!(stamped.event, Event::Log { level: Level::Error, .. }) {
+        return Ok(());
+    }
+    let Some(line) = text(&stamped.event, state) else { return Ok(()) };
     match &stamped.event {
-        Event::Log { level: Level::Warning, message } => {
-            return writeln!(err, "warning: {message}");
+        Event::Log { level: Level::Warning, .. } => writeln!(err, "warning: {line}"),
+        Event::Alarm(_) => writeln!(err, "{line}"),
+        _ => {
+            writeln!(out, "{line}")?;
+            out.flush()
         }
-        Event::Alarm(alarm) => {
-            let word = if alarm.active { "ALARM" } else { "over" };
-            let (kind, step, message) = (alarm.kind.name(), alarm.step, &alarm.message);
-            return writeln!(err, "{word}: {kind} at step {step}: {message}");
-        }
-        // What ended the run is the program's own error, told once at the end.
-        Event::Log { level: Level::Error, .. } => return Ok(()),
-        _ => {}
     }
-    if let Some(line) = text(&stamped.event, state) {
-        writeln!(out, "{line}")?;
-        out.flush()?;
-    }
-    Ok(())
 }
 
-fn resumed(state: &RunState) -> bool {
-    state.started.as_ref().is_some_and(|started| started.resumed)
-}
-
-fn steps_done(state: &RunState) -> u64 {
-    let started = state.started.as_ref().map_or(0, |started| started.step);
-    state.last_step.as_ref().map_or(started, |report| report.step.max(started))
-}
-
-/// The line of an event that has one.
+/// Returns the line of an event that has one.
 fn text(event: &Event, state: &RunState) -> Option<String> {
-    let total = state.started.as_ref().map_or(0, |started| started.total_steps);
-    let width = total.to_string().len();
-    let at = |step: u64| format!("step {step:>width$}/{total}");
+    let total_steps = state.total_steps();
+    let wording = Wording { form: Form::Full { total_steps }, plus_minus: plus_minus() };
+    let sentence = line(event, wording);
     Some(match event {
-        Event::Started(run) => format!(
-            "device {}  data {}\n{} {:.2} M parameters  {} epochs of {} steps, {} warm-up steps{}",
-            run.computes_on(),
-            run.data,
-            match run.task {
-                TaskKind::Pretraining => "model",
-                TaskKind::Classification => "classifier",
-            },
-            run.parameters as f64 / 1e6,
-            run.epochs,
-            run.steps_per_epoch,
-            run.warmup_steps,
-            if run.resumed { format!("  going on after step {}", run.step) } else { String::new() },
-        ),
+        Event::Started(started) => {
+            let going_on = sentence.map_or(String::new(), |text| format!("  {text}"));
+            format!("{}{going_on}", overview(started))
+        }
         Event::Phase { phase: Phase::Compiling } => {
             "first step: compiling and tuning kernels where the device needs it".to_owned()
         }
-        Event::Phase { phase: Phase::Paused } => "paused".to_owned(),
-        Event::Phase { phase: Phase::Stopping } if steps_done(state) < total => {
+        Event::Phase { phase: Phase::Stopping } if state.step() < total_steps => {
             "stopping: a checkpoint is saved (interrupt again to abort at once)".to_owned()
         }
-        Event::Phase { .. } | Event::Alarm(_) => return None, // alarms go to standard error
         Event::Step(report) => {
-            let val = state
-                .last_validation
-                .as_ref()
-                .map_or("-".to_owned(), |validation| format!("{:.4}", validation.val_loss));
-            format!(
-                "{}  epoch {:.2}  loss {:.4}  val_loss {val}  lr {:.2e}  grad_norm {:.3}  {:.1} images/s  \
-                 data_wait {:.1}%  eta {}",
-                at(report.step),
-                report.epoch,
-                report.loss,
-                report.lr,
-                report.grad_norm,
-                report.images_per_s,
-                report.data_wait * 100.0,
-                span(report.eta_s),
-            )
+            let at = wording.at(report.step);
+            format!("{at}  {}", figures(report, state.last_validation.as_ref()))
         }
-        Event::Validated(validation) => {
-            let mut parts = vec![format!("val_loss {:.4}", validation.val_loss)];
-            parts.extend(validation.quality());
-            parts.extend(validation.best.then(|| "best so far".to_owned()));
-            format!(
-                "{}  epoch {:.2}  validated on {} images: {}",
-                at(validation.step),
-                validation.epoch,
-                validation.images,
-                parts.join("  ")
-            )
+        Event::Preview(preview) => {
+            format!("{}  preview {}", wording.at(preview.step), preview.path)
         }
-        Event::Evaluated(evaluated) => {
-            let metrics: Vec<String> =
-                evaluated.metrics.iter().map(|metric| metric.text(plus_minus())).collect();
-            format!(
-                "{}  epoch {:.2}  evaluated: {}",
-                at(evaluated.step),
-                evaluated.epoch,
-                metrics.join("  ")
-            )
-        }
-        Event::Preview(preview) => format!("{}  preview {}", at(preview.step), preview.path),
-        Event::CheckpointSaved { step, path, bytes: size, .. } => {
-            format!("{}  checkpoint {path} ({})", at(*step), bytes(*size))
-        }
-        Event::Obeyed(order) => format!("{}, ordered by {}", order.command.name(), order.by),
-        Event::Log { message, .. } => message.clone(),
-        Event::Finished(finished) => {
-            let what = match finished.reason {
-                Reason::Completed => "finished",
-                Reason::Stopped => "stopped and saved",
-            };
-            let losses = match (state.first_val_loss, finished.best_val_loss) {
-                (Some(first), Some(best)) if !resumed(state) => {
-                    format!("  val_loss {first:.4} -> best {best:.4}")
-                }
-                (_, Some(best)) => format!("  best val_loss {best:.4}"),
-                _ => String::new(),
-            };
-            let top1 = finished.best_accuracy.map(percent);
-            let top1 = top1.map_or(String::new(), |top1| format!("  best top-1 {top1}"));
-            let after = span(finished.elapsed_s);
-            format!("{what} at {}{losses}{top1}  after {after}", at(finished.step))
-        }
+        Event::Finished(finished) => format!("{}{}", sentence?, results(finished, state)),
+        _ => sentence?,
     })
+}
+
+/// Returns the two lines that a run begins with.
+fn overview(started: &Started) -> String {
+    let model = match started.task {
+        TaskKind::Pretraining => "model",
+        TaskKind::Classification => "classifier",
+    };
+    format!(
+        "device {}  data {}\n{model} {:.2} M parameters  {} epochs of {} steps, {} warm-up steps",
+        started.computes_on(),
+        started.data,
+        started.parameters as f64 / 1e6,
+        started.epochs,
+        started.steps_per_epoch,
+        started.warmup_steps,
+    )
+}
+
+/// Returns the figures of a log period, with the newest validation loss among them.
+fn figures(report: &StepReport, validation: Option<&Validation>) -> String {
+    let val_loss =
+        validation.map_or("-".to_owned(), |validation| format!("{:.4}", validation.val_loss));
+    format!(
+        "epoch {:.2}  loss {:.4}  val_loss {val_loss}  lr {:.2e}  grad_norm {:.3}  {:.1} images/s  \
+         data_wait {:.1}%  eta {}",
+        report.epoch,
+        report.loss,
+        report.lr,
+        report.grad_norm,
+        report.images_per_s,
+        report.data_wait * 100.0,
+        span(report.eta_s),
+    )
+}
+
+/// Returns the best figures and the duration of a run, for the end of its last line.
+fn results(finished: &Finished, state: &RunState) -> String {
+    let resumed = state.started.as_ref().is_some_and(|started| started.resumed);
+    let losses = match (state.first_val_loss, finished.best_val_loss) {
+        (Some(first), Some(best)) if !resumed => format!("  val_loss {first:.4} -> best {best:.4}"),
+        (_, Some(best)) => format!("  best val_loss {best:.4}"),
+        _ => String::new(),
+    };
+    let top1 = finished.best_accuracy.map(percent);
+    let top1 = top1.map_or(String::new(), |top1| format!("  best top-1 {top1}"));
+    format!("{losses}{top1}  after {}", span(finished.elapsed_s))
 }

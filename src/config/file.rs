@@ -1,11 +1,11 @@
-//! The TOML layer: file, `--set key=value`, and the errors of both.
+//! Reads a configuration from TOML files and `--set key=value` texts.
 
 use super::Config;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What is wrong with a configuration, in one line.
+/// What is wrong with a configuration. Each message is one line.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     #[error("cannot read config {path}: {source}; built in are {}", BUILT_IN.map(|(name, _)| name).join(", "))]
@@ -22,14 +22,16 @@ pub enum ConfigError {
     Set { text: String, message: String },
 }
 
+/// The origin of a configuration without a file.
 const DEFAULTS: &str = "defaults";
 
-/// Builds the configuration from an optional file and the `--set` texts, later ones first in rank.
+/// Builds a configuration from an optional file and the `--set` texts, of which later ones override earlier ones.
 ///
-/// A relative `data.path` or `data.val_path` in a file is taken from the current directory, as on the command line.
+/// A relative `data.path` or `data.val_path` in a file is relative to the current directory, as on the command line.
 ///
 /// # Errors
-/// Unreadable file, TOML syntax, unknown key, wrong type, or a value out of range.
+/// If the file can't be read, the TOML has a syntax error, a key is unknown, or a value has the wrong type or is out of
+/// range.
 pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError> {
     let table = match file {
         None => toml::Table::new(),
@@ -39,10 +41,10 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError>
     layered(table, &origin, sets)
 }
 
-/// Applies `--set` texts to a configuration that is complete already (resume, presets).
+/// Applies `--set` texts to a complete configuration, such as that of a run to be resumed.
 ///
 /// # Errors
-/// As [`load`].
+/// As for [`load`].
 pub fn override_with(base: &Config, sets: &[String]) -> Result<Config, ConfigError> {
     let table = toml::Table::try_from(base).map_err(|error| ConfigError::Syntax {
         origin: "saved".to_owned(),
@@ -51,7 +53,7 @@ pub fn override_with(base: &Config, sets: &[String]) -> Result<Config, ConfigErr
     layered(table, "saved in the run", sets)
 }
 
-/// A part of a configuration, and where it is from.
+/// A part of a configuration, and where it comes from.
 #[derive(Debug, Clone)]
 pub struct Layer {
     origin: String,
@@ -59,57 +61,57 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A file, or a built-in configuration by its name.
+    /// Reads a file, or takes the built-in configuration of that name.
     ///
     /// # Errors
-    /// Unreadable, or TOML syntax.
+    /// If the file can't be read or the TOML has a syntax error.
     pub fn file(path: &Path) -> Result<Self, ConfigError> {
         Ok(Self { origin: path.display().to_string(), table: read_table(path)? })
     }
 
-    /// TOML text; `origin` names it in errors.
+    /// Parses TOML text. `origin` names the text in errors.
     ///
     /// # Errors
-    /// TOML syntax.
+    /// If the TOML has a syntax error.
     pub fn text(text: &str, origin: &str) -> Result<Self, ConfigError> {
         Ok(Self { origin: origin.to_owned(), table: parse_table(text, origin)? })
     }
 
-    /// A complete configuration.
+    /// Makes a layer of a complete configuration.
     pub fn whole(config: &Config) -> Self {
         let table = toml::Table::try_from(config).unwrap_or_default();
         Self { origin: "saved in the run".to_owned(), table }
     }
 
-    /// These sections of a complete configuration; keys that aren't set in it are not in the layer either.
+    /// Makes a layer of some sections of a complete configuration. Keys that are unset there are not in the layer either.
     pub fn sections(config: &Config, sections: &[&str], origin: &str) -> Self {
         let mut layer = Self { origin: origin.to_owned(), ..Self::whole(config) };
         layer.table.retain(|section, _| sections.contains(&section));
         layer
     }
 
-    /// Leaves one key to the layers below.
+    /// Removes one key, so that the layers below decide it.
     pub fn remove(&mut self, section: &str, key: &str) {
         if let Some(keys) = self.table.get_mut(section).and_then(toml::Value::as_table_mut) {
             keys.remove(key);
         }
     }
 
-    /// Whether it sets the key.
+    /// Returns whether the layer sets the key.
     pub fn has(&self, section: &str, key: &str) -> bool {
         self.table.get(section).is_some_and(|keys| keys.get(key).is_some())
     }
 }
 
-/// Puts layers over each other, the last one on top, and the `--set` texts over all.
+/// Puts layers over each other, the last one on top, and the `--set` texts over all of them.
 ///
 /// # Errors
-/// As [`load`].
+/// As for [`load`].
 pub fn stack(layers: Vec<Layer>, sets: &[String]) -> Result<Config, ConfigError> {
     let mut whole = toml::Table::new();
     let mut origin = DEFAULTS.to_owned();
     for layer in layers {
-        // Alone first, so that errors name the layer.
+        // Each layer is checked alone first, so that errors name the layer.
         typed(&layer.table, &layer.origin)?;
         for (section, keys) in layer.table {
             let below = whole.entry(section).or_insert_with(|| toml::Table::new().into());
@@ -122,21 +124,21 @@ pub fn stack(layers: Vec<Layer>, sets: &[String]) -> Result<Config, ConfigError>
     layered(whole, &origin, sets)
 }
 
-/// Parses a complete or partial configuration from TOML text; `origin` names it in errors.
+/// Parses a complete or partial configuration from TOML text. `origin` names the text in errors.
 ///
 /// # Errors
-/// As [`load`].
+/// As for [`load`].
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
     layered(parse_table(text, origin)?, origin, &[])
 }
 
-/// The configuration as TOML text, every key present.
+/// Returns a configuration as TOML text. Every key that has a value is in it.
 pub fn to_toml(config: &Config) -> String {
     toml::to_string(config).expect("a config of plain numbers, strings and paths serialises")
 }
 
 fn layered(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Config, ConfigError> {
-    // The file is checked alone first, so that its errors name the file and not a flag.
+    // The table is checked without the `--set` texts first, so that its errors name the file and not a flag.
     let mut config = typed(&table, origin)?;
     for text in sets {
         apply_set(&mut table, text)?;
@@ -147,13 +149,13 @@ fn layered(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Conf
     }
     match config.validate() {
         Ok(()) => Ok(config),
-        // Without a file the key says enough.
+        // Without a file there is no origin to name.
         Err(error) if origin == DEFAULTS => Err(error),
         Err(error) => Err(ConfigError::In { origin: origin.to_owned(), source: Box::new(error) }),
     }
 }
 
-/// Keys in which two configurations differ, dotted.
+/// Returns the keys in which two configurations differ, with dots between section and key.
 pub fn differences(a: &Config, b: &Config) -> Vec<String> {
     let flat = |config: &Config| -> BTreeMap<String, toml::Value> {
         let sections = toml::Table::try_from(config).unwrap_or_default().into_iter();
@@ -172,11 +174,11 @@ pub fn differences(a: &Config, b: &Config) -> Vec<String> {
 fn typed(table: &toml::Table, origin: &str) -> Result<Config, ConfigError> {
     table.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Syntax {
         origin: origin.to_owned(),
-        message: plain(&one_line(&error.to_string())),
+        message: without_rust_types(&one_line(&error.to_string())),
     })
 }
 
-/// The files of `configs/`, so that their names work wherever the binary stands.
+/// The files of `configs/` by name. They are embedded, so that the names work without the source tree.
 pub const BUILT_IN: [(&str, &str); 7] = [
     ("default", include_str!("../../configs/default.toml")),
     ("fashion_mnist", include_str!("../../configs/fashion_mnist.toml")),
@@ -210,8 +212,8 @@ fn parse_table(text: &str, origin: &str) -> Result<toml::Table, ConfigError> {
     })
 }
 
-/// Sets one dotted key. The value is read as TOML; what isn't TOML is taken as a string, so that
-/// `--set data.path=photos` needs no quotes inside quotes.
+/// Sets one dotted key. The value is read as TOML. What isn't TOML is taken as a string, so that
+/// `--set data.path=photos` needs no quotes.
 fn apply_set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     let (key, value) =
         text.split_once('=').ok_or_else(|| ConfigError::SetForm { text: text.to_owned() })?;
@@ -239,8 +241,8 @@ fn apply_set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Serde's words for people who don't write Rust.
-fn plain(message: &str) -> String {
+/// Replaces the Rust types in Serde's messages by words for people.
+fn without_rust_types(message: &str) -> String {
     let words = [
         ("expected usize", "expected a whole number from 0 up"),
         ("expected u64", "expected a whole number from 0 up"),

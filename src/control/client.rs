@@ -1,4 +1,4 @@
-//! A connection to the process that trains, seen from a viewer.
+//! The viewer's side of a connection to the process that trains.
 
 use super::lines::Lines;
 use super::protocol::{FromClient, FromServer, Hello, VERSION};
@@ -11,9 +11,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// How long the greeting may take: the process may be stopped, or its machine be overloaded.
-pub const PATIENCE: Duration = Duration::from_secs(5);
-/// The server never sends as long a line.
+/// How long a viewer waits for an answer. The process may be stopped, or its machine may be overloaded.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Bytes of the longest line that is read. The server never sends one as long.
 const LONGEST_LINE: usize = 16 << 20;
 
 /// Why there is no connection.
@@ -33,12 +33,12 @@ pub enum ConnectError {
     Io(io::Error),
 }
 
-/// The connection is no more.
+/// The connection was closed by the server, or broke.
 #[derive(Debug, Error)]
 #[error("the connection was closed")]
 pub struct Closed;
 
-/// A connection.
+/// A connection to the process that trains.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
@@ -46,15 +46,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects under a name for the log and waits for the greeting, at most [`PATIENCE`].
+    /// Connects and waits for the greeting, at most for [`ANSWER_LIMIT`]. `name` stands for this viewer in the log.
     ///
     /// # Errors
-    /// See [`ConnectError`].
+    /// If there is no connection or no greeting; see [`ConnectError`].
     pub fn connect(root: &Path, name: &str) -> Result<(Self, Hello), ConnectError> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + ANSWER_LIMIT;
         let mut client = loop {
             match Self::dial(root, name) {
-                // Others wait in line.
+                // Too many connections wait to be accepted.
                 Err(ConnectError::Silent) if Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
@@ -72,10 +72,10 @@ impl Client {
         }
     }
 
-    /// Connects without waiting; [`Self::greeting`] must come before anything else is heard.
+    /// Connects without waiting. The greeting must be received next, by [`Self::greeting`].
     ///
     /// # Errors
-    /// See [`ConnectError`]; `Silent` when too many others wait in line.
+    /// If there is no connection; see [`ConnectError`]. `Silent` if too many connections wait to be accepted.
     pub fn dial(root: &Path, name: &str) -> Result<Self, ConnectError> {
         let stream = socket::connect(root).map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
@@ -86,15 +86,15 @@ impl Client {
             _ => ConnectError::Io(error),
         })?;
         let mut client = Self { stream, lines: Lines::default() };
-        // Should the server have hung up, what it said before still counts.
-        let _ = client.say(&FromClient::Introduce { name: name.to_owned() });
+        // If the server has closed the connection already, what it sent before can still be read.
+        let _ = client.send_message(&FromClient::Introduce { name: name.to_owned() });
         Ok(client)
     }
 
-    /// The greeting, if it comes within the limit.
+    /// Returns the greeting if it arrives within `limit`.
     ///
     /// # Errors
-    /// The server refuses, is too new, or hangs up.
+    /// If the server refuses the viewer, is too new, or closes the connection.
     pub fn greeting(&mut self, limit: Duration) -> Result<Option<Hello>, ConnectError> {
         match self.next(limit) {
             Ok(None) => Ok(None),
@@ -108,23 +108,23 @@ impl Client {
         }
     }
 
-    /// Gives an order; the answer comes by [`Self::next`].
+    /// Sends an order. The answer arrives by [`Self::next`].
     ///
     /// # Errors
-    /// The connection is closed or takes nothing.
+    /// If the connection is closed, or the server has stopped reading.
     pub fn send(&mut self, command: Command) -> Result<(), Closed> {
-        self.say(&FromClient::Command(command))
+        self.send_message(&FromClient::Command(command))
     }
 
-    fn say(&mut self, message: &FromClient) -> Result<(), Closed> {
-        // Lines are short: they fit into the buffers of any server that listens at all.
+    fn send_message(&mut self, message: &FromClient) -> Result<(), Closed> {
+        // The lines are so short that they fit into the buffers of any server that reads at all.
         self.stream.write_all(&message.line()).map_err(|_| Closed)
     }
 
-    /// The next message, if one comes within the limit. What this release doesn't know is passed over.
+    /// Returns the next message if one arrives within `limit`. Messages that this release does not know are ignored.
     ///
     /// # Errors
-    /// The connection is closed and all that came was handed out.
+    /// If the connection is closed and everything that was received has been handed out.
     pub fn next(&mut self, limit: Duration) -> Result<Option<FromServer>, Closed> {
         let end = Instant::now() + limit;
         loop {
@@ -142,12 +142,12 @@ impl Client {
         }
     }
 
-    /// Waits until something comes or the time is over.
+    /// Waits until something arrives or `limit` is over.
     pub fn wait(&self, limit: Duration) {
         socket::wait(&mut [PollFd::new(&self.stream, PollFlags::IN)], Some(limit));
     }
 
-    /// Whether something came.
+    /// Reads once. Returns whether anything had arrived.
     fn read(&mut self) -> Result<bool, Closed> {
         let mut bytes = [0; 16 << 10];
         match self.stream.read(&mut bytes) {

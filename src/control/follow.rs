@@ -1,30 +1,30 @@
-//! All there is to know of a run, past and present, as one source of news that outlives the process behind it.
+//! Follows a run, past and present, whether or not a process trains it.
 //!
-//! First comes the log, then what the process tells. When it can't be reached the log is looked at once a second; when
-//! the connection breaks, what was missed comes from the log. Offsets in the log see to it that every event comes
-//! exactly once.
+//! A follower first reads the log, then what the process sends. While the process can't be reached, the log is read
+//! again once a second; if the connection breaks, the missed events come from the log. Offsets in the log make sure
+//! that every event is handed out exactly once.
 
 use super::Link;
-use super::client::{Client, ConnectError, PATIENCE};
+use super::client::{ANSWER_LIMIT, Client, ConnectError};
 use super::protocol::FromServer;
 use crate::event::state::RunState;
 use crate::event::{Command, Stamped};
 use crate::run_dir::digest::{Ending, describe_gone};
 use crate::run_dir::log_reader::NextEvent;
-use crate::run_dir::{self, Liveness, LogReader, liveness};
+use crate::run_dir::{self, EVENTS, Liveness, LogReader, liveness};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// Between looks at a log that nobody tells about.
-const LOOK: Duration = Duration::from_secs(1);
-/// Between the first attempts to connect again; each wait is twice the one before, up to [`LOOK`].
+/// How long to wait between two readings of the log while there is no connection.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long to wait before the first attempt to connect again. Each further wait is twice as long, up to [`INTERVAL`].
 const RETRY: Duration = Duration::from_millis(100);
-/// For how long a connection that broke counts as lost while the process lives.
+/// How long a broken connection is reported as lost while the process is running.
 const LOST: Duration = Duration::from_secs(3);
-/// Pieces of a log without an event in them that one poll reads at most.
-const PIECES: usize = 64;
+/// The most actions without news that one poll takes.
+const ACTIONS: usize = 64;
 
 /// Why a run can't be followed.
 #[derive(Debug, Error)]
@@ -35,13 +35,13 @@ pub enum FollowError {
     Unreadable { path: PathBuf, source: io::Error },
 }
 
-/// One piece of news.
+/// What a poll gives.
 #[derive(Debug, PartialEq)]
 pub enum Update {
     Event(Box<Stamped>),
-    /// What is known of the process changed.
+    /// What is known about the process has changed.
     Link(Link),
-    /// Nothing at the moment.
+    /// There is no news at the moment.
     Nothing,
 }
 
@@ -52,42 +52,44 @@ pub struct Follower {
     name: String,
     read_only: bool,
     log: LogReader,
-    stage: Stage,
-    /// What was told last.
+    source: Source,
+    /// The link that was reported last.
     link: Option<Link>,
-    /// Since when the connection is broken.
+    /// When the connection broke, until there is a new one or the process is gone.
     lost: Option<Instant>,
+    /// How long to wait before the next attempt to connect again.
     retry: Duration,
     state: RunState,
     ending: Ending,
 }
 
-/// What comes next.
+/// Where the next news comes from.
 #[derive(Debug)]
-enum Stage {
-    /// The log up to its end, then the process. `gone`: there was none before this reading began.
-    Reading { gone: bool },
-    /// Connected, not yet greeted.
+enum Source {
+    /// From the log up to its end, then from the process. `gone` says that there was no process before this reading
+    /// began.
+    Log { gone: bool },
+    /// From the greeting of the process, which has not arrived yet.
     Greeting { client: Client, since: Instant },
-    /// The log up to where the connection begins.
+    /// From the log up to where the connection begins.
     CatchingUp { client: Client, until: u64, since: Instant },
-    /// What the process tells; `told` is the `end` of the newest event.
-    Live { client: Client, told: u64 },
-    /// Nothing until then.
-    Resting { until: Instant },
+    /// From the process. `last_end` is the `end` of the newest event it has sent.
+    Process { client: Client, last_end: u64 },
+    /// From nowhere until then.
+    Waiting { until: Instant },
 }
 
 impl Follower {
-    /// Looks at a run, under a name for its log. With `read_only` it gives no orders.
+    /// Follows the run at `root`. `name` stands for the viewer in the run's log. With `read_only` it gives no orders.
     ///
     /// # Errors
-    /// The folder holds no run, or its log can't be read.
+    /// If the directory holds no run, or its log can't be read.
     pub fn open(root: &Path, name: &str, read_only: bool) -> Result<Self, FollowError> {
         if !run_dir::holds_run(root) {
             return Err(FollowError::NotARun { path: root.to_owned() });
         }
-        let path = root.join("events.jsonl");
-        // A run that has just begun has no log yet.
+        let path = root.join(EVENTS);
+        // A run that is just beginning has no log yet.
         if path.exists()
             && let Err(source) = readable(&path)
         {
@@ -98,7 +100,7 @@ impl Follower {
             name: name.to_owned(),
             read_only,
             log: LogReader::new(&path, 0),
-            stage: Stage::Reading { gone: false },
+            source: Source::Log { gone: false },
             link: None,
             lost: None,
             retry: RETRY,
@@ -107,21 +109,21 @@ impl Follower {
         })
     }
 
-    /// The next piece of news, without waiting for one.
+    /// Returns the next news, without waiting for it.
     pub fn poll(&mut self) -> Update {
-        for _ in 0..PIECES {
-            let stage = std::mem::replace(&mut self.stage, Stage::Reading { gone: false });
-            let step = match stage {
-                Stage::Reading { gone } => self.read(gone),
-                Stage::Greeting { client, since } => self.greet(client, since),
-                Stage::CatchingUp { client, until, since } => self.catch_up(client, until, since),
-                Stage::Live { client, told } => self.listen(client, told),
-                Stage::Resting { until } => self.rest(until),
+        for _ in 0..ACTIONS {
+            let source = std::mem::replace(&mut self.source, Source::Log { gone: false });
+            let next = match source {
+                Source::Log { gone } => self.read_log(gone),
+                Source::Greeting { client, since } => self.await_greeting(client, since),
+                Source::CatchingUp { client, until, since } => self.catch_up(client, until, since),
+                Source::Process { client, last_end } => self.receive(client, last_end),
+                Source::Waiting { until } => self.wait_until(until),
             };
-            match step {
-                Step::News(update) => return update,
-                Step::Wait => return Update::Nothing,
-                Step::On => {}
+            match next {
+                Next::Return(update) => return update,
+                Next::Wait => return Update::Nothing,
+                Next::Continue => {}
             }
         }
         Update::Nothing
@@ -129,146 +131,146 @@ impl Follower {
 
     /// Waits until there may be news, at most for `limit`.
     pub fn wait(&self, limit: Duration) {
-        match &self.stage {
-            Stage::Greeting { client, .. } | Stage::Live { client, .. } => client.wait(limit),
-            Stage::Resting { until } => {
+        match &self.source {
+            Source::Greeting { client, .. } | Source::Process { client, .. } => client.wait(limit),
+            Source::Waiting { until } => {
                 std::thread::sleep(limit.min(until.saturating_duration_since(Instant::now())));
             }
-            Stage::Reading { .. } | Stage::CatchingUp { .. } => {
+            Source::Log { .. } | Source::CatchingUp { .. } => {
                 std::thread::sleep(limit.min(Duration::from_millis(10)));
             }
         }
     }
 
-    /// Gives an order; `false` if nobody takes it. The event `obeyed` tells when it is done.
+    /// Gives an order. Returns whether it could be sent; the event `obeyed` says when it was carried out.
     pub fn send(&mut self, command: Command) -> bool {
-        match &mut self.stage {
-            Stage::Live { client, .. } => !self.read_only && client.send(command).is_ok(),
+        match &mut self.source {
+            Source::Process { client, .. } => !self.read_only && client.send(command).is_ok(),
             _ => false,
         }
     }
 
-    /// Lines of the log that were no events.
+    /// Returns how many lines of the log were not events.
     pub fn skipped(&self) -> u64 {
         self.log.skipped()
     }
 
-    fn read(&mut self, gone: bool) -> Step {
-        match self.log.look() {
+    fn read_log(&mut self, gone: bool) -> Next {
+        match self.log.next_event() {
             NextEvent::Event(stamped) => {
-                self.stage = Stage::Reading { gone };
+                self.source = Source::Log { gone };
                 self.event(stamped)
             }
             NextEvent::More => {
-                self.stage = Stage::Reading { gone };
-                Step::On
+                self.source = Source::Log { gone };
+                Next::Continue
             }
             NextEvent::End if gone => self.report_gone(),
-            NextEvent::End => self.dial(),
+            NextEvent::End => self.connect(),
         }
     }
 
-    fn dial(&mut self) -> Step {
+    fn connect(&mut self) -> Next {
         match Client::dial(&self.root, &self.name) {
             Ok(client) => {
-                self.stage = Stage::Greeting { client, since: Instant::now() };
-                Step::On
+                self.source = Source::Greeting { client, since: Instant::now() };
+                Next::Continue
             }
-            Err(error) => self.fail(&error),
+            Err(error) => self.report_unreachable(&error),
         }
     }
 
-    fn greet(&mut self, mut client: Client, since: Instant) -> Step {
+    fn await_greeting(&mut self, mut client: Client, since: Instant) -> Next {
         match client.greeting(Duration::ZERO) {
             Ok(Some(hello)) => {
                 let until = hello.log_end;
-                self.stage = Stage::CatchingUp { client, until, since: Instant::now() };
-                Step::On
+                self.source = Source::CatchingUp { client, until, since: Instant::now() };
+                Next::Continue
             }
-            Ok(None) if since.elapsed() < PATIENCE => {
-                self.stage = Stage::Greeting { client, since };
-                Step::Wait
+            Ok(None) if since.elapsed() < ANSWER_LIMIT => {
+                self.source = Source::Greeting { client, since };
+                Next::Wait
             }
-            Ok(None) => self.fail(&ConnectError::Silent),
-            Err(error) => self.fail(&error),
+            Ok(None) => self.report_unreachable(&ConnectError::Silent),
+            Err(error) => self.report_unreachable(&error),
         }
     }
 
-    /// Reads the log to where the connection begins.
-    fn catch_up(&mut self, client: Client, until: u64, since: Instant) -> Step {
+    /// Reads the log up to where the connection begins.
+    fn catch_up(&mut self, client: Client, until: u64, since: Instant) -> Next {
         if self.log.offset() >= until {
-            return self.go_live(client, until);
+            return self.listen_to_process(client, until);
         }
-        let found = self.log.look();
-        if found == NextEvent::End && since.elapsed() > PATIENCE {
-            self.log.skip_to(until); // someone took the log away
-            return self.go_live(client, until);
+        let found = self.log.next_event();
+        if found == NextEvent::End && since.elapsed() > ANSWER_LIMIT {
+            self.log.skip_to(until); // the log was removed or cut
+            return self.listen_to_process(client, until);
         }
-        self.stage = Stage::CatchingUp { client, until, since };
+        self.source = Source::CatchingUp { client, until, since };
         match found {
             NextEvent::Event(stamped) => self.event(stamped),
-            NextEvent::More => Step::On,
-            NextEvent::End => Step::Wait,
+            NextEvent::More => Next::Continue,
+            NextEvent::End => Next::Wait,
         }
     }
 
-    fn go_live(&mut self, client: Client, told: u64) -> Step {
-        self.stage = Stage::Live { client, told };
+    fn listen_to_process(&mut self, client: Client, last_end: u64) -> Next {
+        self.source = Source::Process { client, last_end };
         self.lost = None;
         self.retry = RETRY;
         if self.read_only {
-            self.tell(Link::WatchOnly("--read-only".to_owned()))
+            self.report(Link::WatchOnly("--read-only".to_owned()))
         } else {
-            self.tell(Link::Steerable)
+            self.report(Link::Steerable)
         }
     }
 
-    fn listen(&mut self, mut client: Client, told: u64) -> Step {
-        let heard = client.next(Duration::ZERO);
-        if heard.is_err() {
-            return self.lose();
+    fn receive(&mut self, mut client: Client, last_end: u64) -> Next {
+        let received = client.next(Duration::ZERO);
+        if received.is_err() {
+            return self.report_lost();
         }
-        let Ok(Some(FromServer::Event { end, stamped })) = heard else {
-            let idle = matches!(heard, Ok(None));
-            self.stage = Stage::Live { client, told };
-            return if idle { Step::Wait } else { Step::On };
+        let Ok(Some(FromServer::Event { end, stamped })) = received else {
+            let idle = matches!(received, Ok(None));
+            self.source = Source::Process { client, last_end };
+            return if idle { Next::Wait } else { Next::Continue };
         };
-        self.stage = Stage::Live { client, told: end.max(told) };
-        // One that could not be logged has no end of its own.
-        let logged = end > told;
+        self.source = Source::Process { client, last_end: end.max(last_end) };
+        // An event that could not be logged has the end of the event before.
+        let logged = end > last_end;
         if logged && end <= self.log.offset() {
-            return Step::On; // known from the log
+            return Next::Continue; // known from the log
         }
         self.log.skip_to(end);
         self.event(stamped)
     }
 
     /// The connection broke.
-    fn lose(&mut self) -> Step {
+    fn report_lost(&mut self) -> Next {
         self.lost = Some(Instant::now());
-        self.stage = Stage::Reading { gone: false };
+        self.source = Source::Log { gone: false };
         if matches!(self.ending, Ending::Finished(_)) {
-            return self.tell(Link::Over);
+            return self.report(Link::Over);
         }
-        self.tell(Link::Lost)
+        self.report(Link::Lost)
     }
 
-    /// There is no connection to be had.
-    fn fail(&mut self, error: &ConnectError) -> Step {
+    /// There is no connection. Finds out from the run directory what that means.
+    fn report_unreachable(&mut self, error: &ConnectError) -> Next {
         let liveness = liveness(&self.root);
         if liveness == Liveness::Gone {
-            // What it wrote before it ended may have come after the log was read.
-            self.stage = Stage::Reading { gone: true };
-            return Step::On;
+            // The process may have logged its last events after the log was read, so the log is read once more.
+            self.source = Source::Log { gone: true };
+            return Next::Continue;
         }
-        let wait = if self.lost.is_some() { self.retry } else { LOOK };
-        self.retry = LOOK.min(self.retry * 2);
-        self.stage = Stage::Resting { until: Instant::now() + wait };
+        let wait = if self.lost.is_some() { self.retry } else { INTERVAL };
+        self.retry = INTERVAL.min(self.retry * 2);
+        self.source = Source::Waiting { until: Instant::now() + wait };
         if self.ending != Ending::None {
-            return self.tell(Link::Over); // its process still shows how it ended
+            return self.report(Link::Over); // the process still shows on its own screen how the run ended
         }
         if self.lost.is_some_and(|since| since.elapsed() < LOST) {
-            return self.tell(Link::Lost);
+            return self.report(Link::Lost);
         }
         let reason = match (liveness, error) {
             (Liveness::Remote(owner), _) => format!("it runs as {}", owner.describe()),
@@ -277,58 +279,58 @@ impl Follower {
             }
             (Liveness::Local(_) | Liveness::Gone, error) => error.to_string(),
         };
-        self.tell(Link::WatchOnly(reason))
+        self.report(Link::WatchOnly(reason))
     }
 
-    /// The process is gone and its log read to the end.
-    fn report_gone(&mut self) -> Step {
+    /// The process is gone, and its log has been read to the end.
+    fn report_gone(&mut self) -> Next {
         if liveness(&self.root) != Liveness::Gone {
-            return Step::On; // meanwhile another one goes on with the run
+            return Next::Continue; // meanwhile another process has resumed the run
         }
-        self.stage = Stage::Resting { until: Instant::now() + LOOK };
+        self.source = Source::Waiting { until: Instant::now() + INTERVAL };
         self.lost = None;
         self.retry = RETRY;
         if self.ending != Ending::None {
-            return self.tell(Link::Over);
+            return self.report(Link::Over);
         }
-        if matches!(self.link, Some(Link::Dead(_))) {
-            return Step::Wait; // told already; only its age changes
+        if matches!(self.link, Some(Link::Gone(_))) {
+            return Next::Wait; // only the age in the text has changed
         }
-        let describe_gone = describe_gone(&self.root, self.state.time, self.state.step());
-        self.tell(Link::Dead(describe_gone))
+        self.report(Link::Gone(describe_gone(&self.root, self.state.time, self.state.step())))
     }
 
-    fn rest(&mut self, until: Instant) -> Step {
+    fn wait_until(&mut self, until: Instant) -> Next {
         if Instant::now() < until {
-            self.stage = Stage::Resting { until };
-            return Step::Wait;
+            self.source = Source::Waiting { until };
+            return Next::Wait;
         }
-        self.stage = Stage::Reading { gone: false };
-        Step::On
+        self.source = Source::Log { gone: false };
+        Next::Continue
     }
 
-    fn event(&mut self, stamped: Box<Stamped>) -> Step {
+    fn event(&mut self, stamped: Box<Stamped>) -> Next {
         self.state.apply(&stamped);
         self.ending = Ending::of(&stamped.event);
-        Step::News(Update::Event(stamped))
+        Next::Return(Update::Event(stamped))
     }
 
-    /// Tells of a link unless it is known.
-    fn tell(&mut self, link: Link) -> Step {
+    /// Reports a link unless it is the one reported last.
+    fn report(&mut self, link: Link) -> Next {
         if self.link.as_ref() == Some(&link) {
-            return Step::On;
+            return Next::Continue;
         }
         self.link = Some(link.clone());
-        Step::News(Update::Link(link))
+        Next::Return(Update::Link(link))
     }
 }
 
-/// What a step of the work gave.
-enum Step {
-    News(Update),
-    /// Go on at once.
-    On,
-    /// Nothing can be done now.
+/// How a poll goes on after one action.
+enum Next {
+    /// There is news.
+    Return(Update),
+    /// The next action can follow at once.
+    Continue,
+    /// Nothing can be done at the moment.
     Wait,
 }
 

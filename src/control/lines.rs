@@ -1,27 +1,28 @@
-//! Lines out of a stream of bytes.
+//! Cuts a stream of bytes into lines.
 
-/// Bytes that came, cut at line feeds.
+/// A buffer of received bytes that hands out whole lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     bytes: Vec<u8>,
-    /// How much of `bytes` was handed out.
+    /// How many of `bytes` have been handed out.
     done: usize,
 }
 
 impl Lines {
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.done);
         self.done = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Bytes that were not handed out yet.
+    /// Returns how many bytes have not been handed out yet.
     pub fn waiting(&self) -> usize {
         self.bytes.len() - self.done
     }
 }
 
-/// Whole lines without their line feed, as far as they came; there may be more later.
+/// Yields whole lines without their line feed. After `None` there may be more, once further bytes are pushed.
 impl Iterator for Lines {
     type Item = Vec<u8>;
 

@@ -1,28 +1,28 @@
-//! Watching and steering a run from other processes.
+//! Watches and steers a run from other processes.
 //!
-//! The process that trains serves `RUN/control.sock` ([`server`]); others reach it through a [`client`], or through a
-//! [`follow::Follower`], which also reads the log and outlives the process. [`protocol`] is what they say, [`ctl`] one
-//! order and its effect.
+//! The process that trains serves `RUN/control.sock` ([`server`]). Other processes reach it through a [`client`], or
+//! through a [`follow::Follower`], which also reads the log and so works without the process too. [`protocol`] defines
+//! the messages; [`order`] gives one order and waits for its effect.
 
 pub mod client;
 pub mod follow;
-pub mod lines;
+mod lines;
 pub mod order;
 pub mod protocol;
 pub mod server;
-pub mod socket;
+pub(crate) mod socket;
 
-/// What a viewer knows of the process behind a run.
+/// What a viewer knows about the process behind a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// Connected: events come as they happen and orders are taken.
+    /// The viewer is connected: events arrive as they happen, and the process takes orders.
     Steerable,
-    /// It lives but takes no orders from here, for this reason; events come from its log.
+    /// The process is running but takes no orders from this viewer. Events come from its log. The text says why.
     WatchOnly(String),
-    /// The connection broke and is tried again.
+    /// The connection broke, and the viewer tries to connect again.
     Lost,
-    /// It is gone without having said so, as after a kill or a power cut; with what is known about it.
-    Dead(String),
-    /// It ended in order, or failed and said so.
+    /// The process is gone without having logged an end, as after a kill or a power cut. The text says what is known.
+    Gone(String),
+    /// The process has ended in order, or has failed and logged why.
     Over,
 }

@@ -1,28 +1,28 @@
-//! One order from the command line, and its effect.
+//! Gives one order from the command line and waits for its effect.
 
-use super::client::{Client, Closed, ConnectError, PATIENCE};
+use super::client::{ANSWER_LIMIT, Client, Closed, ConnectError};
 use super::protocol::FromServer;
 use crate::event::state::RunState;
 use crate::event::{Command, Event, Reason, Stamped};
 use crate::run_dir::digest::{Ending, plain};
 use crate::run_dir::log_reader::NextEvent;
-use crate::run_dir::{Liveness, LogReader, digest, liveness};
+use crate::run_dir::{EVENTS, Liveness, LogReader, digest, liveness};
 use crate::text::units::span;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// Between looks at the log when the connection is gone.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long to wait for the next event, or between two readings of the log when the connection is closed.
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// An order that was carried out, or accepted when nobody waited for more.
+/// An order that was carried out, or was accepted if the caller waits for no more.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Done {
     pub command: Command,
-    /// Who gave it, as in the log.
+    /// Who gave the order, as named in the log.
     pub by: String,
-    /// The step at which it was carried out.
+    /// The step at which the order was carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
     /// The newest checkpoint, relative to the run directory.
@@ -33,7 +33,7 @@ pub struct Done {
     pub reason: Option<Reason>,
 }
 
-/// Why an order was not carried out, as far as is known.
+/// Why an order was not carried out, or not yet.
 #[derive(Debug, Error)]
 pub enum CtlError {
     #[error("{path}: no process trains this run: {how}")]
@@ -50,33 +50,33 @@ pub enum CtlError {
     Ended { path: PathBuf, command: Command, how: String },
 }
 
-/// Gives an order to the process that trains a run and waits for its effect, at most for `limit`; without a limit only
-/// until it is accepted.
+/// Gives an order to the process that trains a run and waits for its effect, at most for `limit`. Without a limit it
+/// waits only until the order is accepted.
 ///
 /// # Errors
-/// See [`CtlError`].
+/// If the order was not carried out in time; see [`CtlError`].
 pub fn order(root: &Path, command: Command, limit: Option<Duration>) -> Result<Done, CtlError> {
     let unreachable = |source| explain(root, &source);
     let (mut client, hello) = Client::connect(root, "ctl").map_err(unreachable)?;
     client.send(command).map_err(|Closed| unreachable(ConnectError::NoSocket))?;
-    let mut watch = Watch {
+    let mut pending = PendingOrder {
         root,
         command,
         client: Some(client),
-        log: LogReader::new(&root.join("events.jsonl"), hello.log_end),
-        // After the greeting, so that nothing falls between the two.
+        log: LogReader::new(&root.join(EVENTS), hello.log_end),
+        // Read after the greeting, so that no event falls between the log and the connection.
         state: digest(root).run,
         ending: Ending::None,
         saved: None,
     };
-    let by = watch.acceptance()?;
+    let by = pending.wait_for_acceptance()?;
     match limit {
-        Some(limit) => watch.effect(by, limit),
+        Some(limit) => pending.wait_for_effect(by, limit),
         None => Ok(Done { command, by, step: None, checkpoint: None, reason: None }),
     }
 }
 
-/// Why there is no connection, from what else is known of the run.
+/// Says why there is no connection, from what else is known about the run.
 fn explain(root: &Path, source: &ConnectError) -> CtlError {
     let path = root.to_owned();
     match liveness(root) {
@@ -89,23 +89,23 @@ fn explain(root: &Path, source: &ConnectError) -> CtlError {
     }
 }
 
-/// What happens to a run after an order.
-struct Watch<'a> {
+/// An order that was given, and what happens to the run since.
+struct PendingOrder<'a> {
     root: &'a Path,
     command: Command,
-    /// `None` after it broke; the log tells the rest.
+    /// `None` once the connection is closed. Later events come from the log.
     client: Option<Client>,
     log: LogReader,
     state: RunState,
     ending: Ending,
-    /// The step of a checkpoint that was written since.
+    /// Step of the newest checkpoint that was written since.
     saved: Option<u64>,
 }
 
-impl Watch<'_> {
-    /// Waits until the order is accepted; says in whose name.
-    fn acceptance(&mut self) -> Result<String, CtlError> {
-        let end = Instant::now() + PATIENCE;
+impl PendingOrder<'_> {
+    /// Waits until the order is accepted. Returns who gave it, as the log will name them.
+    fn wait_for_acceptance(&mut self) -> Result<String, CtlError> {
+        let end = Instant::now() + ANSWER_LIMIT;
         while let Some(client) = &mut self.client {
             let left = end.saturating_duration_since(Instant::now());
             match client.next(left) {
@@ -116,7 +116,7 @@ impl Watch<'_> {
                 }
                 Ok(Some(FromServer::Event { end, stamped })) => {
                     self.log.skip_to(end);
-                    self.note(&stamped);
+                    self.apply(&stamped);
                 }
                 Ok(Some(FromServer::Hello(_))) => {}
                 Ok(None) => return Err(explain(self.root, &ConnectError::Silent)),
@@ -126,13 +126,14 @@ impl Watch<'_> {
         Err(explain(self.root, &ConnectError::NoSocket))
     }
 
-    fn effect(&mut self, by: String, limit: Duration) -> Result<Done, CtlError> {
+    /// Waits until the order is carried out.
+    fn wait_for_effect(&mut self, by: String, limit: Duration) -> Result<Done, CtlError> {
         let end = Instant::now() + limit;
-        let mut gone = false; // before the newest look at the log
+        let mut gone = false; // whether the process was gone before the log was last read
         loop {
-            match self.look() {
+            match self.next_event() {
                 NextEvent::Event(stamped) => {
-                    self.note(&stamped);
+                    self.apply(&stamped);
                     if self.is_done(&stamped.event, &by) {
                         return Ok(self.done(by));
                     }
@@ -147,7 +148,9 @@ impl Watch<'_> {
                         return Err(self.ended());
                     }
                     gone = self.client.is_none() && liveness(self.root) == Liveness::Gone;
-                    std::thread::sleep(if self.client.is_none() { LOOK } else { Duration::ZERO });
+                    if self.client.is_none() {
+                        std::thread::sleep(INTERVAL);
+                    }
                 }
             }
             if Instant::now() >= end {
@@ -157,10 +160,10 @@ impl Watch<'_> {
         }
     }
 
-    /// The next event from the connection or, without one, from the log.
-    fn look(&mut self) -> NextEvent {
-        let Some(client) = &mut self.client else { return self.log.look() };
-        match client.next(LOOK) {
+    /// Returns the next event from the connection or, without one, from the log.
+    fn next_event(&mut self) -> NextEvent {
+        let Some(client) = &mut self.client else { return self.log.next_event() };
+        match client.next(INTERVAL) {
             Ok(Some(FromServer::Event { end, stamped })) => {
                 self.log.skip_to(end);
                 NextEvent::Event(stamped)
@@ -174,7 +177,7 @@ impl Watch<'_> {
         }
     }
 
-    fn note(&mut self, stamped: &Stamped) {
+    fn apply(&mut self, stamped: &Stamped) {
         self.state.apply(stamped);
         self.ending = Ending::of(&stamped.event);
         if let Event::CheckpointSaved { step, .. } = stamped.event {
@@ -182,7 +185,8 @@ impl Watch<'_> {
         }
     }
 
-    /// A stop is done when the run has ended, everything else when the trainer says so.
+    /// Returns whether an event says that the order was carried out: for a stop the end of the run, for every other
+    /// order the trainer's `obeyed`.
     fn is_done(&self, event: &Event, by: &str) -> bool {
         match event {
             Event::Obeyed(order) => {
@@ -195,7 +199,7 @@ impl Watch<'_> {
 
     fn done(&self, by: String) -> Done {
         let saves = matches!(self.command, Command::Checkpoint | Command::Stop);
-        // A state that was saved before is not saved again: then it is the one of this step.
+        // The trainer does not save a state again that it has saved before. Then the newest checkpoint is of this step.
         let written = self.saved.filter(|_| self.command == Command::Checkpoint);
         Done {
             command: self.command,
@@ -206,6 +210,7 @@ impl Watch<'_> {
         }
     }
 
+    /// Returns the error for a run that ended before it could carry out the order.
     fn ended(&self) -> CtlError {
         let (path, command) = (self.root.to_owned(), self.command);
         CtlError::Ended { path, command, how: digest(self.root).describe_end() }
@@ -213,7 +218,7 @@ impl Watch<'_> {
 }
 
 impl Done {
-    /// One line for people.
+    /// Returns what was done, in one line for people.
     pub fn text(&self) -> String {
         let Some(step) = self.step else { return format!("{} accepted", self.command.name()) };
         match self.command {
@@ -223,10 +228,10 @@ impl Done {
                 let path = self.checkpoint.as_deref().map(plain).unwrap_or_default();
                 format!("checkpoint {path} at step {step}")
             }
-            Command::Stop if self.reason == Some(Reason::Completed) => {
-                format!("finished at step {step}")
+            Command::Stop => {
+                let reason = self.reason.unwrap_or(Reason::Stopped);
+                format!("{} at step {step}", reason.in_full())
             }
-            Command::Stop => format!("stopped and saved at step {step}"),
         }
     }
 }

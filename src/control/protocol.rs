@@ -1,64 +1,68 @@
-//! What is said over `RUN/control.sock`: JSON lines, each an object with one key.
+//! The messages on `RUN/control.sock`: JSON lines, each an object with one key.
 //!
-//! The server greets, then tells every event, and answers each order:
+//! The server greets the client, then sends every event, and answers each order:
 //! ```text
 //! {"hello":{"version":1,"pid":4711,"log_end":1234}}
 //! {"event":{"end":1300,"stamped":{"time":1795441968.5,"event":"phase","phase":"running"}}}
 //! {"accepted":{"command":"pause","by":"ctl, process 4712"}}
 //! {"refused":{"reason":"unknown message"}}
 //! ```
-//! `log_end` and `end` are offsets in `events.jsonl`: the log up to `log_end` and all events told after the greeting are
-//! everything exactly once. `end` lies behind the event's own line, so that who has read further in the log knows it.
-//! An event that could not be logged, as on a full disk, is told with the `end` of the one before.
+//! `log_end` and `end` are offsets in `events.jsonl`. The log up to `log_end` and the events sent after the greeting
+//! together are every event exactly once. `end` lies behind the event's own line, so a client that has read further in
+//! the log recognises an event that it knows already. An event that could not be logged, for example on a full disk, is
+//! sent with the `end` of the event before.
 //!
-//! A client may give its name, and gives orders:
+//! A client may give its name, and sends orders:
 //! ```text
 //! {"introduce":{"name":"attach"}}
 //! {"command":"pause"}
 //! ```
-//! `accepted` says that the trainer will get the order; the event `obeyed` with the same `by` says that it is done.
+//! `accepted` says that the trainer will get the order. The event `obeyed` with the same `by` says that it was carried
+//! out.
 //!
-//! Within a version keys and messages may be added: both sides pass over those that they don't know, the server with a
-//! `refused`. A server of a higher [`VERSION`] is not understood.
+//! Keys and messages may be added without a new version: both sides ignore those that they don't know, and the server
+//! answers an unknown message with `refused`. A client does not talk to a server of a higher [`VERSION`].
 
 use crate::event::{Command, Stamped};
 use serde::{Deserialize, Serialize};
 
+/// Version of the protocol.
 pub const VERSION: u32 = 1;
 
+/// The greeting of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     pub version: u32,
     #[serde(default)]
     pub pid: u32,
-    /// Offset behind the newest event that is not told here.
+    /// Offset behind the newest event in the log. Later events are sent on this connection.
     #[serde(default)]
     pub log_end: u64,
 }
 
-/// What the server says.
+/// A message of the server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromServer {
     Hello(Hello),
     Event {
-        /// Offset behind its line in the log.
+        /// Offset behind the event's line in the log.
         end: u64,
         stamped: Box<Stamped>,
     },
-    /// The trainer gets this order.
+    /// The trainer will get this order.
     Accepted {
         command: Command,
-        /// Who gave it, as it will stand in the log.
+        /// Who gave the order, as the log will name them.
         by: String,
     },
-    /// Something was not understood or not permitted.
+    /// A message was not understood, or the client is not permitted or sends too much.
     Refused {
         reason: String,
     },
 }
 
-/// What a client says.
+/// A message of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromClient {
@@ -67,32 +71,33 @@ pub enum FromClient {
 }
 
 impl FromServer {
-    /// `None` for what this release doesn't know.
+    /// Reads a line. Returns `None` for a message that this release does not know.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let known: KnownFromServer = serde_json::from_slice(line).ok()?;
         let hello = known.hello.map(Self::Hello);
-        let event = || known.event.map(|Told { end, stamped }| Self::Event { end, stamped });
+        let event =
+            || known.event.map(|EventMessage { end, stamped }| Self::Event { end, stamped });
         let accepted =
             || known.accepted.map(|Accepted { command, by }| Self::Accepted { command, by });
         let refused = || known.refused.map(|Refused { reason }| Self::Refused { reason });
         hello.or_else(event).or_else(accepted).or_else(refused)
     }
 
-    /// Its line with the line feed.
+    /// Returns the message as a line with its line feed.
     pub fn line(&self) -> Vec<u8> {
         line(self)
     }
 }
 
 impl FromClient {
-    /// `None` for what this release doesn't know.
+    /// Reads a line. Returns `None` for a message that this release does not know.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let known: KnownFromClient = serde_json::from_slice(line).ok()?;
         let introduce = known.introduce.map(|Introduce { name }| Self::Introduce { name });
         introduce.or_else(|| known.command.map(Self::Command))
     }
 
-    /// Its line with the line feed.
+    /// Returns the message as a line with its line feed.
     pub fn line(&self) -> Vec<u8> {
         line(self)
     }
@@ -104,17 +109,17 @@ fn line(message: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// Reading goes by way of optional keys, so that unknown ones don't matter.
+/// A line of the server with all keys optional, so that unknown keys and messages can be read too.
 #[derive(Deserialize)]
 struct KnownFromServer {
     hello: Option<Hello>,
-    event: Option<Told>,
+    event: Option<EventMessage>,
     accepted: Option<Accepted>,
     refused: Option<Refused>,
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct EventMessage {
     end: u64,
     stamped: Box<Stamped>,
 }
@@ -130,6 +135,7 @@ struct Refused {
     reason: String,
 }
 
+/// A line of a client with all keys optional, so that unknown keys and messages can be read too.
 #[derive(Deserialize)]
 struct KnownFromClient {
     introduce: Option<Introduce>,

@@ -1,4 +1,4 @@
-//! `RUN/control.sock`: made, reached and removed, however long the path of the run folder is.
+//! Makes, reaches and removes `RUN/control.sock`, however long the path of the run directory is.
 
 use rustix::event::{PollFd, Timespec, poll};
 use std::fs::{self, File, Permissions};
@@ -10,22 +10,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NAME: &str = "control.sock";
-/// Removed with other temporary files when a run is opened.
+/// The name of the socket until it is ready. One that a kill left behind is removed when the run is opened again.
 const TEMPORARY: &str = ".control.sock.tmp";
 
-/// Device and inode of a socket, to know it again.
+/// Device and inode of a socket, which tell it from another socket at the same path.
 pub type Identity = (u64, u64);
 
-/// Where a run takes orders.
+/// Returns the path at which a run takes orders.
 pub fn path(root: &Path) -> PathBuf {
     root.join(NAME)
 }
 
-/// Makes the socket of a run whose lock this process holds: one that is there already is a dead process's and is
-/// replaced. Nobody else can open it.
+/// Makes the socket of a run and listens on it. Only the owner of this process can open it.
+///
+/// This process must hold the lock of the run: a socket that exists already was left by a process that is gone, and is
+/// replaced.
 ///
 /// # Errors
-/// The file system has no sockets or can't be written.
+/// If the file system does not support sockets or can't be written.
 pub fn listen(root: &Path) -> io::Result<(UnixListener, Identity)> {
     let temporary = root.join(TEMPORARY);
     let _ = fs::remove_file(&temporary); // usually there is none
@@ -40,24 +42,24 @@ pub fn listen(root: &Path) -> io::Result<(UnixListener, Identity)> {
     match finish() {
         Ok(identity) => Ok((listener, identity)),
         Err(error) => {
-            let _ = fs::remove_file(&temporary); // the first error is the one to tell
+            let _ = fs::remove_file(&temporary); // the first error is the one to report
             Err(error)
         }
     }
 }
 
-/// Removes the socket unless another process has put its own there.
+/// Removes the socket unless another process has replaced it by its own.
 pub fn remove(root: &Path, own: Identity) {
     let path = path(root);
     if identity(&path).is_ok_and(|found| found == own) {
-        let _ = fs::remove_file(path); // a stale one does no harm
+        let _ = fs::remove_file(path); // a socket that is left behind does no harm
     }
 }
 
-/// Connects without waiting.
+/// Connects without waiting. The connection does not block.
 ///
 /// # Errors
-/// `WouldBlock` when too many others wait; `ConnectionRefused` or `NotFound` when nobody listens.
+/// `WouldBlock` if too many connections wait to be accepted; `ConnectionRefused` or `NotFound` if nobody listens.
 pub fn connect(root: &Path) -> io::Result<UnixStream> {
     with_short_path(root, NAME, |path| {
         let socket = new_socket()?;
@@ -68,12 +70,12 @@ pub fn connect(root: &Path) -> io::Result<UnixStream> {
     })
 }
 
-/// Waits until something happens to one of `fds`, a signal comes or the time is over.
+/// Waits until one of `fds` is ready, a signal arrives or `limit` is over.
 pub fn wait(fds: &mut [PollFd], limit: Option<Duration>) {
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     match poll(fds, limit.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        // The system is short of memory. The callers ask again, but not as fast as they can.
+        // The system is short of memory. The callers try again, but should not spin meanwhile.
         Err(_) => std::thread::sleep(Duration::from_millis(50)),
     }
 }
@@ -92,8 +94,8 @@ fn new_socket() -> io::Result<std::os::fd::OwnedFd> {
     Ok(socket)
 }
 
-/// Calls `action` with a path to `name` in `folder` that fits into the address of a socket, which holds about 100
-/// bytes.
+/// Calls `action` with a path to `name` in `folder` that is short enough for the address of a socket, which holds about
+/// 100 bytes.
 fn with_short_path<T>(
     folder: &Path,
     name: &str,

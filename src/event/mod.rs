@@ -1,14 +1,16 @@
-//! What crosses the line between trainer and front ends, in both directions: plain data, no tensors.
+//! The contract between the trainer and its front ends, in both directions: plain data, no tensors.
 //!
-//! Every event is also one line of `events.jsonl`, so the names below are a file format. A figure that is not a number
-//! or infinite is `null` there.
+//! Every event is also one line of `events.jsonl`, so the names of its fields and variants are a file format. A figure
+//! that is NaN or infinite is written as `null`.
 
-pub mod number;
+pub(crate) mod line;
+mod lost;
+pub(crate) mod number;
 pub mod state;
 
 use serde::{Deserialize, Serialize};
 
-/// An event with its wall-clock time, as it stands in `events.jsonl`.
+/// An event with its wall-clock time: one line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
     /// Seconds since 1970-01-01 UTC.
@@ -18,32 +20,32 @@ pub struct Stamped {
 }
 
 impl Stamped {
-    /// An event of this moment.
+    /// Stamps an event with the present time.
     pub fn now(event: Event) -> Self {
         Self { time: now(), event }
     }
 }
 
-/// Someone who hears every event. It runs on the thread that tells: it must neither block nor fail.
+/// A receiver of every event. It is called on the trainer's thread, so it must neither block nor fail.
 pub trait Listener: Send {
-    /// `log_end` is the offset in `events.jsonl` behind all that is logged so far.
+    /// Receives an event. `log_end` is the offset in `events.jsonl` behind everything that is logged so far.
     fn hear(&mut self, stamped: &Stamped, log_end: u64);
 }
 
-/// News from the trainer.
+/// What the trainer reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// Training begins or goes on. Steps after `step` in earlier lines were lost and are done again.
+    /// Training begins or goes on. The steps that it does not keep ([`Started::keeps`]) are done again.
     Started(Started),
     Phase {
         phase: Phase,
     },
-    /// One log period.
+    /// A log period is over.
     Step(StepReport),
-    /// A pass over the validation images, in pre-training with their fixed masks.
+    /// The validation images were passed through the model; in pre-training with their fixed masks.
     Validated(Validation),
-    /// What the weights are worth for telling classes apart.
+    /// The encoder's features were judged on labelled images.
     Evaluated(Evaluated),
     /// Pictures of validation images were written.
     Preview(PreviewFile),
@@ -52,34 +54,35 @@ pub enum Event {
         /// Relative to the run directory.
         path: String,
         bytes: u64,
-        /// Whether it has the lowest validation loss so far, or as a classifier the highest accuracy.
+        /// Whether it has the lowest validation loss so far; for a classifier, the highest accuracy.
         best: bool,
     },
-    /// An order was carried out; for a stop, taken on.
+    /// An order was carried out. A stop is reported when the trainer accepts it, before the run ends.
     Obeyed(Order),
-    /// Something needs attention, or does no longer.
+    /// A condition needs attention, or no longer does.
     Alarm(Alarm),
     /// A line for the log.
     Log {
         level: Level,
         message: String,
     },
-    /// The last event of a run that ended in order.
+    /// The run ended in order. No event of the same process follows.
     Finished(Finished),
 }
 
+/// How a process begins to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Started {
-    /// Optimizer steps done before.
+    /// Optimizer steps that the weights have behind them.
     pub step: u64,
     pub total_steps: u64,
     pub steps_per_epoch: u64,
     pub epochs: u64,
     pub warmup_steps: u64,
-    /// Trained and fixed weights.
+    /// Number of weights, trained and fixed.
     pub parameters: u64,
     pub device: String,
-    /// Of matrix products: fp32, tf32 or bf16. Empty in older logs.
+    /// Precision of matrix products: fp32, tf32 or bf16. Empty in the logs of earlier releases.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub precision: String,
     pub data: String,
@@ -90,7 +93,7 @@ pub struct Started {
 }
 
 impl Started {
-    /// The beginning of some small run, for tests.
+    /// Returns the start of a small run, for tests.
     #[cfg(test)]
     pub fn sample(step: u64) -> Self {
         Self {
@@ -109,7 +112,7 @@ impl Started {
         }
     }
 
-    /// The device and its precision.
+    /// Returns the device with its precision, for people.
     pub fn computes_on(&self) -> String {
         if self.precision.is_empty() {
             return self.device.clone();
@@ -122,15 +125,15 @@ impl Started {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
-    /// The pixels of hidden patches.
+    /// To predict the pixels of hidden patches.
     #[default]
     Pretraining,
-    /// The class of each image.
+    /// To predict the class of each image.
     Classification,
 }
 
-/// Pre-training goes without saying.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+/// Returns whether the task is pre-training, which a log leaves out.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_usual(task: &TaskKind) -> bool {
     *task == TaskKind::Pretraining
 }
@@ -140,7 +143,7 @@ fn is_usual(task: &TaskKind) -> bool {
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Starting,
-    /// The first step on this device: kernels are compiled and tuned.
+    /// The first step on this device, for which kernels are compiled and tuned.
     Compiling,
     Running,
     Paused,
@@ -149,17 +152,17 @@ pub enum Phase {
     Stopping,
 }
 
-/// Figures of the steps since the last report; `step` is the newest.
+/// Figures of a log period: the steps since the last report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// Optimizer steps done.
+    /// Optimizer steps done: the number of the period's last step.
     pub step: u64,
-    /// Epochs done, with the share of the current one.
+    /// Epochs done, including the fraction of the current one.
     pub epoch: f64,
-    /// Mean loss over the period, without the steps that were left out.
+    /// Mean loss over the period, not counting steps that were skipped.
     #[serde(deserialize_with = "number::or_nan")]
     pub loss: f32,
-    /// Loss of each step of the period, oldest first; ends with `step`.
+    /// Loss of each step of the period, oldest first. The last one belongs to `step`.
     #[serde(deserialize_with = "number::all_or_nan")]
     pub losses: Vec<f32>,
     /// Learning rate of the newest step.
@@ -167,19 +170,19 @@ pub struct StepReport {
     /// Largest gradient norm of the period, before clipping.
     #[serde(deserialize_with = "number::or_nan")]
     pub grad_norm: f32,
-    /// Training images per second over the period; pauses, validation and saving don't count.
+    /// Training images per second over the period, not counting pauses, validation and saving.
     pub images_per_s: f64,
     /// Share of the period's time in which the trainer waited for the loader, 0 to 1.
     pub data_wait: f64,
-    /// Where the time of this session went.
+    /// Where the time since the start of the process went.
     pub spent: TimeSplit,
-    /// Seconds to the end, with validations and checkpoints to come.
+    /// Seconds to the end of the run, including the validations and checkpoints to come.
     pub eta_s: f64,
-    /// Seconds of training so far without pauses, over all resumes.
+    /// Seconds of training so far without pauses, over all processes of the run.
     pub elapsed_s: f64,
 }
 
-/// Seconds by activity, since the process started.
+/// Seconds by activity since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct TimeSplit {
     pub data_wait: f64,
@@ -188,27 +191,29 @@ pub struct TimeSplit {
     pub saving: f64,
 }
 
+/// The result of a validation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
     pub step: u64,
     pub epoch: f64,
     #[serde(deserialize_with = "number::or_nan")]
     pub val_loss: f64,
-    /// Decibels over hidden pixels in 0..1, mean over images; absent where nothing is reconstructed.
+    /// Peak signal-to-noise ratio over hidden pixels scaled to 0..1, dB, mean over images. Absent where nothing is
+    /// reconstructed.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "number::some_or_nan"
     )]
     pub psnr: Option<f64>,
-    /// Structural similarity of image and reconstruction, mean over images; absent likewise.
+    /// Structural similarity of image and reconstruction, mean over images. Absent where nothing is reconstructed.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "number::some_or_nan"
     )]
     pub ssim: Option<f64>,
-    /// Share of images whose class is told right, 0 to 1; absent where the model tells none.
+    /// Share of images whose class is predicted correctly, 0 to 1. Absent where the model predicts no class.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -216,18 +221,18 @@ pub struct Validation {
     )]
     pub accuracy: Option<f64>,
     pub images: u64,
-    /// Whether the loss is the lowest so far, or as a classifier the accuracy the highest.
+    /// Whether the loss is the lowest so far; for a classifier, whether the accuracy is the highest.
     pub best: bool,
     pub seconds: f64,
 }
 
-/// Accuracies on labelled images. Front ends show any names, in this order.
+/// Accuracies on labelled images. Front ends show whatever metrics there are, in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
     pub step: u64,
     pub epoch: f64,
     pub metrics: Vec<Metric>,
-    /// What the same methods reach without this training, such as on raw pixels: the same at every step.
+    /// What the same methods reach without this training, for example on raw pixels. These are the same at every step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Metric>,
     pub seconds: f64,
@@ -236,18 +241,18 @@ pub struct Evaluated {
 /// One figure of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
-    /// For people, for example "k-NN 20": the name of its curve.
+    /// Name for people, for example "k-NN 20". It also names the metric's curve.
     pub name: String,
     /// Share of images, 0 to 1.
     #[serde(deserialize_with = "number::or_nan")]
     pub value: f64,
-    /// Standard error of `value`, where it is known.
+    /// Standard error of `value`, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<f64>,
 }
 
 impl Metric {
-    /// For people: `k-NN 20 81.3 ± 0.9 %`; `plus_minus` is the sign between the two numbers.
+    /// Returns the figure for people: `k-NN 20 81.3 ± 0.9 %`. `plus_minus` is the sign between the two numbers.
     pub fn text(&self, plus_minus: &str) -> String {
         let percent = self.value * 100.0;
         match self.stderr {
@@ -260,24 +265,25 @@ impl Metric {
 }
 
 impl Validation {
-    /// What there is to say of reconstructions, for people: `psnr 18.52 dB` and `ssim 0.431`, or nothing.
+    /// Returns the figures of the reconstructions for people: `psnr 18.52 dB` and `ssim 0.431`, as far as there are any.
     pub fn quality(&self) -> Vec<String> {
         let psnr = self.psnr.map(|psnr| format!("psnr {psnr:.2} dB"));
         psnr.into_iter().chain(self.ssim.map(|ssim| format!("ssim {ssim:.3}"))).collect()
     }
 }
 
+/// A file of reconstructed validation images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreviewFile {
     pub step: u64,
-    /// PNG relative to the run directory: a row per image, columns original, masked, reconstructed (visible patches
-    /// pasted in), raw output.
+    /// Path of a PNG, relative to the run directory. It has one row per image and four columns: original, masked,
+    /// reconstructed (with the visible patches pasted in), raw output.
     pub path: String,
-    /// Side of a picture, pixels.
+    /// Side of one picture, pixels, before enlargement.
     pub image: u32,
-    /// Whole factor by which the PNG is enlarged.
+    /// Whole factor by which the pictures in the PNG are enlarged.
     pub scale: u32,
-    /// Decibels, per image.
+    /// Peak signal-to-noise ratio of each image, dB.
     #[serde(deserialize_with = "number::all_or_nan")]
     pub psnr: Vec<f64>,
 }
@@ -290,6 +296,7 @@ pub enum Level {
     Error,
 }
 
+/// How a run ended in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     pub step: u64,
@@ -297,7 +304,7 @@ pub struct Finished {
     /// Lowest validation loss of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_val_loss: Option<f64>,
-    /// Highest accuracy of the run; absent where the model tells no classes.
+    /// Highest accuracy of the run. Absent where the model predicts no class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_accuracy: Option<f64>,
     pub elapsed_s: f64,
@@ -306,36 +313,55 @@ pub struct Finished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// All steps were done.
     Completed,
-    /// Stopped by a command or a signal; saved.
+    /// A command or a signal stopped the run, which was saved first.
     Stopped,
 }
 
-/// A condition that needs attention. It is told when it begins and when it is over.
+impl Reason {
+    /// Returns the state of a run that ended for this reason, in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "finished",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Returns what happened to the run, as a sentence about it begins.
+    pub fn in_full(self) -> &'static str {
+        match self {
+            Self::Completed => "finished",
+            Self::Stopped => "stopped and saved",
+        }
+    }
+}
+
+/// A condition that needs attention. It is reported when it begins and when it is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alarm {
     pub kind: AlarmKind,
-    /// Whether it holds; `false` ends the one of this kind.
+    /// Whether the condition holds. `false` ends the alarm of this kind.
     pub active: bool,
     pub step: u64,
-    /// What was seen, against which limit, and what is done about it.
+    /// What was observed, which limit it exceeds, and what is done about it.
     pub message: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmKind {
-    /// Loss or gradient norm of a step is NaN or infinite.
+    /// The loss or the gradient norm of a step is NaN or infinite.
     NotFinite,
-    /// The loss is far above what it was.
+    /// The loss is far above its recent values.
     LossSpike,
-    /// The gradient norm is far above what it was.
+    /// The gradient norm is far above its recent values.
     GradientJump,
-    /// No step has ended for long.
+    /// No step has ended for a long time.
     Stalled,
-    /// Steps wait for images.
+    /// Steps wait for the loader.
     SlowLoader,
-    /// Little room is left for checkpoints.
+    /// There is little space left for checkpoints.
     DiskLow,
     /// A write failed for lack of space.
     DiskFull,
@@ -343,6 +369,7 @@ pub enum AlarmKind {
 }
 
 impl AlarmKind {
+    /// Returns the name for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::NotFinite => "not a number",
@@ -361,7 +388,7 @@ impl AlarmKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub command: Command,
-    /// "the screen", "SIGUSR2", "hangup", "process 4711": for the log.
+    /// Who gave it, for the log: "the screen", "SIGUSR2", "hangup", "process 4711".
     pub by: String,
 }
 
@@ -371,18 +398,19 @@ impl Order {
     }
 }
 
-/// Orders to the trainer: absolute, so that repeating one changes nothing.
+/// What the trainer can be told to do. Each command names a state rather than a change, so repeating one has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     Pause,
     Resume,
     Checkpoint,
-    /// Save and end.
+    /// Save a checkpoint and end.
     Stop,
 }
 
 impl Command {
+    /// Returns the name for people, which is also the one on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pause => "pause",
@@ -393,7 +421,7 @@ impl Command {
     }
 }
 
-/// Seconds since 1970-01-01 UTC.
+/// Returns the present time in seconds since 1970-01-01 UTC.
 pub fn now() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())

@@ -1,8 +1,8 @@
-//! JSON has no NaN: figures that are not finite are written as `null` and read back as NaN.
+//! Reads figures that may be NaN. JSON has no NaN, so a figure that is not finite is written as `null` and read as NaN.
 
 use serde::{Deserialize, Deserializer};
 
-/// A figure a chart can show as missing.
+/// A type of number that has a NaN.
 pub trait Figure {
     const NAN: Self;
 }
@@ -15,10 +15,10 @@ impl Figure for f64 {
     const NAN: Self = f64::NAN;
 }
 
-/// One figure, or NaN for `null`.
+/// Reads one figure; `null` becomes NaN.
 ///
 /// # Errors
-/// Neither a number nor `null`.
+/// If the value is neither a number nor `null`.
 pub fn or_nan<'de, D, F>(source: D) -> Result<F, D::Error>
 where
     D: Deserializer<'de>,
@@ -27,10 +27,10 @@ where
     Ok(Option::deserialize(source)?.unwrap_or(F::NAN))
 }
 
-/// A list of them.
+/// Reads a list of figures; each `null` becomes NaN.
 ///
 /// # Errors
-/// As [`or_nan`].
+/// If the value is not a list of numbers and `null`s.
 pub fn all_or_nan<'de, D, F>(source: D) -> Result<Vec<F>, D::Error>
 where
     D: Deserializer<'de>,
@@ -40,10 +40,10 @@ where
     Ok(all.into_iter().map(|one| one.unwrap_or(F::NAN)).collect())
 }
 
-/// One figure that is there, or NaN for `null`; for fields that may be absent.
+/// Reads one figure of a field that may be absent; a `null` becomes NaN, which is not the same as an absent field.
 ///
 /// # Errors
-/// As [`or_nan`].
+/// As for [`or_nan`].
 pub fn some_or_nan<'de, D, F>(source: D) -> Result<Option<F>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! The state of a run as a fold over its events: every front end shows this and nothing else.
+//! The state of a run as a fold over its events. Every front end shows a run by this state.
 
 use crate::event::{
     Alarm, Command, Evaluated, Event, Finished, Phase, Stamped, Started, StepReport, Validation,
@@ -14,13 +14,13 @@ pub struct RunState {
     pub last_evaluation: Option<Evaluated>,
     pub first_val_loss: Option<f64>,
     pub best_val_loss: Option<f64>,
-    /// Highest accuracy of a classifier.
+    /// Highest accuracy, if the run trains a classifier.
     pub best_accuracy: Option<f64>,
     /// Path of the newest checkpoint, relative to the run directory.
     pub checkpoint: Option<String>,
-    /// Those that hold, oldest first, one of a kind.
+    /// The alarms that hold, oldest first. There is at most one of each kind.
     pub alarms: Vec<Alarm>,
-    /// Who ordered the last stop.
+    /// Who gave the order to stop, if there was one.
     pub stopped_by: Option<String>,
     pub finished: Option<Finished>,
     /// Wall-clock time of the newest event, seconds since 1970-01-01 UTC.
@@ -28,20 +28,14 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// Takes in one event. A `started` forgets what a lost process had done after its last checkpoint.
+    /// Takes in one event. A `started` drops what earlier events say about steps that were lost.
     pub fn apply(&mut self, stamped: &Stamped) {
         self.time = stamped.time;
         match &stamped.event {
             Event::Started(started) => {
-                if self.last_step.as_ref().is_some_and(|last| last.step > started.step) {
-                    self.last_step = None;
-                }
-                if self.last_validation.as_ref().is_some_and(|last| last.step > started.step) {
-                    self.last_validation = None;
-                }
-                if self.last_evaluation.as_ref().is_some_and(|last| last.step > started.step) {
-                    self.last_evaluation = None;
-                }
+                self.last_step.take_if(|last| !started.keeps(last.step));
+                self.last_validation.take_if(|last| !started.keeps(last.step));
+                self.last_evaluation.take_if(|last| !started.keeps(last.step));
                 self.finished = None;
                 self.alarms.clear();
                 self.stopped_by = None;
@@ -74,7 +68,7 @@ impl RunState {
         }
     }
 
-    /// Optimizer steps done, as far as is known.
+    /// Returns how many optimizer steps are known to be done.
     pub fn step(&self) -> u64 {
         let started = self.started.as_ref().map_or(0, |started| started.step);
         let reported = self.last_step.as_ref().map_or(0, |report| report.step);
@@ -82,7 +76,7 @@ impl RunState {
         started.max(reported).max(finished)
     }
 
-    /// Optimizer steps of the whole run; 0 when not known.
+    /// Returns the number of optimizer steps of the whole run, or 0 if it is not known.
     pub fn total_steps(&self) -> u64 {
         self.started.as_ref().map_or(0, |started| started.total_steps)
     }

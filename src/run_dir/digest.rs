@@ -1,5 +1,6 @@
-//! What a run folder says about its run, read in a moment however long its log is.
+//! Reads what a run directory says about its run. This is quick however long the log is.
 
+use super::EVENTS;
 use super::owner::{self, Liveness, Owner, liveness};
 use crate::event::state::RunState;
 use crate::event::{Event, Level, Phase, Reason, Stamped, now};
@@ -10,25 +11,27 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// The end of the log in which every event counts.
+/// Bytes at the end of the log in which every event is read.
 const TAIL: u64 = 256 << 10;
-/// The end of the log in which all but steps count: validations, alarms and the like are few and far between.
+/// Bytes at the end of the log in which every event but a step is read. Validations, alarms and the like are rare.
 const RARE: u64 = 16 << 20;
-/// The begin of a longer log, for how the run started.
+/// Bytes at the beginning of a longer log that are read to learn how the run started.
 const HEAD: u64 = 64 << 10;
 
-/// How the newest event leaves a run.
+/// How a run has ended, according to its newest event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// As if it went on.
+    /// The newest event is not an end: the run goes on, or its process is gone without having logged an end.
     #[default]
     None,
+    /// The run ended in order.
     Finished(Reason),
-    /// It failed, and this is why.
+    /// The run failed. The text says why.
     Failed(String),
 }
 
 impl Ending {
+    /// Returns the ending that an event tells, if it is the newest.
     pub fn of(event: &Event) -> Self {
         match event {
             Event::Finished(finished) => Self::Finished(finished.reason),
@@ -42,18 +45,17 @@ impl Ending {
 #[derive(Debug, Clone)]
 pub struct Digest {
     pub root: PathBuf,
-    /// Its phase and figures. Of a log past `RARE` bytes, what lies before is known in part: the best validation loss
-    /// may then be older than any that was looked at.
+    /// Its phase and figures. A log longer than `RARE` is read in part, so the best validation loss may be missed.
     pub run: RunState,
     pub ending: Ending,
     pub liveness: Liveness,
-    /// Who wrote it last.
+    /// The process that wrote the run last, or writes it now.
     pub owner: Option<Owner>,
-    /// Seconds since the newest event; never negative, and `None` without any event.
+    /// Seconds since the newest event, never negative. `None` if there is no event.
     pub age_s: Option<f64>,
 }
 
-/// One run for programs.
+/// One run in the output for programs.
 #[derive(Debug, Serialize)]
 pub struct RunRow {
     pub path: String,
@@ -61,29 +63,30 @@ pub struct RunRow {
     pub step: u64,
     pub total_steps: u64,
     pub loss: Option<f32>,
-    /// The best of the run.
+    /// The lowest of the run.
     pub val_loss: Option<f64>,
-    /// The highest of a classifier.
+    /// The highest of the run, if it trains a classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     pub age_s: Option<f64>,
-    /// Why it failed.
+    /// Why the run failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub owner: Option<OwnerRow>,
 }
 
-/// Who writes, or wrote, a run.
+/// The process of a run in the output for programs.
 #[derive(Debug, Serialize)]
 pub struct OwnerRow {
     pub pid: u32,
     pub host: String,
+    /// Whether the process is running.
     pub alive: bool,
 }
 
-/// Reads a run folder; what can't be read there is left out.
+/// Reads a run directory. What can't be read there is left out.
 pub fn digest(root: &Path) -> Digest {
-    // First the process, then its log: what it wrote before it ended is then in the log.
+    // The process is looked at before the log. So if it is gone, the log has everything that it wrote.
     let liveness = liveness(root);
     let mut digest = Digest {
         root: root.to_owned(),
@@ -93,13 +96,13 @@ pub fn digest(root: &Path) -> Digest {
         owner: Owner::read(root),
         age_s: None,
     };
-    digest.fold(&root.join("events.jsonl"));
+    digest.read_log(&root.join(EVENTS));
     digest
 }
 
 impl Digest {
-    /// Takes in the parts of the log that count.
-    fn fold(&mut self, path: &Path) {
+    /// Takes in the events of the parts of the log that are read.
+    fn read_log(&mut self, path: &Path) {
         if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
             return;
         }
@@ -120,7 +123,7 @@ impl Digest {
             left = left.saturating_sub(line.len() as u64 + 1);
         }
         if self.run.time > 0.0 {
-            self.age_s = Some((now() - self.run.time).max(0.0)); // clocks jump
+            self.age_s = Some((now() - self.run.time).max(0.0)); // a clock may have been set back
         }
     }
 
@@ -132,11 +135,10 @@ impl Digest {
         }
     }
 
-    /// One word for what the run is doing, with its host if that is another one, or for how it ended.
+    /// Returns one word for what the run is doing, with its host if that is another one, or for how it ended.
     pub fn state(&self) -> String {
         let word = match (&self.ending, &self.liveness) {
-            (Ending::Finished(Reason::Completed), _) => "finished",
-            (Ending::Finished(Reason::Stopped), _) => "stopped",
+            (Ending::Finished(reason), _) => reason.name(),
             (Ending::Failed(_), _) => "failed",
             (Ending::None, Liveness::Gone) => "dead",
             (Ending::None, Liveness::Local(_) | Liveness::Remote(_)) => self.phase(),
@@ -147,7 +149,7 @@ impl Digest {
         }
     }
 
-    /// Whether a process trains it and has not said that it is done.
+    /// Returns whether a process trains the run and has logged no end.
     pub fn is_going_on(&self) -> bool {
         self.liveness != Liveness::Gone && self.ending == Ending::None
     }
@@ -164,22 +166,20 @@ impl Digest {
         }
     }
 
-    /// How a run without a process came to its end: "it ended 3h05m ago (stopped at step 120)".
+    /// Says how a run that no process trains has ended: "it ended 3h05m ago (stopped at step 120)".
     pub fn describe_end(&self) -> String {
         let ago = self.age_s.map_or("some time".to_owned(), span);
         let step = self.run.step();
         match &self.ending {
-            Ending::Finished(Reason::Completed) => {
-                format!("it ended {ago} ago (finished at step {step})")
-            }
-            Ending::Finished(Reason::Stopped) => {
-                format!("it ended {ago} ago (stopped at step {step})")
+            Ending::Finished(reason) => {
+                format!("it ended {ago} ago ({} at step {step})", reason.name())
             }
             Ending::Failed(why) => format!("it failed {ago} ago at step {step}: {}", plain(why)),
             Ending::None => describe_gone(&self.root, self.run.time, step),
         }
     }
 
+    /// Returns the run for the output for programs.
     pub fn row(&self) -> RunRow {
         let finite = |value: f64| value.is_finite().then_some(value);
         let report = self.run.last_step.as_ref();
@@ -205,21 +205,21 @@ impl Digest {
         }
     }
 
-    /// The lowest validation loss; the end of a run knows it for sure.
+    /// Returns the lowest validation loss. The last event of a run has it even if the log was read in part.
     pub fn best_val_loss(&self) -> Option<f64> {
-        let said = self.run.finished.as_ref().and_then(|finished| finished.best_val_loss);
-        said.or(self.run.best_val_loss)
+        let logged = self.run.finished.as_ref().and_then(|finished| finished.best_val_loss);
+        logged.or(self.run.best_val_loss)
     }
 
-    /// The highest accuracy, if it is a classifier's run.
+    /// Returns the highest accuracy, if the run trains a classifier.
     pub fn best_accuracy(&self) -> Option<f64> {
-        let said = self.run.finished.as_ref().and_then(|finished| finished.best_accuracy);
-        said.or(self.run.best_accuracy)
+        let logged = self.run.finished.as_ref().and_then(|finished| finished.best_accuracy);
+        logged.or(self.run.best_accuracy)
     }
 }
 
-/// What there is to say of a run whose process is gone without a last word, the newest event being of `time`, in
-/// seconds since 1970: "process 4711 ended without a word; last sign of life 3h05m ago (step 120)".
+/// Says what is known about a run whose process is gone without having logged an end: "process 4711 ended without a
+/// word; last sign of life 3h05m ago (step 120)". `time` is that of the newest event, in seconds since 1970.
 pub fn describe_gone(root: &Path, time: f64, step: u64) -> String {
     let beat = owner::last_beat(root).and_then(|beat| beat.duration_since(UNIX_EPOCH).ok());
     let last = beat.map_or(0.0, |beat| beat.as_secs_f64()).max(time);
@@ -233,12 +233,12 @@ pub fn describe_gone(root: &Path, time: f64, step: u64) -> String {
     }
 }
 
-/// A text of foreign origin in one line without control characters.
+/// Returns a text of foreign origin in one line, with blanks for control characters.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A part of a file, as far as it can be read.
+/// Reads a part of a file, as far as that is possible.
 fn read(file: &File, from: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; length as usize];
     let mut filled = 0;
@@ -252,12 +252,12 @@ fn read(file: &File, from: u64, length: u64) -> Vec<u8> {
     bytes
 }
 
-/// Lines without their line feed; the first and the last may be torn.
+/// Returns the lines without their line feeds. The first and the last one may be incomplete.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|&byte| byte == b'\n')
 }
 
-/// Whether a line is a step's, told without parsing it: the kind follows the time.
+/// Returns whether a line is the event of a step, without parsing it: the kind stands at its beginning, behind the time.
 fn is_step(line: &[u8]) -> bool {
     const KIND: &[u8] = b"\"event\":\"step\"";
     line[..line.len().min(64)].windows(KIND.len()).any(|window| window == KIND)
@@ -266,9 +266,7 @@ fn is_step(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{
-        Alarm, AlarmKind, Finished, Started, StepReport, TaskKind, TimeSplit, Validation,
-    };
+    use crate::event::{Alarm, AlarmKind, Finished, Started, StepReport, TimeSplit, Validation};
     use crate::run_dir::{EventLog, RunDir};
     use std::io::Write as _;
 
@@ -289,20 +287,7 @@ mod tests {
     }
 
     fn started(step: u64) -> Event {
-        Event::Started(Started {
-            step,
-            total_steps: 1_000_000,
-            steps_per_epoch: 3,
-            epochs: 3,
-            warmup_steps: 0,
-            parameters: 1,
-            device: "cpu".to_owned(),
-            precision: "fp32".to_owned(),
-            data: String::new(),
-            task: TaskKind::default(),
-            resumed: step > 0,
-            version: String::new(),
-        })
+        Event::Started(Started { total_steps: 1_000_000, ..Started::sample(step) })
     }
 
     fn validated(step: u64, val_loss: f64) -> Event {
@@ -333,8 +318,8 @@ mod tests {
         })
     }
 
-    /// A closed run with these events, whose owner is gone.
-    fn left(events: Vec<Event>) -> tempfile::TempDir {
+    /// Makes a run with these events, whose process is gone.
+    fn left_behind(events: Vec<Event>) -> tempfile::TempDir {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let run = RunDir::create(temp.path()).expect("a new run");
         let mut log = EventLog::open(&run.events_path()).expect("writable");
@@ -342,23 +327,19 @@ mod tests {
             log.append(&Stamped::now(event)).expect("written");
         }
         drop(run);
-        bury(temp.path());
+        let lock = File::options().write(true).open(owner::path(temp.path())).expect("there");
+        let gone = Owner { started: 1, boot: "an earlier one".to_owned(), ..Owner::me() };
+        gone.write(&lock).expect("written");
         temp
     }
 
-    fn bury(root: &Path) {
-        let lock = File::options().write(true).open(owner::path(root)).expect("there");
-        let dead = Owner { started: 1, boot: "an earlier one".to_owned(), ..Owner::me() };
-        dead.write(&lock).expect("written");
-    }
-
     #[test]
-    fn the_state_is_the_last_word_or_the_phase_of_a_process_that_lives() {
+    fn the_state_is_how_a_run_ended_or_the_phase_of_a_process_that_is_running() {
         let phase = |phase| Event::Phase { phase };
         let error = Event::Log { level: Level::Error, message: "no more disk".to_owned() };
         let gone = |mut events: Vec<Event>| {
             events.insert(0, started(0));
-            digest(left(events).path())
+            digest(left_behind(events).path())
         };
         assert_eq!(gone(vec![]).state(), "dead");
         assert_eq!(gone(vec![phase(Phase::Running), step(7)]).state(), "dead");
@@ -392,7 +373,7 @@ mod tests {
                 events.extend([validated(number, 0.3), alarm(AlarmKind::DiskLow)]);
             }
         }
-        let temp = left(events);
+        let temp = left_behind(events);
         let log = temp.path().join("events.jsonl");
         let mut file = File::options().append(true).open(&log).expect("there");
         file.write_all(b"garbage\n{\"time\":1,\"ev").expect("written");
@@ -406,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_folders_and_clocks_do_no_harm() {
+    fn foreign_directories_and_wrong_clocks_do_no_harm() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let root = temp.path().join("events.jsonl");
         std::fs::create_dir(&root).expect("a folder where a log is expected");

@@ -1,4 +1,4 @@
-//! `events.jsonl`: append-only, one whole line per write, so that a kill loses at most the last line.
+//! Writes `events.jsonl`. The log is append-only and each write is one whole line, so a kill loses at most the last line.
 
 use super::RunDirError;
 use crate::event::Stamped;
@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The open log of the one process that writes the run.
+/// The open log, held by the one process that writes the run.
 #[derive(Debug)]
 pub struct EventLog {
     path: PathBuf,
@@ -15,10 +15,10 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Opens or creates the log. A torn last line, left by a kill or a full disk, is cut off.
+    /// Opens or creates the log. An incomplete last line, left by a kill or a full disk, is cut off.
     ///
     /// # Errors
-    /// The file can't be read or written.
+    /// If the file can't be read or written.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let io = |source| RunDirError::Io { what: "write", path: path.to_owned(), source };
         let mut file =
@@ -28,28 +28,28 @@ impl EventLog {
         Ok(Self { path: path.to_owned(), file, len })
     }
 
-    /// Appends an event. The line is with the system when this returns: it survives the death of the process.
+    /// Appends an event. When this returns, the operating system has the line, so it is kept if the process is killed.
     ///
     /// # Errors
-    /// The line can't be written whole; what was written of it is taken back.
+    /// If the line can't be written whole. A part that was written is removed again.
     pub fn append(&mut self, stamped: &Stamped) -> Result<(), RunDirError> {
         let mut line = serde_json::to_string(stamped).unwrap_or_default();
         line.push('\n');
         if let Err(source) = self.file.write_all(line.as_bytes()) {
-            let _ = self.file.set_len(self.len); // the first error is the one to tell
+            let _ = self.file.set_len(self.len); // the first error is the one to report
             return Err(RunDirError::Io { what: "write", path: self.path.clone(), source });
         }
         self.len += line.len() as u64;
         Ok(())
     }
 
-    /// Offset behind the last line.
+    /// Returns the offset behind the last line.
     pub fn end(&self) -> u64 {
         self.len
     }
 }
 
-/// Offset behind the last line feed.
+/// Returns the offset behind the last line feed.
 pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     const CHUNK: u64 = 4096;
     let mut end = file.metadata()?.len();
@@ -66,10 +66,10 @@ pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Reads all whole lines of a log that may be in use.
+/// Reads all whole lines of a log, which another process may be writing.
 ///
 /// # Errors
-/// The file can't be read, or a line that isn't the last is no event (its number is in the message).
+/// If the file can't be read, or a whole line is not an event; the message has its number.
 pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
     let mut events = Vec::new();
     let mut reader = BufReader::new(fs::File::open(path)?);

@@ -1,4 +1,4 @@
-//! `events.jsonl` read piece by piece while another process may write it.
+//! Reads `events.jsonl` piece by piece, while another process may write it.
 
 use super::event_log::end_of_last_line;
 use crate::event::Stamped;
@@ -9,44 +9,46 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that one call reads, unless a line is longer.
 const CHUNK: usize = 64 << 10;
-/// A longer line is no event.
+/// Bytes of the longest line that can be an event.
 const LONGEST_LINE: usize = 8 << 20;
 
-/// A place in an event log. Lines before it were handed out, or skipped because they are no events.
+/// A place in an event log. Lines before it have been handed out, or skipped because they are not events.
 ///
-/// Only whole lines are kept from one look at the file to the next: what follows the last line feed may be cut off and
-/// written anew by a run that is resumed.
+/// Only whole lines are kept in memory between two calls. What follows the last line feed is read again, because a run
+/// that is resumed cuts an incomplete line off and writes another one in its place.
 #[derive(Debug)]
 pub struct LogReader {
     path: PathBuf,
-    /// Closed at each end of the file: network file systems show news only to those who open it anew.
+    /// The open file. It is closed whenever its end is reached, because network file systems show what was appended only
+    /// after the file is opened again.
     file: Option<File>,
-    /// Device and inode, to notice another log under the same name.
+    /// Device and inode, which tell another log under the same name.
     identity: Option<(u64, u64)>,
     /// Offset of the next line in the file.
     offset: u64,
-    /// Whole lines from `offset` on.
+    /// Whole lines; those from `done` on begin at `offset` in the file.
     lines: Vec<u8>,
-    /// How much of `lines` is done.
+    /// How many bytes of `lines` have been handed out.
     done: usize,
+    /// Bytes that the next read asks for. It grows while a line does not fit.
     chunk: usize,
-    /// Inside of a line that is too long.
+    /// Whether `offset` is inside of a line that is too long.
     overlong: bool,
     skipped: u64,
 }
 
-/// What a look at the log gives.
+/// What a call of [`LogReader::next_event`] gives.
 #[derive(Debug, PartialEq)]
 pub enum NextEvent {
     Event(Box<Stamped>),
-    /// Nothing yet; there is more to read.
+    /// There is no event yet, but more of the log can be read at once.
     More,
-    /// All whole lines were read, or the file can't be read now.
+    /// All whole lines have been read, or the file can't be read at the moment.
     End,
 }
 
 impl LogReader {
-    /// Starts at `offset`, the begin of a line. The file need not exist yet.
+    /// Starts at `offset`, which must be the beginning of a line. The file need not exist yet.
     pub fn new(path: &Path, offset: u64) -> Self {
         Self {
             path: path.to_owned(),
@@ -61,30 +63,31 @@ impl LogReader {
         }
     }
 
-    /// Offset of the next line in the file.
+    /// Returns the offset of the next line in the file.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Lines that were no events.
+    /// Returns how many lines were not events.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Goes on behind what was learnt in another way, at the begin of a line.
+    /// Continues at `offset`, the beginning of a line, if that lies ahead. The caller knows the events before it already.
     pub fn skip_to(&mut self, offset: u64) {
         let ahead = offset.saturating_sub(self.offset) as usize;
         if self.done + ahead <= self.lines.len() {
             self.done += ahead;
         } else {
-            self.forget();
+            self.clear_lines();
             self.overlong = false;
         }
         self.offset = self.offset.max(offset);
     }
 
-    /// Reads at most one chunk and parses at most one line.
-    pub fn look(&mut self) -> NextEvent {
+    /// Returns the next event, if there is one. A call reads at most one chunk or parses at most one line, so that it
+    /// takes little time.
+    pub fn next_event(&mut self) -> NextEvent {
         let rest = &self.lines[self.done..];
         if let Some(length) = rest.iter().position(|&byte| byte == b'\n') {
             let parsed = serde_json::from_slice(&rest[..length]);
@@ -92,8 +95,8 @@ impl LogReader {
             self.offset += length as u64 + 1;
             return parsed.map_or_else(|_| self.skip(), NextEvent::Event);
         }
-        self.forget();
-        self.read().unwrap_or_else(|_| self.end()) // there may be more luck the next time
+        self.clear_lines();
+        self.read().unwrap_or_else(|_| self.end()) // the next call tries again
     }
 
     fn skip(&mut self) -> NextEvent {
@@ -107,7 +110,7 @@ impl LogReader {
         NextEvent::End
     }
 
-    fn forget(&mut self) {
+    fn clear_lines(&mut self) {
         self.lines.clear();
         self.done = 0;
     }
@@ -123,14 +126,14 @@ impl LogReader {
         self.lines.truncate(*read.as_ref().unwrap_or(&0));
         let full = read? == self.chunk;
         if self.overlong {
-            return Ok(self.leave_line(full));
+            return Ok(self.pass_overlong_line(full));
         }
         if let Some(last) = self.lines.iter().rposition(|&byte| byte == b'\n') {
             self.lines.truncate(last + 1);
             self.chunk = CHUNK;
             return Ok(NextEvent::More);
         }
-        self.forget();
+        self.clear_lines();
         if !full {
             return Ok(self.end());
         }
@@ -140,10 +143,10 @@ impl LogReader {
     }
 
     /// Looks for the end of a line that is too long.
-    fn leave_line(&mut self, full: bool) -> NextEvent {
+    fn pass_overlong_line(&mut self, full: bool) -> NextEvent {
         let end = self.lines.iter().position(|&byte| byte == b'\n');
         let passed = end.map_or(self.lines.len(), |end| end + 1);
-        self.forget();
+        self.clear_lines();
         self.offset += passed as u64;
         self.overlong = end.is_none();
         match end {
@@ -155,13 +158,13 @@ impl LogReader {
 
     fn open(&mut self) -> io::Result<File> {
         if !self.path.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into()); // opening a pipe would wait for its other end
+            return Err(io::ErrorKind::InvalidInput.into()); // opening a named pipe would block
         }
         let mut file = File::open(&self.path)?;
         let metadata = file.metadata()?;
         let identity = Some((metadata.dev(), metadata.ino()));
         if self.identity.is_some() && self.identity != identity {
-            self.offset = 0; // another run took its place
+            self.offset = 0; // the log of another run has replaced this one
             self.overlong = false;
         } else if metadata.len() < self.offset {
             self.offset = end_of_last_line(&mut file)?;
@@ -184,11 +187,11 @@ mod tests {
         Event::Log { level: Level::Info, message: message.to_owned() }
     }
 
-    /// Messages up to the end, in a bounded number of steps.
+    /// Returns the messages up to the end, in a bounded number of calls.
     fn drain(reader: &mut LogReader) -> Vec<String> {
         let mut messages = Vec::new();
         for _ in 0..100_000 {
-            match reader.look() {
+            match reader.next_event() {
                 NextEvent::Event(stamped) => match stamped.event {
                     Event::Log { message, .. } => messages.push(message),
                     other => panic!("{other:?}"),
@@ -281,7 +284,7 @@ mod tests {
             .append(&Stamped::now(log("three")))
             .expect("written");
         assert_eq!(drain(&mut reader), ["three"]);
-        // The old file lives until the new one is there, so that they can't have the same inode.
+        // The old file is kept until the new one exists, so that they can't have the same inode.
         fs::rename(&path, temp.path().join("old")).expect("movable");
         EventLog::open(&path)
             .expect("writable")
@@ -301,11 +304,11 @@ mod tests {
             ends.push(writer.end());
         }
         let mut reader = LogReader::new(&path, 0);
-        assert_eq!(reader.look(), NextEvent::More);
+        assert_eq!(reader.next_event(), NextEvent::More);
         for target in [3, 4, 1500] {
             reader.skip_to(ends[target]);
-            let found =
-                std::iter::repeat_with(|| reader.look()).find(|found| *found != NextEvent::More);
+            let found = std::iter::repeat_with(|| reader.next_event())
+                .find(|found| *found != NextEvent::More);
             let Some(NextEvent::Event(stamped)) = found else { panic!("an event") };
             assert_eq!(stamped.event, log(&(target + 1).to_string()));
         }

@@ -1,18 +1,18 @@
-//! The folder of one run.
+//! The directory of one run.
 //!
 //! ```text
 //! RUN/config.toml      the resolved configuration
 //! RUN/events.jsonl     every event, one JSON object a line, append-only
 //! RUN/checkpoints/     step-NNNNNNNN.safetensors and best.safetensors
 //! RUN/previews/        step-NNNNNNNN.png
-//! RUN/lock             held by the process that writes the run; says who that is
-//! RUN/control.sock     where that process takes orders
+//! RUN/lock             locked by the process that writes the run, and names that process
+//! RUN/control.sock     the socket on which that process takes orders
 //! ```
 
-pub mod digest;
-pub mod event_log;
+pub(crate) mod digest;
+pub(crate) mod event_log;
 pub mod log_reader;
-pub mod owner;
+pub(crate) mod owner;
 
 use crate::config::{Config, file};
 use std::fs::{self, File, TryLockError};
@@ -26,10 +26,10 @@ pub use event_log::EventLog;
 pub use log_reader::LogReader;
 pub use owner::{Heartbeat, Liveness, Owner, liveness};
 
-/// Name of the event log in a run folder.
+/// Name of the event log in a run directory.
 pub const EVENTS: &str = "events.jsonl";
 
-/// What can be wrong with a run folder.
+/// What can be wrong with a run directory.
 #[derive(Debug, Error)]
 pub enum RunDirError {
     #[error("cannot {what} {path}: {source}{}", advice(.source))]
@@ -48,7 +48,7 @@ pub enum RunDirError {
     NotADirectory { path: PathBuf },
 }
 
-/// What the user can do about the usual system errors.
+/// Returns what the user can do about a system error, as the end of a sentence, or nothing for an uncommon one.
 pub fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull => {
@@ -61,7 +61,7 @@ pub fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// An open run folder; the lock lives as long as this value or the process.
+/// An open run directory. It is locked until this value is dropped or the process ends.
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
@@ -69,23 +69,23 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the folder of a new run and locks it.
+    /// Makes the directory of a new run and locks it.
     ///
     /// # Errors
-    /// The folder holds a run, is locked, or can't be written.
+    /// If the directory holds a run, is locked, or can't be written.
     pub fn create(root: &Path) -> Result<Self, RunDirError> {
         if root.is_file() {
             return Err(RunDirError::NotADirectory { path: root.to_owned() });
         }
         if holds_run(root) {
-            // The lock says whether it is live; that is the more useful message.
+            // If the run is being written, that is the more useful message.
             lock(root)?;
             return Err(RunDirError::Occupied { path: root.to_owned() });
         }
         make_dir(root)?;
         let run = Self::own(root)?;
         if holds_run(root) {
-            // Another process was faster between the question and the lock, and has ended.
+            // Another process made and finished a run here between the check above and the lock.
             return Err(RunDirError::Occupied { path: root.to_owned() });
         }
         make_dir(&run.checkpoints())?;
@@ -93,10 +93,10 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Makes `PARENT/NAME-001` or the next free number.
+    /// Makes `PARENT/NAME-001`, or the directory with the next free number.
     ///
     /// # Errors
-    /// As [`Self::create`].
+    /// As for [`Self::create`].
     pub fn create_numbered(parent: &Path, name: &str) -> Result<Self, RunDirError> {
         make_dir(parent)?;
         for number in 1_u32.. {
@@ -109,13 +109,13 @@ impl RunDir {
                 }
             }
         }
-        unreachable!("4 billion runs in one folder")
+        unreachable!("4 billion runs in one directory")
     }
 
-    /// Opens the folder of a run that shall go on, and locks it.
+    /// Opens the directory of a run that is to be resumed, and locks it.
     ///
     /// # Errors
-    /// There is no such folder, it is locked, or it can't be written.
+    /// If there is no such directory, it is locked, or it can't be written.
     pub fn open(root: &Path) -> Result<Self, RunDirError> {
         if !root.is_dir() {
             return Err(RunDirError::NotFound { path: root.to_owned() });
@@ -129,7 +129,7 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Takes the lock and signs it.
+    /// Takes the lock and writes into it who this process is.
     fn own(root: &Path) -> Result<Self, RunDirError> {
         let lock = lock(root)?;
         Owner::me().write(&lock).map_err(|source| RunDirError::Io {
@@ -140,7 +140,7 @@ impl RunDir {
         Ok(Self { root: root.to_owned(), lock: Arc::new(lock) })
     }
 
-    /// For the thread that shows viewers on other hosts that this process lives.
+    /// Returns the heartbeat for the thread that shows viewers on other hosts that this process is running.
     pub fn heartbeat(&self) -> Heartbeat {
         Heartbeat(Arc::downgrade(&self.lock))
     }
@@ -168,7 +168,7 @@ impl RunDir {
     /// Saves the resolved configuration.
     ///
     /// # Errors
-    /// The file can't be written; an older one is then unharmed.
+    /// If the file can't be written. An older file is then left as it was.
     pub fn write_config(&self, config: &Config) -> Result<(), RunDirError> {
         let path = self.config_path();
         write_atomic(&path, file::to_toml(config).as_bytes()).map_err(|source| RunDirError::Io {
@@ -179,11 +179,11 @@ impl RunDir {
     }
 }
 
-/// The lock of a run, without a change to what is in it.
+/// Takes the lock of a run without changing the contents of the lock file.
 fn lock(root: &Path) -> Result<File, RunDirError> {
     let path = owner::path(root);
     let mut options = File::options();
-    // Not truncated: what is inside is about the last process that wrote the run.
+    // The file is not truncated, because it names the last process that wrote the run.
     let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
     let lock =
         opened.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
@@ -197,12 +197,12 @@ fn lock(root: &Path) -> Result<File, RunDirError> {
     }
 }
 
-/// Where a run keeps its configuration.
+/// Returns the path of a run's configuration.
 pub fn config_path(root: &Path) -> PathBuf {
     root.join("config.toml")
 }
 
-/// Whether a folder is that of a run.
+/// Returns whether a directory is that of a run.
 pub fn holds_run(root: &Path) -> bool {
     root.join(EVENTS).exists() || config_path(root).exists()
 }
@@ -215,30 +215,32 @@ fn make_dir(path: &Path) -> Result<(), RunDirError> {
     })
 }
 
-/// Removes what atomic writes left that a kill cut short.
+/// Removes the temporary files of atomic writes that a kill interrupted.
 fn remove_temporaries(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with('.') && name.ends_with(".tmp") {
-            let _ = fs::remove_file(entry.path()); // rubbish that stays does no harm
+            let _ = fs::remove_file(entry.path()); // a file that stays does no harm
         }
     }
 }
 
-/// Writes a file so that after a crash either the old or the new content is there, whole:
-/// temporary file beside it, fsync, rename, fsync of the folder.
+/// Writes a file so that after a crash it has either its old or its new content, never a part of it.
+///
+/// The content goes into a temporary file in the same directory, which is synced and renamed; then the directory is
+/// synced.
 ///
 /// # Errors
-/// Any step that fails; the temporary file is removed.
+/// If any of these steps fails. The temporary file is then removed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// The same for content that `write` makes piece by piece.
+/// Like [`write_atomic`], for content that `write` produces piece by piece.
 ///
 /// # Errors
-/// As [`write_atomic`], and what `write` returns.
+/// As for [`write_atomic`], and if `write` fails.
 pub fn write_atomic_with(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -254,16 +256,16 @@ pub fn write_atomic_with(
     });
     let renamed = written.and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = renamed {
-        let _ = fs::remove_file(&temporary); // the first error is the one to tell
+        let _ = fs::remove_file(&temporary); // the first error is the one to report
         return Err(error);
     }
     sync_dir(folder)
 }
 
-/// Makes renames and links in a folder durable.
+/// Makes renames and links in a directory durable.
 ///
 /// # Errors
-/// The folder can't be opened or synced.
+/// If the directory can't be opened or synced.
 pub fn sync_dir(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -273,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_folder_is_locked_while_open_and_free_afterwards() {
+    fn a_run_directory_is_locked_while_open_and_free_afterwards() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let root = temp.path().join("run");
         let run = RunDir::create(&root).expect("a new run");
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_atomic_write_leaves_the_old_file_and_no_rubbish() {
+    fn a_failed_atomic_write_leaves_the_old_file_and_no_temporary_one() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join("file");
         write_atomic(&path, b"old").expect("writable");

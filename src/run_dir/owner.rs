@@ -1,8 +1,8 @@
-//! Who writes a run, and whether that process lives.
+//! Who writes a run, and whether that process is running.
 //!
-//! `RUN/lock` holds one JSON line about the process that holds the lock, and its time of modification is that process's
-//! heartbeat. The file stays when the process ends. Nobody but a writer ever takes the lock: a look at a run must not
-//! make a run that starts just then fail.
+//! `RUN/lock` contains one JSON line about the process that holds the lock. The modification time of the file is that
+//! process's heartbeat. The file stays when the process ends. Only a writer ever takes the lock: if viewers took it, a
+//! run that starts at that moment would fail.
 
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
@@ -13,51 +13,53 @@ use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
-/// On another host a heartbeat older than this means death. Network file systems show times a minute late.
+/// A process on another host counts as gone once its heartbeat is older than this. Network file systems show times up
+/// to a minute late.
 const SILENCE: Duration = Duration::from_mins(2);
 
 /// A process that writes a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub pid: u32,
-    /// Empty when not known, as in the next three.
+    /// Name of the host; empty if not known.
     #[serde(default)]
     pub host: String,
-    /// Start of the process in clock ticks since the boot of its host; 0 when not known.
+    /// Start of the process in clock ticks since the boot of its host; 0 if not known.
     #[serde(default)]
     pub started: u64,
-    /// Changes with each boot of the host.
+    /// Identifier of the boot of the host, which changes with each boot; empty if not known.
     #[serde(default)]
     pub boot: String,
-    /// Within it a process number means one process: containers have their own.
+    /// Identifier of the PID namespace, in which a process number means one process; empty if not known. Each container
+    /// has its own namespace.
     #[serde(default)]
     pub pid_space: String,
 }
 
-/// What is known of the process behind a run.
+/// What is known about the process behind a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Liveness {
-    /// It lives on this system.
+    /// The process is running on this system.
     Local(Owner),
-    /// It lives, by its heartbeat, on another host or in another container.
+    /// The process runs on another host or in another container, according to its heartbeat.
     Remote(Owner),
-    /// There is none.
+    /// No process writes the run.
     Gone,
 }
 
 impl Owner {
-    /// This process.
+    /// Returns this process as an owner.
     pub fn me() -> Self {
         Self::of(std::process::id())
     }
 
-    /// A process of this system.
+    /// Returns a process of this system as an owner.
     pub fn of(pid: u32) -> Self {
         let started = stat(pid).map_or(0, |stat| stat.started);
         Self { pid, started, ..Self::here().clone() }
     }
 
-    /// This system, as part of an owner.
+    /// Returns an owner with the identifiers of this system and no process.
     fn here() -> &'static Self {
         static HERE: OnceLock<Owner> = OnceLock::new();
         HERE.get_or_init(|| {
@@ -73,16 +75,16 @@ impl Owner {
         })
     }
 
-    /// Whoever held the lock of this run last; `None` where that isn't known.
+    /// Reads which process held the lock of a run last. Returns `None` if that is not known.
     pub fn read(root: &Path) -> Option<Self> {
         let path = path(root);
         if !path.metadata().ok()?.is_file() {
-            return None; // opening a pipe would wait for its other end
+            return None; // opening a named pipe would block
         }
         let mut text = String::new();
         File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
         let line = text.lines().next()?.trim();
-        // Earlier releases wrote the bare number.
+        // Earlier releases wrote only the process number.
         let bare = || line.parse().ok().map(|pid| Self { pid, ..Self::unknown() });
         serde_json::from_str(line).ok().or_else(bare)
     }
@@ -92,19 +94,19 @@ impl Owner {
         Self { pid: 0, host, started: 0, boot, pid_space }
     }
 
-    /// Puts it into the lock file, which must be held by this process.
+    /// Writes the owner into the lock file, which this process must hold.
     ///
     /// # Errors
-    /// The file can't be written.
+    /// If the file can't be written.
     pub fn write(&self, lock: &File) -> io::Result<()> {
         let mut line = serde_json::to_string(self)?;
         line.push('\n');
-        // The length comes last: readers, who take the first line, never find it empty.
+        // The length is set last, so that readers, who use the first line only, never find the file empty.
         lock.write_all_at(line.as_bytes(), 0)?;
         lock.set_len(line.len() as u64)
     }
 
-    /// "process 4711", and on which host unless it is this one.
+    /// Returns "process 4711", with its host unless that is this one.
     pub fn describe(&self) -> String {
         if self.host.is_empty() || self.host == Self::here().host {
             format!("process {}", self.pid)
@@ -113,7 +115,7 @@ impl Owner {
         }
     }
 
-    /// Whether its process number means something to `place`; `None` when it is of an earlier boot.
+    /// Returns whether the process number is valid in `place`, or `None` if the process is from an earlier boot.
     fn is_of(&self, place: &Self) -> Option<bool> {
         let same =
             |mine: &str, theirs: &str| mine.is_empty() || theirs.is_empty() || mine == theirs;
@@ -123,7 +125,7 @@ impl Owner {
         same(&self.boot, &place.boot).then(|| same(&self.pid_space, &place.pid_space))
     }
 
-    /// Whether a process of this number runs here that is no later one of the same number.
+    /// Returns whether the process is running here; a later process with the same number does not count.
     fn runs(&self) -> bool {
         match stat(self.pid) {
             Some(stat) => !stat.ended && (self.started == 0 || stat.started == self.started),
@@ -131,7 +133,7 @@ impl Owner {
         }
     }
 
-    /// What is known of it, as seen from `place`, given the age of its heartbeat.
+    /// Returns what is known about the process, as seen from `place`. `silent_for` is the age of its heartbeat.
     fn liveness(self, place: &Self, silent_for: Duration) -> Liveness {
         match self.is_of(place) {
             Some(true) if self.runs() => Liveness::Local(self),
@@ -141,18 +143,17 @@ impl Owner {
     }
 }
 
-/// Whether a process trains this run, without a touch of its lock.
+/// Returns whether a process trains this run, without taking its lock.
 ///
-/// On this system the process itself is asked for, so jumps of the clock don't matter; on another one its heartbeat
-/// decides.
+/// On this system the process is looked up, so jumps of the clock don't matter. On another system its heartbeat decides.
 pub fn liveness(root: &Path) -> Liveness {
     let Some(owner) = Owner::read(root) else { return Liveness::Gone };
     let Some(beat) = last_beat(root) else { return Liveness::Gone };
-    // A beat from the future comes from a clock that is ahead: it is fresh.
+    // A heartbeat in the future comes from a clock that is ahead, and counts as fresh.
     owner.liveness(Owner::here(), beat.elapsed().unwrap_or_default())
 }
 
-/// When the process behind a run showed its last sign of life.
+/// Returns the time of the last heartbeat of the process behind a run.
 pub fn last_beat(root: &Path) -> Option<SystemTime> {
     path(root).metadata().ok()?.modified().ok()
 }
@@ -161,12 +162,12 @@ pub(super) fn path(root: &Path) -> PathBuf {
     root.join("lock")
 }
 
-/// Shows that the process lives; works on a full disk. It doesn't hold the lock.
+/// Shows viewers on other hosts that this process is running. It works on a full disk, and does not keep the lock held.
 #[derive(Debug, Clone)]
 pub struct Heartbeat(pub(super) Weak<File>);
 
 impl Heartbeat {
-    /// To be called every few seconds; does nothing once the run folder is closed.
+    /// Renews the heartbeat, which has to happen every few seconds. Does nothing once the run directory is closed.
     pub fn beat(&self) {
         if let Some(lock) = self.0.upgrade() {
             let _ = lock.set_modified(SystemTime::now()); // only viewers on other hosts would miss it
@@ -174,18 +175,18 @@ impl Heartbeat {
     }
 }
 
-/// A line of `/proc/PID/stat`.
+/// What `/proc/PID/stat` says about a process.
 struct Stat {
-    /// Dead, but not yet collected by its parent.
+    /// Whether the process has ended but its parent has not collected its exit status yet.
     ended: bool,
-    /// Clock ticks since boot.
+    /// Start of the process in clock ticks since boot.
     started: u64,
 }
 
-/// `None` where there is no such process or the system doesn't show it.
+/// Reads `/proc/PID/stat`. Returns `None` if there is no such process or the system does not show it.
 fn stat(pid: u32) -> Option<Stat> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in brackets, with anything in it.
+    // The second field is the name in brackets, which may itself contain blanks and brackets.
     let fields: Vec<_> = line.get(line.rfind(')')? + 1..)?.split_whitespace().collect();
     let ended = matches!(*fields.first()?, "Z" | "X");
     Some(Stat { ended, started: fields.get(19)?.parse().ok()? })
@@ -194,7 +195,7 @@ fn stat(pid: u32) -> Option<Stat> {
 fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().filter(|&pid| pid > 0).and_then(Pid::from_raw);
     pid.is_some_and(|pid| {
-        // One that may not be signalled belongs to another user and lives.
+        // A process that may not be signalled exists and belongs to another user.
         matches!(test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM))
     })
 }
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
     use crate::run_dir::RunDir;
 
-    /// A folder whose lock was left by `owner`, with a heartbeat of this age.
+    /// Makes a directory whose lock was left by `owner`, with a heartbeat of this age.
     fn left_by(owner: &Owner, age: Duration) -> tempfile::TempDir {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let lock = File::create(path(temp.path())).expect("writable");
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(Owner::read(temp.path()), Some(Owner::me()));
         assert_eq!(liveness(temp.path()), Liveness::Local(Owner::me()));
         drop(run);
-        // The file stays, and this process lives on.
+        // The file stays, and this process is still running.
         assert_eq!(Owner::read(temp.path()), Some(Owner::me()));
     }
 
@@ -263,16 +264,16 @@ mod tests {
     fn a_heartbeat_renews_the_time_and_does_not_hold_the_lock() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let run = RunDir::create(temp.path()).expect("a new run");
-        let heart = run.heartbeat();
+        let heartbeat = run.heartbeat();
         let old = SystemTime::now() - Duration::from_hours(1);
         let lock = File::options().write(true).open(path(temp.path())).expect("there");
         lock.set_modified(old).expect("settable");
-        heart.beat();
+        heartbeat.beat();
         assert!(last_beat(temp.path()).expect("a time") > old + Duration::from_mins(30));
         drop(run);
         RunDir::open(temp.path()).expect("the lock is free");
         lock.set_modified(old).expect("settable");
-        heart.beat();
+        heartbeat.beat();
         assert!(last_beat(temp.path()).expect("a time") <= old, "a closed run has no heartbeat");
     }
 

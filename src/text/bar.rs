@@ -1,14 +1,14 @@
-//! Progress of long work outside the screen, on standard error; nothing where that is no terminal.
+//! Progress bars for long work outside the screen, on standard error. Where that is not a terminal nothing is shown.
 
 use crate::terminal::unicode::has_unicode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal as _, stderr};
 
-/// A bar on one line, gone when it is dropped.
+/// A progress bar on one line. It is erased when it is dropped.
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// `what` is being done to `total` things.
+    /// Shows a bar for `total` items; `what` says what is done to them.
     pub fn new(what: &str, total: usize) -> Self {
         let utf8 = has_unicode(|name| std::env::var(name).ok());
         let target = if stderr().is_terminal() {
@@ -24,7 +24,7 @@ impl Bar {
         Self(bar)
     }
 
-    /// That many of them are done.
+    /// Shows that `done` items are done.
     pub fn set(&self, done: usize) {
         self.0.set_position(done as u64);
     }

@@ -1,6 +1,7 @@
-//! A line chart in plain text, for output that may end in a log or a mail.
+//! A line chart in plain text, for output that may end up in a log or an e-mail.
 
-/// Draws `values` (one per sample, left to right) as `height` lines of `width` marks with an axis on the left.
+/// Draws `values`, one per sample from left to right, as `height` lines of up to `width` marks with an axis on the left.
+/// `format` prints the labels of the axis.
 pub fn draw(
     values: &[f64],
     width: usize,
@@ -16,7 +17,7 @@ pub fn draw(
         let share = (value - bottom) / range;
         height - 1 - ((share * (height - 1) as f64).round() as usize).min(height - 1)
     };
-    // Every sample leaves its mark, so that no jump is lost.
+    // Every sample gets a mark, also where several share a column, so that no jump is lost.
     for (sample, &value) in values.iter().enumerate() {
         rows[level(value)][sample * columns / values.len()] = '*';
     }

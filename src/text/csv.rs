@@ -1,8 +1,8 @@
-//! What CSV asks for beside commas.
+//! Quoting for CSV files.
 
 use std::borrow::Cow;
 
-/// A text as a CSV field (RFC 4180).
+/// Returns a text as a CSV field (RFC 4180), quoted if it has to be.
 pub fn field(text: &str) -> Cow<'_, str> {
     if text.contains(['"', ',', '\n', '\r']) {
         return Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")));

@@ -1,8 +1,8 @@
-//! Text for people: numbers with units, bars, charts and tables.
+//! Text for people and shells: numbers with units, progress bars, charts and tables.
 
 pub(crate) mod bar;
-pub mod chart;
+pub(crate) mod chart;
 pub(crate) mod csv;
-pub mod say;
+pub(crate) mod say;
 pub(crate) mod shell;
-pub mod units;
+pub(crate) mod units;

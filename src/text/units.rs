@@ -1,6 +1,6 @@
-//! Numbers with their units, as people read them.
+//! Numbers with units, as people read them.
 
-/// A time span for people: `42s`, `3m05s`, `2h07m`, `3d04h`.
+/// Returns a time span: `42s`, `3m05s`, `2h07m` or `3d04h`.
 pub fn span(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".to_owned();
@@ -14,12 +14,12 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// A share of all for people: `87.4 %`.
+/// Returns a share, 0 to 1, as a percentage: `87.4 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// A size for people: `12 B`, `3.4 MiB`.
+/// Returns a size: `12 B` or `3.4 MiB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;

@@ -13,7 +13,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// From all events of a run, as they stand in its log. What a resumed run lost is left out.
+    /// Collects the losses from all events of a run's log, without the steps that a resumed run had lost.
     pub fn from_events<'a>(
         name: impl Into<String>,
         events: impl IntoIterator<Item = &'a Stamped>,
@@ -22,8 +22,8 @@ impl Overlay {
         for stamped in events {
             match &stamped.event {
                 Event::Started(started) => {
-                    train.truncate_after(started.step as f64);
-                    val.truncate_after(started.step as f64);
+                    train.truncate_after(started.last_kept_step() as f64);
+                    val.truncate_after(started.last_kept_step() as f64);
                 }
                 Event::Step(report) => train.push_losses(report),
                 Event::Validated(validation) => val.push(Point {

@@ -79,7 +79,7 @@ fn events_and_keys_of_later_releases_are_passed_over() {
     let mut log = run_dir::LogReader::new(&path, 0);
     let mut last = None;
     loop {
-        match log.look() {
+        match log.next_event() {
             run_dir::log_reader::NextEvent::Event(stamped) => last = Some(stamped.event),
             run_dir::log_reader::NextEvent::More => {}
             run_dir::log_reader::NextEvent::End => break,

@@ -187,7 +187,7 @@ fn overlaid(depth: ColorDepth, ascii: bool) -> App {
 }
 
 fn dead() -> App {
-    dashboard::viewer(Link::Dead("process 4711 ended without a word, perhaps killed".to_owned()))
+    dashboard::viewer(Link::Gone("process 4711 ended without a word, perhaps killed".to_owned()))
 }
 
 #[test]

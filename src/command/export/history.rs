@@ -1,7 +1,7 @@
 //! The metrics of a run, folded from its events. Steps that a killed process lost and the next one repeated count once.
 
 use crate::error::Error;
-use crate::event::{Event, Metric, PreviewFile, Stamped, StepReport, Validation};
+use crate::event::{Event, Metric, PreviewFile, Stamped, Started, StepReport, Validation};
 use crate::run_dir::LogReader;
 use crate::run_dir::log_reader::NextEvent;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ impl History {
         let mut reader = LogReader::new(log, 0);
         let mut history = Self::default();
         loop {
-            match reader.look() {
+            match reader.next_event() {
                 NextEvent::Event(stamped) => history.apply(&stamped),
                 NextEvent::More => {}
                 NextEvent::End => break,
@@ -62,7 +62,7 @@ impl History {
             self.begin = time;
         }
         match &stamped.event {
-            Event::Started(started) => self.forget_after(started.step),
+            Event::Started(started) => self.forget_lost(started),
             Event::Step(report) => {
                 // A log by another writer may lack the list.
                 let losses = if report.losses.is_empty() {
@@ -102,15 +102,14 @@ impl History {
         }
     }
 
-    /// Forgets all later steps: a new process continues after this one, so they were lost and will be done again.
-    fn forget_after(&mut self, step: u64) {
-        let kept = ..=step;
-        self.losses.retain(|at, _| kept.contains(at));
-        self.reports.retain(|at, _| kept.contains(at));
-        self.validations.retain(|at, _| kept.contains(at));
-        self.evaluations.retain(|at, _| kept.contains(at));
-        self.baselines.retain(|at, _| kept.contains(at));
-        self.previews.retain(|at, _| kept.contains(at));
+    /// Forgets the steps that were lost: the process that `started` does them again.
+    fn forget_lost(&mut self, started: &Started) {
+        self.losses.retain(|&step, _| started.keeps(step));
+        self.reports.retain(|&step, _| started.keeps(step));
+        self.validations.retain(|&step, _| started.keeps(step));
+        self.evaluations.retain(|&step, _| started.keeps(step));
+        self.baselines.retain(|&step, _| started.keeps(step));
+        self.previews.retain(|&step, _| started.keeps(step));
     }
 
     /// Returns the names of the metrics of one kind, in the order in which they first came.
@@ -137,7 +136,7 @@ fn merge(known: &mut Vec<Timed<Metric>>, time: f64, new: &[Metric]) {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::event::{Evaluated, Started, TimeSplit};
+    use crate::event::{Evaluated, TimeSplit};
 
     pub fn started(step: u64) -> Event {
         Event::Started(Started::sample(step))

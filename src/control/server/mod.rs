@@ -1,8 +1,8 @@
-//! The side of the process that trains: one thread that tells viewers every event and hands on their orders.
+//! The side of the process that trains: one thread that sends every event to the viewers and passes on their orders.
 //!
-//! Nothing that viewers do or fail to do holds up the trainer. [`Broadcast::tell`] puts an event into a queue; all
-//! writing, reading and waiting is the thread's, and all of it is bounded. A viewer never misses an event silently:
-//! who can't keep up is sent away, and comes back to the log and the socket.
+//! Nothing that viewers do, or fail to do, holds up the trainer. [`Broadcast`] only puts an event into a queue. The
+//! thread does all writing, reading and waiting, and all of it is bounded. A viewer never misses an event without
+//! noticing: one that can't keep up is disconnected, reads the log and connects again.
 
 mod viewer;
 
@@ -22,16 +22,16 @@ use std::time::{Duration, Instant};
 use viewer::{Viewer, refusal};
 
 const MOST_VIEWERS: usize = 64;
-/// Events that wait for the thread. When there are more all viewers are sent away.
+/// Events that may wait for the thread. If there are more, all viewers are disconnected.
 const QUEUE: usize = 4096;
-/// New connections taken at once, so that a flood of them leaves time for the rest.
-const ARRIVALS: usize = 16;
-/// How long no connection is taken after the system had no file descriptor for one.
-const SHORTAGE: Duration = Duration::from_millis(500);
-/// How long viewers have for the last events when the run ends.
-const FAREWELL: Duration = Duration::from_millis(200);
+/// New connections that are accepted at once, so that a flood of them does not keep the thread from its other work.
+const MOST_ARRIVALS: usize = 16;
+/// How long no connection is accepted after the system had no file descriptor for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// How long viewers have to read the last events when the run ends.
+const LAST_EVENTS: Duration = Duration::from_millis(200);
 
-/// The thread; dropping this ends it within about `FAREWELL` and removes the socket.
+/// The running thread. Dropping this ends it within about `LAST_EVENTS` and removes the socket.
 #[derive(Debug)]
 pub struct Server {
     root: PathBuf,
@@ -40,27 +40,31 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where the trainer tells its events.
+/// The listener that passes the trainer's events to the thread.
 #[derive(Debug, Clone)]
 pub struct Broadcast {
     shared: Arc<Shared>,
 }
 
-/// Between the trainer and the thread.
+/// What the trainer and the thread share.
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// A byte in it wakes the thread.
-    bell: UnixStream,
+    /// The writing end of `Worker::wakeups`. A byte in it wakes the thread.
+    waker: UnixStream,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Events that the thread has not taken yet, each with the offset behind its line in the log.
     events: VecDeque<(u64, Stamped)>,
     /// Offset behind the newest event in the log.
     log_end: u64,
+    /// How many viewers are connected. Without any, no event is queued.
     viewers: usize,
+    /// Whether there were too many events for the queue. All viewers are then disconnected.
     overflowed: bool,
+    /// Whether the thread is to end.
     stop: bool,
 }
 
@@ -68,17 +72,17 @@ impl Server {
     /// Listens on the socket of a run whose lock this process holds. `log_end` is the length of its log.
     ///
     /// # Errors
-    /// The socket can't be made, or the system gives no thread; then nothing is left of it.
+    /// If the socket can't be made or the thread can't be started. No socket is left then.
     pub fn start(
         root: &Path,
         orders: Sender<Order>,
         log_end: u64,
     ) -> io::Result<(Self, Broadcast)> {
-        let (desk, socket) = Desk::open(root, orders, log_end)?;
-        let shared = Arc::clone(&desk.shared);
+        let (worker, socket) = Worker::open(root, orders, log_end)?;
+        let shared = Arc::clone(&worker.shared);
         let mut server = Self { root: root.to_owned(), socket, shared, thread: None };
         // On an error the drop of `server` removes the socket.
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(|| desk.serve())?;
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(|| worker.serve())?;
         server.thread = Some(thread);
         let broadcast = Broadcast { shared: Arc::clone(&server.shared) };
         Ok((server, broadcast))
@@ -88,7 +92,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
-        self.shared.ring();
+        self.shared.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // it doesn't panic; if it did, it has ended too
         }
@@ -97,15 +101,11 @@ impl Drop for Server {
 }
 
 impl Listener for Broadcast {
+    /// Queues an event for all viewers. This takes microseconds and never waits for a viewer.
+    ///
+    /// Every event in the log must come here, in the order of the log. `log_end` is the offset behind the event's line;
+    /// for an event that could not be logged it is the offset behind the one before.
     fn hear(&mut self, stamped: &Stamped, log_end: u64) {
-        self.tell(stamped, log_end);
-    }
-}
-
-impl Broadcast {
-    /// Tells all viewers of an event. Every event that is logged must be told, in the order of the log. `log_end` is the offset behind its line in the log; that of the event before if
-    /// it could not be logged. Takes microseconds and never waits for a viewer.
-    pub fn tell(&self, stamped: &Stamped, log_end: u64) {
         let mut queue = self.shared.lock();
         queue.log_end = log_end;
         if queue.viewers == 0 || queue.overflowed {
@@ -120,7 +120,7 @@ impl Broadcast {
         }
         drop(queue);
         if first {
-            self.shared.ring();
+            self.shared.wake();
         }
     }
 }
@@ -130,46 +130,47 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring(&self) {
-        let _ = (&self.bell).write(&[1]); // a full bell rings already
+    fn wake(&self) {
+        let _ = (&self.waker).write(&[1]); // if the stream is full, the thread has enough reason to wake
     }
 }
 
-/// The thread's own.
-struct Desk {
+/// What belongs to the thread alone.
+struct Worker {
     listener: UnixListener,
-    wake: UnixStream,
+    /// Readable when the thread is to wake up.
+    wakeups: UnixStream,
     shared: Arc<Shared>,
     orders: Sender<Order>,
     viewers: Vec<Viewer>,
-    /// The system had no file descriptor for the next connection.
-    closed_until: Option<Instant>,
+    /// Until when no connection is accepted, because the system had no file descriptor for one.
+    accept_paused_until: Option<Instant>,
 }
 
-impl Desk {
+impl Worker {
     fn open(
         root: &Path,
         orders: Sender<Order>,
         log_end: u64,
     ) -> io::Result<(Self, socket::Identity)> {
-        let (bell, wake) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        wake.set_nonblocking(true)?;
+        let (waker, wakeups) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        wakeups.set_nonblocking(true)?;
         let queue = Mutex::new(Queue { log_end, ..Queue::default() });
-        let shared = Arc::new(Shared { queue, bell });
+        let shared = Arc::new(Shared { queue, waker });
         let (listener, socket) = socket::listen(root)?;
-        let (viewers, closed_until) = (Vec::new(), None);
-        Ok((Self { listener, wake, shared, orders, viewers, closed_until }, socket))
+        let (viewers, accept_paused_until) = (Vec::new(), None);
+        Ok((Self { listener, wakeups, shared, orders, viewers, accept_paused_until }, socket))
     }
 
     fn serve(mut self) {
         loop {
             let ready = self.wait();
-            self.silence_bell();
-            self.hear(&ready);
-            self.deliver();
+            self.clear_wakeups();
+            self.receive(&ready);
+            self.send_queued();
             if ready.arrival {
-                self.receive();
+                self.accept();
             }
             self.viewers.retain_mut(|viewer| viewer.flush().is_ok());
             let mut queue = self.shared.lock();
@@ -178,23 +179,23 @@ impl Desk {
                 break;
             }
         }
-        self.see_off();
+        self.send_last_events();
     }
 
     /// Waits until there is something to do.
     fn wait(&mut self) -> Ready {
         let now = Instant::now();
-        self.closed_until = self.closed_until.filter(|&until| until > now);
-        let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+        self.accept_paused_until = self.accept_paused_until.filter(|&until| until > now);
+        let mut fds = vec![PollFd::new(&self.wakeups, PollFlags::IN)];
         for viewer in &self.viewers {
             let sending = if viewer.is_behind() { PollFlags::OUT } else { PollFlags::empty() };
             fds.push(PollFd::new(viewer, PollFlags::IN | sending));
         }
-        if self.closed_until.is_none() {
+        if self.accept_paused_until.is_none() {
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }
-        socket::wait(&mut fds, self.closed_until.map(|until| until - now));
-        // Who has hung up or failed learns it on reading.
+        socket::wait(&mut fds, self.accept_paused_until.map(|until| until - now));
+        // A closed or broken connection counts as ready: reading from it gives the error.
         let ready = |fd: &PollFd| !(fd.revents() - PollFlags::OUT).is_empty();
         let count = self.viewers.len();
         Ready {
@@ -203,50 +204,50 @@ impl Desk {
         }
     }
 
-    fn silence_bell(&mut self) {
+    fn clear_wakeups(&mut self) {
         let mut bytes = [0; 64];
-        while self.wake.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
+        while self.wakeups.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
     }
 
     /// Reads once from each viewer that has sent something.
-    fn hear(&mut self, ready: &Ready) {
+    fn receive(&mut self, ready: &Ready) {
         let mut ready = ready.viewers.iter();
         let orders = &self.orders;
         self.viewers.retain_mut(|viewer| {
-            let spoke = ready.next().is_some_and(|&spoke| spoke);
-            !spoke || viewer.hear(orders).is_ok()
+            let is_ready = ready.next().is_some_and(|&is_ready| is_ready);
+            !is_ready || viewer.receive(orders).is_ok()
         });
     }
 
-    /// Puts what was told into all outboxes.
-    fn deliver(&mut self) {
+    /// Puts the queued events into the outboxes of all viewers.
+    fn send_queued(&mut self) {
         let (events, overflowed) = self.shared.lock().take();
-        self.hand_out(events, overflowed);
+        self.send(events, overflowed);
     }
 
-    fn hand_out(&mut self, events: VecDeque<(u64, Stamped)>, overflowed: bool) {
+    fn send(&mut self, events: VecDeque<(u64, Stamped)>, overflowed: bool) {
         if overflowed {
             self.viewers.clear();
         }
         for (end, stamped) in events {
             let line = FromServer::Event { end, stamped: Box::new(stamped) }.line();
-            self.viewers.retain_mut(|viewer| viewer.tell(&line).is_ok());
+            self.viewers.retain_mut(|viewer| viewer.send(&line).is_ok());
         }
     }
 
-    /// Takes the connections that wait.
-    fn receive(&mut self) {
-        for _ in 0..ARRIVALS {
+    /// Accepts the connections that wait, up to [`MOST_ARRIVALS`].
+    fn accept(&mut self) {
+        for _ in 0..MOST_ARRIVALS {
             match self.listener.accept() {
                 Ok((stream, _)) => {
-                    let _ = self.admit(stream); // who can't be told hello is gone already
+                    let _ = self.admit(stream); // a viewer that can't be greeted has left already
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
-                        // The connection stays in line: asking again at once would go round in circles.
-                        self.closed_until = Some(Instant::now() + SHORTAGE);
+                        // The connection keeps waiting, so trying again at once would be a busy loop.
+                        self.accept_paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                         return;
                     }
                 },
@@ -254,7 +255,7 @@ impl Desk {
         }
     }
 
-    /// Makes a viewer of a connection, or refuses it in one line.
+    /// Makes a connection a viewer, or refuses it in one line.
     fn admit(&mut self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         let Some(process) = permitted(&stream) else {
@@ -264,20 +265,20 @@ impl Desk {
             return stream.write_all(&refusal("too many viewers"));
         }
         let (events, overflowed, log_end) = self.shared.lock().admit();
-        // What was told before is in the log for the new one, and new for the others.
-        self.hand_out(events, overflowed);
+        // These events go to the other viewers only: the new one finds them in the log before `log_end`.
+        self.send(events, overflowed);
         let mut viewer = Viewer::new(stream, process);
         let hello = Hello { version: VERSION, pid: std::process::id(), log_end };
-        if viewer.tell(&FromServer::Hello(hello).line()).is_ok() {
+        if viewer.send(&FromServer::Hello(hello).line()).is_ok() {
             self.viewers.push(viewer);
         }
         Ok(())
     }
 
     /// Sends the last events, within a time limit.
-    fn see_off(mut self) {
-        self.deliver();
-        let end = Instant::now() + FAREWELL;
+    fn send_last_events(mut self) {
+        self.send_queued();
+        let end = Instant::now() + LAST_EVENTS;
         loop {
             self.viewers.retain_mut(|viewer| viewer.flush().is_ok() && viewer.is_behind());
             let left = end.saturating_duration_since(Instant::now());
@@ -289,24 +290,27 @@ impl Desk {
             socket::wait(&mut fds, Some(left));
         }
         let mut queue = self.shared.lock();
-        queue.viewers = 0; // nothing is kept for nobody
+        queue.viewers = 0; // so that no further event is queued
         queue.events = VecDeque::new();
     }
 }
 
-/// Who can be read from, in the order of the viewers, and whether a connection waits.
+/// What can be done without waiting.
 struct Ready {
+    /// For each viewer whether it can be read from.
     viewers: Vec<bool>,
+    /// Whether a connection waits to be accepted.
     arrival: bool,
 }
 
 impl Queue {
-    /// What was told since the last time, and whether it was too much to be kept.
+    /// Takes the events that were queued since the last call. Returns them and whether the queue overflowed.
     fn take(&mut self) -> (VecDeque<(u64, Stamped)>, bool) {
         (mem::take(&mut self.events), mem::take(&mut self.overflowed))
     }
 
-    /// Counts a new viewer: all before this moment is in the log up to the offset given back, all after it is told.
+    /// Counts a new viewer, and takes the events queued for the others. The returned offset is the end of the log at
+    /// this moment: every later event is queued for the new viewer too.
     fn admit(&mut self) -> (VecDeque<(u64, Stamped)>, bool, u64) {
         let (events, overflowed) = self.take();
         self.viewers += 1;
@@ -314,8 +318,8 @@ impl Queue {
     }
 }
 
-/// The process at the other end, if its user may steer this one: the same user or root. The mode of the socket says
-/// so too, but can be changed.
+/// Returns the process at the other end if its user may steer this one: the same user, or root. The mode of the socket
+/// allows no others either, but someone can change it.
 #[cfg(target_os = "linux")]
 fn permitted(stream: &UnixStream) -> Option<String> {
     let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
@@ -335,37 +339,37 @@ mod tests {
     use crate::event::{Event, Phase};
     use crossbeam_channel::unbounded;
 
-    /// A server whose thread is the test's own, so that it does nothing by itself.
-    struct Still {
+    /// A server without a thread: it does only what the test tells it to do.
+    struct ManualServer {
         temp: tempfile::TempDir,
-        desk: Desk,
+        worker: Worker,
         broadcast: Broadcast,
     }
 
-    impl Still {
+    impl ManualServer {
         fn new() -> Self {
             let temp = tempfile::tempdir().expect("a temporary folder");
-            let (desk, _) = Desk::open(temp.path(), unbounded().0, 0).expect("a socket");
-            let broadcast = Broadcast { shared: Arc::clone(&desk.shared) };
-            Self { temp, desk, broadcast }
+            let (worker, _) = Worker::open(temp.path(), unbounded().0, 0).expect("a socket");
+            let broadcast = Broadcast { shared: Arc::clone(&worker.shared) };
+            Self { temp, worker, broadcast }
         }
 
         fn connect(&mut self) -> Client {
-            let client = Client::dial(self.temp.path(), "test").expect("in line");
-            self.desk.receive();
+            let client = Client::dial(self.temp.path(), "test").expect("a waiting connection");
+            self.worker.accept();
             client
         }
 
-        fn tell(&self, end: u64) {
+        fn log(&mut self, end: u64) {
             let event = Event::Phase { phase: Phase::Running };
-            self.broadcast.tell(&Stamped { time: 1.0, event }, end);
+            self.broadcast.hear(&Stamped { time: 1.0, event }, end);
         }
 
-        /// What a client hears: its greeting's `log_end` and the ends of events.
-        fn heard(&mut self, client: &mut Client) -> Vec<u64> {
-            self.desk.viewers.retain_mut(|viewer| viewer.flush().is_ok());
-            let heard = std::iter::from_fn(|| client.next(Duration::ZERO).ok().flatten());
-            let ends = heard.map(|message| match message {
+        /// Returns what a client receives: the `log_end` of its greeting and the ends of events.
+        fn received(&mut self, client: &mut Client) -> Vec<u64> {
+            self.worker.viewers.retain_mut(|viewer| viewer.flush().is_ok());
+            let messages = std::iter::from_fn(|| client.next(Duration::ZERO).ok().flatten());
+            let ends = messages.map(|message| match message {
                 FromServer::Hello(hello) => hello.log_end,
                 FromServer::Event { end, .. } => end,
                 other => panic!("{other:?}"),
@@ -375,46 +379,46 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_hears_only_what_comes_later_and_the_others_miss_nothing() {
-        let mut still = Still::new();
-        still.tell(10);
-        let mut first = still.connect();
-        still.tell(20);
-        let mut second = still.connect();
-        still.tell(30);
-        still.desk.deliver();
-        assert_eq!(still.heard(&mut first), [10, 20, 30]);
-        assert_eq!(still.heard(&mut second), [20, 30]);
+    fn a_new_viewer_gets_only_later_events_and_the_others_miss_none() {
+        let mut server = ManualServer::new();
+        server.log(10);
+        let mut first = server.connect();
+        server.log(20);
+        let mut second = server.connect();
+        server.log(30);
+        server.worker.send_queued();
+        assert_eq!(server.received(&mut first), [10, 20, 30]);
+        assert_eq!(server.received(&mut second), [20, 30]);
     }
 
     #[test]
-    fn nobody_is_left_with_a_gap_when_there_is_too_much_to_tell() {
-        let mut still = Still::new();
-        let mut first = still.connect();
-        assert_eq!(still.heard(&mut first), [0]);
+    fn no_viewer_is_left_with_a_gap_when_there_are_too_many_events() {
+        let mut server = ManualServer::new();
+        let mut first = server.connect();
+        assert_eq!(server.received(&mut first), [0]);
         for end in 1..=QUEUE as u64 + 5 {
-            still.tell(end);
+            server.log(end);
         }
-        assert!(still.broadcast.shared.lock().events.len() <= QUEUE);
-        let mut second = still.connect();
-        assert_eq!(still.desk.viewers.len(), 1, "the first one is sent away");
-        still.tell(9999);
-        still.desk.deliver();
-        assert_eq!(still.heard(&mut first), [0; 0], "no event after a gap");
-        assert_eq!(still.heard(&mut second), [QUEUE as u64 + 5, 9999]);
+        assert!(server.broadcast.shared.lock().events.len() <= QUEUE);
+        let mut second = server.connect();
+        assert_eq!(server.worker.viewers.len(), 1, "the first one is disconnected");
+        server.log(9999);
+        server.worker.send_queued();
+        assert_eq!(server.received(&mut first), [0; 0], "no event after a gap");
+        assert_eq!(server.received(&mut second), [QUEUE as u64 + 5, 9999]);
     }
 
     #[test]
-    fn who_does_not_read_is_sent_away_before_much_has_piled_up() {
-        let mut still = Still::new();
-        let _client = still.connect();
+    fn a_viewer_that_does_not_read_is_disconnected_before_much_has_piled_up() {
+        let mut server = ManualServer::new();
+        let _client = server.connect();
         let line = FromServer::Refused { reason: "x".repeat(1000) }.line();
-        let viewer = &mut still.desk.viewers[0];
-        let mut told = 0;
-        while viewer.tell(&line).and_then(|()| viewer.flush()).is_ok() {
-            told += 1;
-            assert!(told < 10_000, "10 MB wait for one viewer");
+        let viewer = &mut server.worker.viewers[0];
+        let mut sent = 0;
+        while viewer.send(&line).and_then(|()| viewer.flush()).is_ok() {
+            sent += 1;
+            assert!(sent < 10_000, "10 MB wait for one viewer");
         }
-        assert!(told > 1000, "some patience");
+        assert!(sent > 1000, "a viewer may fall behind by a megabyte");
     }
 }

@@ -1,4 +1,4 @@
-//! One connection, seen from the server.
+//! The server's side of one connection.
 
 use crate::control::lines::Lines;
 use crate::control::protocol::{FromClient, FromServer};
@@ -10,32 +10,37 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What may wait for a viewer that reads slowly, bytes. Who falls behind further is sent away, and can catch up from
-/// the log.
+/// Bytes that may wait for a viewer that reads slowly. A viewer that falls further behind is disconnected and can catch
+/// up from the log.
 const OUTBOX: usize = 1 << 20;
-/// Longest line from a client, bytes.
+/// Bytes of the longest line from a viewer.
 const LONGEST_LINE: usize = 4 << 10;
-/// Lines from one client within a second: orders wait in the trainer's memory.
+/// Lines from one viewer within a second. There is a limit because orders wait in the trainer's memory.
 const LINES_PER_SECOND: u32 = 100;
-/// Lines without sense after which a client is sent away.
-const PATIENCE: u32 = 10;
+/// Unknown messages from one viewer that are answered. After one more it is disconnected.
+const UNKNOWN_MESSAGES: u32 = 10;
+/// Characters of the longest name.
 const LONGEST_NAME: usize = 32;
 
-/// The connection is to be closed.
+/// The reason to close a connection: the viewer has left, or breaks a rule.
 #[derive(Debug)]
-pub struct Leaves;
+pub struct Disconnect;
 
-/// One connection.
+/// A connected viewer.
 #[derive(Debug)]
 pub struct Viewer {
     stream: UnixStream,
-    /// "process 4711".
+    /// The process at the other end: "process 4711".
     process: String,
+    /// The name that the viewer gave itself, or nothing.
     name: String,
     input: Lines,
+    /// Bytes that are still to be sent.
     outbox: VecDeque<u8>,
-    senseless: u32,
-    window: (Instant, u32),
+    /// How many unknown messages have arrived.
+    unknown: u32,
+    /// The beginning of the present second, and how many lines have arrived since.
+    second: (Instant, u32),
 }
 
 impl Viewer {
@@ -46,59 +51,59 @@ impl Viewer {
             name: String::new(),
             input: Lines::default(),
             outbox: VecDeque::new(),
-            senseless: 0,
-            window: (Instant::now(), 0),
+            unknown: 0,
+            second: (Instant::now(), 0),
         }
     }
 
-    /// Whether something waits to be sent.
+    /// Returns whether anything waits to be sent.
     pub fn is_behind(&self) -> bool {
         !self.outbox.is_empty()
     }
 
     /// Puts a line into the outbox.
-    pub fn tell(&mut self, line: &[u8]) -> Result<(), Leaves> {
+    pub fn send(&mut self, line: &[u8]) -> Result<(), Disconnect> {
         if self.outbox.len() + line.len() > OUTBOX {
-            return Err(Leaves);
+            return Err(Disconnect);
         }
         self.outbox.extend(line);
         Ok(())
     }
 
-    /// Sends what the connection takes now.
-    pub fn flush(&mut self) -> Result<(), Leaves> {
+    /// Writes as much of the outbox as the connection takes without waiting.
+    pub fn flush(&mut self) -> Result<(), Disconnect> {
         while !self.outbox.is_empty() {
             match self.stream.write(self.outbox.as_slices().0) {
-                Ok(0) => return Err(Leaves),
+                Ok(0) => return Err(Disconnect),
                 Ok(sent) => drop(self.outbox.drain(..sent)),
-                Err(error) => return later(&error),
+                Err(error) => return unless_temporary(&error),
             }
         }
         Ok(())
     }
 
-    /// Reads once and carries out what came.
-    pub fn hear(&mut self, orders: &Sender<Order>) -> Result<(), Leaves> {
+    /// Reads once and handles the messages that have arrived. Orders go to the trainer.
+    pub fn receive(&mut self, orders: &Sender<Order>) -> Result<(), Disconnect> {
         let mut bytes = [0; LONGEST_LINE];
         let read = match self.stream.read(&mut bytes) {
             Ok(read) => read,
-            Err(error) => return later(&error),
+            Err(error) => return unless_temporary(&error),
         };
         self.input.push(&bytes[..read]);
         while let Some(line) = self.input.next() {
             self.count_line()?;
             self.check_length(line.len())?;
-            self.obey(&line, orders)?;
+            self.handle(&line, orders)?;
         }
         self.check_length(self.input.waiting())?;
         if read > 0 {
             return Ok(());
         }
-        let _ = self.flush(); // the answers to the last lines of one that leaves
-        Err(Leaves)
+        let _ = self.flush(); // the viewer may still read the answers to its last lines
+        Err(Disconnect)
     }
 
-    fn obey(&mut self, line: &[u8], orders: &Sender<Order>) -> Result<(), Leaves> {
+    fn handle(&mut self, line: &[u8], orders: &Sender<Order>) -> Result<(), Disconnect> {
         match FromClient::parse(line) {
             Some(FromClient::Introduce { name }) => {
                 self.name = clean(&name);
@@ -106,16 +111,16 @@ impl Viewer {
             }
             Some(FromClient::Command(command)) => self.order(command, orders),
             None => {
-                self.senseless += 1;
-                if self.senseless > PATIENCE {
-                    return Err(self.dismiss("too many unknown messages"));
+                self.unknown += 1;
+                if self.unknown > UNKNOWN_MESSAGES {
+                    return Err(self.disconnect("too many unknown messages"));
                 }
-                self.tell(&refusal("unknown message"))
+                self.send(&refusal("unknown message"))
             }
         }
     }
 
-    fn order(&mut self, command: Command, orders: &Sender<Order>) -> Result<(), Leaves> {
+    fn order(&mut self, command: Command, orders: &Sender<Order>) -> Result<(), Disconnect> {
         let by = if self.name.is_empty() {
             self.process.clone()
         } else {
@@ -125,28 +130,28 @@ impl Viewer {
             Ok(()) => FromServer::Accepted { command, by }.line(),
             Err(_) => refusal("the run has ended"),
         };
-        self.tell(&answer)
+        self.send(&answer)
     }
 
-    fn count_line(&mut self) -> Result<(), Leaves> {
-        let (begin, count) = &mut self.window;
+    fn count_line(&mut self) -> Result<(), Disconnect> {
+        let (begin, count) = &mut self.second;
         if begin.elapsed() >= Duration::from_secs(1) {
-            self.window = (Instant::now(), 0);
+            self.second = (Instant::now(), 0);
         } else if *count >= LINES_PER_SECOND {
-            return Err(self.dismiss("too many lines a second"));
+            return Err(self.disconnect("too many lines a second"));
         }
-        self.window.1 += 1;
+        self.second.1 += 1;
         Ok(())
     }
 
-    fn check_length(&mut self, length: usize) -> Result<(), Leaves> {
-        if length > LONGEST_LINE { Err(self.dismiss("line too long")) } else { Ok(()) }
+    fn check_length(&mut self, length: usize) -> Result<(), Disconnect> {
+        if length > LONGEST_LINE { Err(self.disconnect("line too long")) } else { Ok(()) }
     }
 
-    /// Says why, as far as it gets through at once.
-    fn dismiss(&mut self, reason: &str) -> Leaves {
-        let _ = self.tell(&refusal(reason)).and_then(|()| self.flush());
-        Leaves
+    /// Tries to tell the viewer why it is disconnected, without waiting.
+    fn disconnect(&mut self, reason: &str) -> Disconnect {
+        let _ = self.send(&refusal(reason)).and_then(|()| self.flush());
+        Disconnect
     }
 }
 
@@ -156,20 +161,20 @@ impl AsFd for Viewer {
     }
 }
 
-/// The line that refuses something.
+/// Returns the line that refuses something for a reason.
 pub fn refusal(reason: &str) -> Vec<u8> {
     FromServer::Refused { reason: reason.to_owned() }.line()
 }
 
-/// Nothing can be read or sent at the moment, or never again.
-fn later(error: &io::Error) -> Result<(), Leaves> {
+/// Returns `Ok` if nothing can be read or written just now, and [`Disconnect`] if nothing ever can.
+fn unless_temporary(error: &io::Error) -> Result<(), Disconnect> {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
-        _ => Err(Leaves),
+        _ => Err(Disconnect),
     }
 }
 
-/// A name that can stand in any log.
+/// Returns a name that is safe in any log: short and of printable ASCII characters.
 fn clean(name: &str) -> String {
     let printable = name.chars().filter(|c| matches!(c, ' '..='~'));
     printable.take(LONGEST_NAME).collect::<String>().trim().to_owned()

@@ -27,7 +27,7 @@ impl App {
     pub fn banner(&self) -> Option<Banner> {
         let failure = || self.failure.clone().unwrap_or_else(|| "without a word".to_owned());
         match self.link() {
-            Some(Link::Dead(text)) => {
+            Some(Link::Gone(text)) => {
                 return Some(Banner { word: "DEAD", text: text.clone(), more: 0 });
             }
             Some(Link::Over) if self.ended_by().is_none() => {

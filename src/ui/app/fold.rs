@@ -1,14 +1,14 @@
-//! What events change: the charts, the marks, the clock, the log, the pictures.
+//! How an event changes the app: its charts, marks, clock, log and pictures.
 
 use super::{App, Effect, NOTICE_S};
-use crate::event::{
-    Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport,
-};
+use crate::event::line::{Form, Wording, line};
+use crate::event::{Evaluated, Event, Level, PreviewFile, Stamped, Started, StepReport};
 use crate::ui::log_pane::LogLine;
 use crate::ui::series::{Point, XAxis};
 use crate::ui::view::loss::{Mark, MarkKind};
 
 impl App {
+    /// Takes in one event. Returns what is to be done outside the app because of it.
     pub(super) fn event(&mut self, stamped: &Stamped) -> Option<Effect> {
         self.state.apply(stamped);
         self.clock.apply(stamped, self.paused());
@@ -28,22 +28,20 @@ impl App {
             }
             _ => {}
         }
-        self.tell(stamped);
+        self.log_event(stamped);
         let pictures = matches!(stamped.event, Event::Preview(_));
         if pictures { self.load_nearest() } else { None }
     }
 
-    /// A process begins: what a lost one had done after its last checkpoint goes.
+    /// A process begins. What earlier events say about lost steps leaves the charts and the pictures.
     fn start(&mut self, started: &Started) {
-        if started.resumed {
-            let step = started.step as f64;
-            for series in [&mut self.train, &mut self.val, &mut self.grad_norm, &mut self.rate] {
-                series.truncate_after(step);
-            }
-            self.metrics.truncate_after(step);
-            self.marks.retain(|mark| mark.step <= step);
-            self.previews.retain(|preview| preview.step <= started.step);
+        let kept = started.last_kept_step() as f64;
+        for series in [&mut self.train, &mut self.val, &mut self.grad_norm, &mut self.rate] {
+            series.truncate_after(kept);
         }
+        self.metrics.truncate_after(kept);
+        self.marks.retain(|mark| mark.step <= kept);
+        self.previews.retain(|preview| started.keeps(preview.step));
         self.failure = None;
         self.seen_alarms.clear();
         self.clock.restart(self.worked());
@@ -61,74 +59,46 @@ impl App {
         self.metrics.push(evaluated, time);
     }
 
-    /// Seconds of training up to the newest step.
+    /// Returns the seconds of training up to the newest step.
     fn worked(&self) -> f64 {
         self.train.last().map_or(0.0, |point| point.time)
     }
 
-    /// The line of an event in the log, its mark on the chart and its notice, as far as it has them.
-    fn tell(&mut self, stamped: &Stamped) {
+    /// Adds the line of an event to the log, its mark to the chart and its notice, as far as it has them.
+    fn log_event(&mut self, stamped: &Stamped) {
+        let plus_minus = if self.ascii { "+-" } else { "±" };
+        let Some(text) = line(&stamped.event, Wording { form: Form::Short, plus_minus }) else {
+            return;
+        };
         let mut level = Level::Info;
-        let text = match &stamped.event {
-            Event::Started(started) if started.resumed => {
-                let text = format!("going on after step {}", started.step);
-                self.mark(started.step, MarkKind::Resume, &text);
-                text
-            }
-            Event::Validated(validation) => {
-                let mut parts = vec![format!("val_loss {:.4}", validation.val_loss)];
-                parts.extend(validation.quality());
-                parts.extend(validation.best.then(|| "best so far".to_owned()));
-                format!("step {}: {}", validation.step, parts.join(", "))
-            }
-            Event::Evaluated(evaluated) => {
-                let sign = if self.ascii { "+-" } else { "±" };
-                let metrics: Vec<String> =
-                    evaluated.metrics.iter().map(|metric| metric.text(sign)).collect();
-                format!("step {}: {}", evaluated.step, metrics.join(", "))
-            }
-            Event::CheckpointSaved { step, path, bytes, best } => {
-                let best = if *best { ", best so far" } else { "" };
-                let size = crate::text::units::bytes(*bytes);
-                let text = format!("step {step}: saved {path} ({size}{best})");
+        match &stamped.event {
+            Event::Started(started) => self.mark(started.step, MarkKind::Resume, &text),
+            Event::CheckpointSaved { step, .. } => {
                 self.mark(*step, MarkKind::Checkpoint, &text);
-                self.announce(stamped.time, &text);
-                text
+                self.notify_if_recent(stamped.time, &text);
             }
-            Event::Log { level: own, message } => {
-                level = *own;
+            Event::Log { level: logged, .. } => {
+                level = *logged;
                 if level == Level::Error {
-                    self.failure = Some(message.clone());
+                    self.failure = Some(text.clone());
                 }
                 if level != Level::Info {
-                    self.announce(stamped.time, message);
+                    self.notify_if_recent(stamped.time, &text);
                 }
-                message.clone()
             }
-            Event::Obeyed(order) => format!("{}, ordered by {}", order.command.name(), order.by),
+            // The banner shows an alarm while it holds, so only its end needs a notice.
+            Event::Alarm(alarm) if alarm.active => {
+                level = Level::Warning;
+                self.mark(alarm.step, MarkKind::Alarm, &text);
+            }
             Event::Alarm(alarm) => {
                 level = Level::Warning;
-                self.alarm(alarm, stamped.time)
+                self.seen_alarms.retain(|seen| seen.kind != alarm.kind);
+                self.notify_if_recent(stamped.time, &text);
             }
-            Event::Finished(finished) => format!("{:?} at step {}", finished.reason, finished.step),
-            Event::Phase { phase: Phase::Paused } => "paused".to_owned(),
-            Event::Started(_) | Event::Step(_) | Event::Preview(_) | Event::Phase { .. } => return,
-        };
-        self.log.push(LogLine { time: stamped.time, level, text });
-    }
-
-    /// The line of an alarm. While it holds, the banner tells it.
-    fn alarm(&mut self, alarm: &Alarm, time: f64) -> String {
-        let kind = alarm.kind.name();
-        if alarm.active {
-            let text = format!("step {}: {kind}: {}", alarm.step, alarm.message);
-            self.mark(alarm.step, MarkKind::Alarm, &text);
-            return text;
+            _ => {}
         }
-        self.seen_alarms.retain(|seen| seen.kind != alarm.kind);
-        let text = format!("{kind} is over: {}", alarm.message);
-        self.announce(time, &text);
-        text
+        self.log.push(LogLine { time: stamped.time, level, text });
     }
 
     fn mark(&mut self, step: u64, kind: MarkKind, text: &str) {
@@ -136,14 +106,14 @@ impl App {
         self.marks.push(Mark { step: step as f64, time, kind, text: text.to_owned() });
     }
 
-    /// A notice of something that happened just now: old news don't flash by.
-    fn announce(&mut self, time: f64, text: &str) {
+    /// Shows a notice of something that happened just now. Events read from an old log give none.
+    fn notify_if_recent(&mut self, time: f64, text: &str) {
         if !self.is_reading() && self.now - time < NOTICE_S {
             self.notify(text.to_owned());
         }
     }
 
-    /// What came while the view was frozen.
+    /// Takes in the events that came while the view was frozen.
     pub(super) fn thaw(&mut self) -> Option<Effect> {
         let mut effect = None;
         for event in self.frozen.take().unwrap_or_default() {
@@ -152,22 +122,22 @@ impl App {
         effect
     }
 
-    /// Asks for the preview nearest to the chart's cursor, or the newest, unless it is there already. Those whose
-    /// file is missing don't count.
+    /// Asks for the preview nearest to the chart's cursor, or without a cursor for the newest one, unless it is shown
+    /// or being loaded already. Previews whose file is missing don't count.
     pub(super) fn load_nearest(&mut self) -> Option<Effect> {
         if self.is_reading() {
-            return None; // thousands may come yet
+            return None; // the log may hold thousands of previews, of which only the last would stay
         }
-        let mut there = self.previews.iter().filter(|p| !self.missing.contains(&p.step));
+        let mut available = self.previews.iter().filter(|p| !self.missing.contains(&p.step));
         let wanted = match self.chart.cursor() {
-            None => there.next_back()?,
+            None => available.next_back()?,
             Some(x) => {
                 let step = match self.chart.axis {
                     XAxis::Step => x,
                     XAxis::Time => self.train.nearest(x, XAxis::Time).map_or(0.0, |p| p.step),
                 };
                 let distance = |preview: &&PreviewFile| (preview.step as f64 - step).abs();
-                there.min_by(|a, b| distance(a).total_cmp(&distance(b)))?
+                available.min_by(|a, b| distance(a).total_cmp(&distance(b)))?
             }
         };
         let shown = self.loading.or(self.sheet.as_ref().map(|(step, _)| *step));

@@ -47,7 +47,7 @@ impl App {
 
     /// Whether the trainer has ended.
     pub fn is_over(&self) -> bool {
-        self.over || matches!(self.link(), Some(Link::Dead(_) | Link::Over))
+        self.over || matches!(self.link(), Some(Link::Gone(_) | Link::Over))
     }
 
     /// Whether orders reach the trainer.
@@ -69,7 +69,7 @@ impl App {
             None => "no orders yet: the run is being read".to_owned(),
             Some(Link::WatchOnly(reason)) => format!("watching only: {reason}"),
             Some(Link::Lost) => "no orders: connection lost, trying again".to_owned(),
-            Some(Link::Dead(_)) => "no orders: the process is gone".to_owned(),
+            Some(Link::Gone(_)) => "no orders: the process is gone".to_owned(),
             Some(Link::Steerable | Link::Over) => "no orders: the run has ended".to_owned(),
         }
     }
@@ -88,7 +88,7 @@ impl App {
             (Some(before), link) if before == link => return None,
             (_, Link::WatchOnly(reason)) => Some(format!("watching only: {reason}")),
             (Some(Link::Lost), Link::Steerable) => Some("connected again".to_owned()),
-            (Some(Link::Dead(_) | Link::Over), Link::Steerable) => {
+            (Some(Link::Gone(_) | Link::Over), Link::Steerable) => {
                 Some("the run goes on".to_owned())
             }
             _ => None,

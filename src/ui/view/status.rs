@@ -16,7 +16,7 @@ fn phase(app: &App) -> (&'static str, Style) {
     let theme = app.theme();
     match app.link() {
         None if app.is_reading() => return ("reading...", theme.warning()),
-        Some(Link::Dead(_)) => return ("DEAD", theme.error()),
+        Some(Link::Gone(_)) => return ("DEAD", theme.error()),
         Some(Link::Lost) => return ("no connection", theme.warning()),
         Some(Link::Over) if app.ended_by().is_none() => return ("failed", theme.error()),
         _ if app.error.is_some() => return ("failed", theme.error()),

@@ -5,7 +5,8 @@ use simmim_tui::control::Link;
 use simmim_tui::control::follow::{Follower, Update};
 use simmim_tui::control::server::{Broadcast, Server};
 use simmim_tui::event::{
-    Event, Finished, Level, Order, Reason, Stamped, Started, StepReport, TaskKind, TimeSplit,
+    Event, Finished, Level, Listener as _, Order, Reason, Stamped, Started, StepReport, TaskKind,
+    TimeSplit,
 };
 use simmim_tui::run_dir::{EventLog, Owner, RunDir};
 use std::fs::{self, File};
@@ -48,13 +49,13 @@ impl Fake {
     pub fn say(&mut self, event: Event) {
         let stamped = Stamped::now(event);
         self.log.append(&stamped).expect("written");
-        self.broadcast.tell(&stamped, self.log.end());
+        self.broadcast.hear(&stamped, self.log.end());
     }
 
     /// Broadcasts an event that isn't logged, as when the disk is full.
     pub fn say_unlogged(&mut self, event: Event) {
         let stamped = Stamped { time: simmim_tui::event::now(), event };
-        self.broadcast.tell(&stamped, self.log.end());
+        self.broadcast.hear(&stamped, self.log.end());
     }
 
     /// Closes the socket in an orderly way while the process goes on.

@@ -7,7 +7,7 @@ use super::fake::{
 use simmim_tui::control::Link;
 use simmim_tui::control::client::Client;
 use simmim_tui::control::follow::{FollowError, Follower, Update};
-use simmim_tui::event::{Command, Stamped};
+use simmim_tui::event::{Command, Listener as _, Stamped};
 use simmim_tui::run_dir::{EventLog, Owner};
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -88,7 +88,7 @@ fn an_event_that_was_read_in_the_log_before_it_is_told_comes_once() {
     fake.log.append(&stamped).expect("written");
     let mut follower = follow(&root);
     let mut updates = until_link(&mut follower, &Link::Steerable);
-    fake.broadcast.tell(&stamped, fake.log.end());
+    fake.broadcast.hear(&stamped, fake.log.end());
     fake.say(numbered(1));
     updates.extend(until_number(&mut follower, 1));
     assert_eq!(numbers(&updates), [0, 1]);
@@ -110,12 +110,12 @@ fn who_stops_reading_is_sent_away_and_hears_the_rest_later() {
             let stamped = Stamped::now(numbered(number));
             fake.log.append(&stamped).expect("written");
             let begin = Instant::now();
-            fake.broadcast.tell(&stamped, fake.log.end());
+            fake.broadcast.hear(&stamped, fake.log.end());
             // All in all some 4 MB: more than the outbox and any buffer of the system.
             for _ in 0..3 {
                 let step = Stamped::now(step(number));
                 fake.log.append(&step).expect("written");
-                fake.broadcast.tell(&step, fake.log.end());
+                fake.broadcast.hear(&step, fake.log.end());
             }
             told += begin.elapsed();
             if number % 100 == 0 {
@@ -149,9 +149,9 @@ fn a_run_that_dies_and_is_resumed_comes_to_life_again() {
     assert_eq!(order.by, format!("test, process {}", std::process::id()));
     fake.say(numbered(1));
     fake.die();
-    updates.extend(collect(&mut follower, |update| matches!(update, Update::Link(Link::Dead(_)))));
+    updates.extend(collect(&mut follower, |update| matches!(update, Update::Link(Link::Gone(_)))));
     let dead = links(&updates).pop();
-    let Some(Link::Dead(text)) = dead else { panic!("{updates:?}") };
+    let Some(Link::Gone(text)) = dead else { panic!("{updates:?}") };
     assert!(text.starts_with("process 4711 ended without a word; last sign of life "), "{text}");
     assert!(text.ends_with(" ago (step 120)"), "{text}");
     assert!(!follower.send(Command::Stop));
@@ -293,5 +293,5 @@ fn what_is_no_run_is_refused() {
     // A run that has just started has a configuration but no log.
     fs::write(temp.path().join("config.toml"), "").expect("writable");
     let mut follower = follow(temp.path());
-    collect(&mut follower, |update| matches!(update, Update::Link(Link::Dead(_))));
+    collect(&mut follower, |update| matches!(update, Update::Link(Link::Gone(_))));
 }

@@ -134,7 +134,7 @@ fn alarms_of_a_run_that_ended_or_is_being_read_are_history() {
     let effect = app.update(Msg::Link(Link::Steerable));
     dashboard::serve(&mut app, effect);
     assert!(shown(&mut app, 80, 24).contains("ALARM loss spike"), "it does");
-    app.update(Msg::Link(Link::Dead("killed".to_owned())));
+    app.update(Msg::Link(Link::Gone("killed".to_owned())));
     let text = shown(&mut app, 80, 24);
     assert!(text.contains(" DEAD killed") && !text.contains("ALARM"), "{text}");
     assert!(!text.contains("!1"), "{text}");

@@ -17,7 +17,7 @@ fn watch_only() -> Link {
 }
 
 fn dead() -> Link {
-    Link::Dead("process 4711 ended without a word".to_owned())
+    Link::Gone("process 4711 ended without a word".to_owned())
 }
 
 /// Returns a viewer of the whole recorded run, which ended for this reason, or failed if there is none.
