@@ -306,7 +306,8 @@ where
                 let size = terminal.size().map_err(Into::into)?;
                 terminal.resize(size.into()).map_err(Into::into)?;
             }
-            terminal.draw(|frame| view::draw(app, &mut cache, frame)).map_err(Into::into)?;
+            let drawn = view::draw(terminal, app, &mut cache).map_err(Into::into)?;
+            app.update(Msg::Drawn(drawn));
             terminal.backend_mut().end(synchronized)?;
             dirty = false;
             not_before = start + FRAME.max(start.elapsed() * REST);

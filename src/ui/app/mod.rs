@@ -14,7 +14,7 @@ use super::log_pane::LogPane;
 use super::metrics::Metrics;
 use super::overlay::{Overlay, extent_with};
 use super::series::{Series, column_of};
-
+use super::theme::Theme;
 use super::view::chart::{ChartView, Extent};
 use super::view::loss::Mark;
 use crate::control::Link;
@@ -48,6 +48,17 @@ pub enum Msg {
     Tick(f64),
     /// Bytes written to the terminal so far.
     Written(u64),
+    /// A frame was drawn.
+    Drawn(Drawn),
+}
+
+/// What a frame tells the state: measures that only drawing knows and the next key depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drawn {
+    /// Columns of the loss chart's plot.
+    pub chart_columns: u16,
+    /// How far the help can be scrolled, if it is on the screen.
+    pub help_end: Option<u16>,
 }
 
 /// What the screen wants done.
@@ -231,6 +242,13 @@ impl App {
                 self.written = bytes;
                 None
             }
+            Msg::Drawn(drawn) => {
+                self.chart_columns = drawn.chart_columns;
+                if let (Screen::Help { scroll }, Some(end)) = (&mut self.screen, drawn.help_end) {
+                    *scroll = (*scroll).min(end);
+                }
+                None
+            }
         }
     }
 
@@ -290,16 +308,34 @@ impl App {
         self.clock.read(if self.is_live() { self.now } else { self.state.time })
     }
 
-    /// What the mark under the chart's cursor tells: the weightiest and newest, and how many more there are.
-    pub fn told_by_mark(&self) -> Option<String> {
+    /// Returns the text of the mark under the cursor of a chart this many columns wide: that of the weightiest and
+    /// newest, and how many more there are.
+    pub fn told_by_mark(&self, columns: u16) -> Option<String> {
         let range = self.chart.window(self.extent());
-        let columns = usize::from(self.chart_columns);
-        let column = |x| column_of(x, range, columns);
+        let column = |x| column_of(x, range, usize::from(columns));
         let here = column(self.chart.cursor()?)?;
         let marks = || self.marks.iter().filter(|m| column(m.x(self.chart.axis)) == Some(here));
         let text = marks().max_by_key(|mark| mark.kind)?.text.clone();
         let more = marks().count() - 1;
         Some(if more > 0 { format!("{text}  +{more} more") } else { text })
+    }
+
+    pub fn theme(&self) -> Theme {
+        Theme { depth: self.colors.depth }
+    }
+
+    /// The selected pictures side by side, for the whole screen.
+    pub fn full_picture(&self) -> Option<image::RgbImage> {
+        let (_, sheet) = self.sheet.as_ref()?;
+        let row = sheet.rows.get(self.selected).or(sheet.rows.first())?;
+        let last = if self.raw { &row.raw } else { &row.reconstructed };
+        let (width, height) = row.original.dimensions();
+        let mut picture = image::RgbImage::from_pixel(3 * width + 4, height, image::Rgb([0, 0, 0]));
+        for (column, part) in [&row.original, &row.masked, last].into_iter().enumerate() {
+            let left = column as i64 * i64::from(width + 2);
+            image::imageops::replace(&mut picture, part, left, 0);
+        }
+        Some(picture)
     }
 
     fn notify(&mut self, text: String) {

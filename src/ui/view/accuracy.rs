@@ -6,6 +6,7 @@ use super::chart::{ChartView, Extent, format_step, multiples, nice_step};
 use super::curve::{Curve, Scale};
 use super::loss::{ChartLayout, layout, note};
 use crate::terminal::colors::ColorDepth;
+use crate::ui::app::App;
 use crate::ui::metrics::Metrics;
 use crate::ui::series::{Point, Series, column_of};
 use crate::ui::theme::Theme;
@@ -24,6 +25,18 @@ pub struct AccuracyChart<'a> {
     pub theme: Theme,
     /// Only ASCII characters.
     pub ascii: bool,
+}
+
+impl<'a> AccuracyChart<'a> {
+    pub fn of(app: &'a App) -> Self {
+        Self {
+            metrics: &app.metrics,
+            extent: app.extent(),
+            view: &app.chart,
+            theme: app.theme(),
+            ascii: app.ascii,
+        }
+    }
 }
 
 impl Widget for AccuracyChart<'_> {

@@ -10,6 +10,7 @@ use super::chart::{ChartView, gutter, multiples, nice_step, tick_label, x_ticks}
 use super::curve::{Curve, Scale};
 use super::readout::Place;
 use crate::terminal::colors::ColorDepth;
+use crate::ui::app::App;
 use crate::ui::overlay::{Overlay, extent_with};
 use crate::ui::series::{Series, XAxis, column_of};
 use crate::ui::theme::Theme;
@@ -100,6 +101,20 @@ impl ChartLayout {
             for column in draw_labels(&ticks, row, style, buf) {
                 buf.set_string(plot.x + column as u16, y, tick, style);
             }
+        }
+    }
+}
+
+impl<'a> LossChart<'a> {
+    pub fn of(app: &'a App) -> Self {
+        Self {
+            train: &app.train,
+            val: &app.val,
+            overlays: app.overlays_shown(),
+            marks: &app.marks,
+            view: &app.chart,
+            theme: app.theme(),
+            ascii: app.ascii,
         }
     }
 }

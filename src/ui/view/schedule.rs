@@ -9,6 +9,7 @@ use super::canvas::{Canvas, Pen};
 use super::chart::{format_step, gutter, multiples, nice_step, x_ticks};
 use super::loss::draw_labels;
 use crate::terminal::colors::ColorDepth;
+use crate::ui::app::App;
 use crate::ui::series::{Bucket, XAxis, column_of};
 use crate::ui::theme::Theme;
 
@@ -28,6 +29,21 @@ pub struct ScheduleChart<'a> {
 
 const FUTURE: usize = 0;
 const PAST: usize = 1;
+
+impl<'a> ScheduleChart<'a> {
+    /// Returns `None` until the run has told how long it is.
+    pub fn of(app: &'a App) -> Option<Self> {
+        let started = app.state.started.as_ref()?;
+        Some(Self {
+            lr: app.lr.as_ref(),
+            total_steps: started.total_steps,
+            warmup_steps: started.warmup_steps,
+            step: app.state.last_step.as_ref().map_or(started.step, |report| report.step),
+            theme: app.theme(),
+            ascii: app.ascii,
+        })
+    }
+}
 
 impl Widget for ScheduleChart<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {

@@ -97,14 +97,15 @@ pub fn chart_modes(app: &App) -> String {
     title
 }
 
-/// What must be seen with the notice of the moment beside it, or the notice, or the newest line of the log.
-pub fn notice(app: &App, area: Rect, frame: &mut Frame<'_>) {
+/// Draws the banner with the notice of the moment beside it, or the notice, or the newest line of the log.
+/// `chart_columns` says which mark is under the cursor.
+pub fn notice(app: &App, chart_columns: u16, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let banner = app.banner();
     let beside = if app.log.editing {
         Some((format!("/{}_", app.log.filter), theme.focus()))
     } else {
-        of_the_moment(app).or_else(|| banner.is_none().then(|| standing(app)))
+        of_the_moment(app, chart_columns).or_else(|| banner.is_none().then(|| standing(app)))
     };
     let mut parts = Vec::new();
     if let Some(banner) = banner {
@@ -133,9 +134,9 @@ fn banner_text(banner: &Banner, room: usize, ascii: bool) -> String {
 }
 
 /// What was asked for or happened just now.
-fn of_the_moment(app: &App) -> Option<(String, Style)> {
+fn of_the_moment(app: &App, chart_columns: u16) -> Option<(String, Style)> {
     let theme = app.theme();
-    let marked = || app.told_by_mark().map(|text| (text, theme.title()));
+    let marked = || app.told_by_mark(chart_columns).map(|text| (text, theme.title()));
     if app.screen == Screen::Ended {
         let text = format!("the run has ended; {} keeps it. Any other key leaves", app.run);
         return marked().or(Some((text, theme.good())));

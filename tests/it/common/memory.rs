@@ -9,7 +9,7 @@ use ratatui::{Terminal, TerminalOptions, Viewport};
 use simmim_tui::control::Link;
 use simmim_tui::event::{Command, Event, Phase, Stamped};
 use simmim_tui::terminal::colors::ColorDepth;
-use simmim_tui::ui::app::App;
+use simmim_tui::ui::app::{App, Msg};
 use simmim_tui::ui::view::{self, previews::PreviewCache};
 use simmim_tui::ui::{Console, Exit, Feed, MaybeSynchronized, Polled, event_loop};
 use std::cell::{Cell as Shared, RefCell};
@@ -296,7 +296,8 @@ impl Bytes {
     /// Draws a frame as the event loop does. Returns the number of bytes that were sent.
     pub fn draw(&mut self, app: &mut App) -> usize {
         self.terminal.backend_mut().begin(true).expect("memory");
-        self.terminal.draw(|frame| view::draw(app, &mut self.cache, frame)).expect("memory");
+        let drawn = view::draw(&mut self.terminal, app, &mut self.cache).expect("memory");
+        app.update(Msg::Drawn(drawn));
         self.terminal.backend_mut().end(true).expect("memory");
         let bytes = std::mem::take(&mut *self.line.0.borrow_mut());
         self.shows.process(&bytes);
