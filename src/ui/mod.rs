@@ -4,10 +4,12 @@
 //! change, at most ten times a second, and slower when the terminal takes long to swallow a frame.
 
 pub mod app;
+pub mod chart_view;
 pub mod clock;
 pub mod host;
 pub mod keys;
 pub mod log_pane;
+pub mod marks;
 pub mod metrics;
 pub mod overlay;
 pub mod series;

@@ -5,8 +5,8 @@ use crate::event::{
     Alarm, Evaluated, Event, Level, Phase, PreviewFile, Stamped, Started, StepReport,
 };
 use crate::ui::log_pane::LogLine;
+use crate::ui::marks::{Mark, MarkKind};
 use crate::ui::series::{Point, XAxis};
-use crate::ui::view::loss::{Mark, MarkKind};
 
 impl App {
     pub(super) fn event(&mut self, stamped: &Stamped) -> Option<Effect> {

@@ -7,16 +7,16 @@ mod viewer;
 
 pub use banner::Banner;
 
+use super::chart_view::{ChartView, Extent};
 use super::clock::Clock;
 use super::host::Host;
 use super::keys::Panel;
 use super::log_pane::LogPane;
+use super::marks::Mark;
 use super::metrics::Metrics;
 use super::overlay::{Overlay, extent_with};
 use super::series::{Series, column_of};
 use super::theme::Theme;
-use super::view::chart::{ChartView, Extent};
-use super::view::loss::Mark;
 use crate::control::Link;
 use crate::event::state::RunState;
 use crate::event::{Alarm, Command, Phase, PreviewFile, Stamped};

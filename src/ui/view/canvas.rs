@@ -1,8 +1,9 @@
 //! A canvas of braille or ASCII dots.
 
-use ratatui::style::Style;
-
 use crate::ui::series::Bucket;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
 
 /// Dots in cells, on layers: 2 × 4 braille dots a cell, or one in ASCII.
 pub struct Canvas {
@@ -43,6 +44,23 @@ impl Canvas {
             let share = index as f64 / length.max(1) as f64;
             let between = |a: usize, b: usize| (a as f64 + (b as f64 - a as f64) * share).round();
             self.dot(layer, (between(from.0, to.0) as usize, between(from.1, to.1) as usize));
+        }
+    }
+
+    /// Draws each cell for which `look` returns a pen and dots.
+    pub fn draw(
+        &self,
+        plot: Rect,
+        look: impl Fn(usize, usize) -> Option<(Pen, u8)>,
+        buf: &mut Buffer,
+    ) {
+        for row in 0..self.height {
+            for column in 0..self.width {
+                if let Some((pen, bits)) = look(column, row) {
+                    let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
+                    cell.set_char(pen.draw(bits)).set_style(pen.style);
+                }
+            }
         }
     }
 

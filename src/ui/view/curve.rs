@@ -1,7 +1,7 @@
 //! A curve of the loss chart before and after it has a scale.
 
 use super::canvas::Canvas;
-use super::chart::ChartView;
+use crate::ui::chart_view::ChartView;
 use crate::ui::series::{Bucket, Point, bucketed_by, column_of};
 
 /// Loss to dot rows. Levels are losses, or their decimal logarithms.

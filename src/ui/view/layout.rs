@@ -13,7 +13,7 @@
 //! keys
 //! ```
 
-use super::chart::gutter;
+use super::axes::gutter;
 use crate::ui::app::App;
 use crate::ui::keys::Panel;
 use ratatui::layout::{Constraint, Layout, Rect};

@@ -1,14 +1,15 @@
 //! Draws the state. Drawing changes nothing in it: a frame returns what the next key depends on ([`Drawn`]).
 
 pub mod accuracy;
+mod axes;
 pub mod boxes;
 pub mod canvas;
-pub mod chart;
 mod curve;
 pub mod figures;
 mod layout;
 pub mod log;
 pub mod loss;
+mod numbers;
 pub mod previews;
 mod readout;
 pub mod schedule;

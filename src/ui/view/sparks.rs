@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
-use super::chart::format_value;
+use super::numbers::format_value;
 use crate::ui::series::{Point, Series};
 use crate::ui::theme::Theme;
 
