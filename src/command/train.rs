@@ -102,13 +102,13 @@ pub(super) fn train(
     let (session, state) = match app {
         None => (session, state),
         Some(app) => match ui::run(session, app, &root, &flags) {
-            ui::ScreenExit::Over(result) => {
+            ui::ScreenExit::RunOver(result) => {
                 result?;
                 say(out, &format!("run {}", root.display()));
                 return Ok(());
             }
-            ui::ScreenExit::Left { session, why, state } => {
-                terminal.leave_screen(&why, &root);
+            ui::ScreenExit::RunGoesOn { session, reason, state } => {
+                terminal.leave_screen(&reason, &root);
                 (session, *state)
             }
         },
@@ -215,20 +215,22 @@ impl Terminal {
 
     /// The screen is gone but training goes on: in the background where a shell waits for its prompt.
     #[cfg(feature = "tui")]
-    fn leave_screen(&self, why: &ui::Why, root: &Path) {
-        match why {
+    fn leave_screen(&self, reason: &ui::LeaveReason, root: &Path) {
+        match reason {
             _ if self.flags.hung_up.load(Ordering::Relaxed) => self.background.leave(),
-            ui::Why::Gone => {
+            ui::LeaveReason::TerminalGone => {
                 self.gone();
                 self.background.leave();
             }
-            ui::Why::Detached if self.background.has_launcher() => {
+            ui::LeaveReason::Detached if self.background.has_launcher() => {
                 let _ = self.orders.send(Order::new(Command::Checkpoint, "detaching"));
                 say_detached(root, &mut stdout());
                 self.background.leave();
             }
-            ui::Why::Detached => say(&mut stderr(), "screen left, training goes on"),
-            ui::Why::Failed(reason) => say(&mut stderr(), &format!("{reason}, training goes on")),
+            ui::LeaveReason::Detached => say(&mut stderr(), "screen left, training goes on"),
+            ui::LeaveReason::Failed(error) => {
+                say(&mut stderr(), &format!("{error}, training goes on"));
+            }
         }
     }
 

@@ -35,12 +35,15 @@ pub enum FollowError {
     Unreadable { path: PathBuf, source: io::Error },
 }
 
-/// One piece of news.
+/// One piece of news of a run, for whoever shows it.
 #[derive(Debug, PartialEq)]
 pub enum Update {
     Event(Box<Stamped>),
-    /// What is known of the process changed.
+    /// What is known of the process changed. A [`Follower`] tells this first after all that happened before.
     Link(Link),
+    /// The trainer of this process has ended, with the text of its error if it failed. A [`Follower`] watches other
+    /// processes and tells their end as a [`Link`].
+    Ended(Option<String>),
     /// Nothing at the moment.
     Nothing,
 }
