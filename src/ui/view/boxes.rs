@@ -2,7 +2,7 @@
 
 use crate::text::units::bytes;
 use crate::ui::app::{App, QuitChoice};
-use crate::ui::keys::BINDINGS;
+use crate::ui::keymap::BINDINGS;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -42,7 +42,7 @@ pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
     lines.push(Line::default());
     let facts = [
         format!("run      {}", app.run),
-        format!("colours  {:?} ({})", app.colors.depth, app.colors.reason),
+        format!("colours  {} ({})", app.colors.depth.name(), app.colors.reason),
         format!("written  {} to this terminal", bytes(app.written)),
         "pictures half blocks; z uses the terminal's own pictures where it says so".to_owned(),
     ];

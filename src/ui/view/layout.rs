@@ -15,7 +15,7 @@
 
 use super::axes::gutter;
 use crate::ui::app::App;
-use crate::ui::keys::Panel;
+use crate::ui::panel::Panel;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::widgets::Block;
 

@@ -17,7 +17,7 @@ pub mod sparks;
 pub mod status;
 
 use super::app::{App, Drawn, Screen};
-use super::keys::Panel;
+use super::panel::Panel;
 use accuracy::AccuracyChart;
 use layout::Places;
 use loss::LossChart;

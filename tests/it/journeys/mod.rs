@@ -17,7 +17,7 @@ use simmim_tui::picture::sheet::{Sheet, SheetRow};
 use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::LoopExit;
 use simmim_tui::ui::app::{App, Effect, Msg, QuitChoice, Screen};
-use simmim_tui::ui::keys::Panel;
+use simmim_tui::ui::panel::Panel;
 use std::time::Duration;
 
 fn asked_for(effect: Option<&Effect>) -> u64 {
