@@ -3,7 +3,7 @@
 use super::series::{XAxis, column_of};
 
 /// Factors of the moving average to choose from.
-pub const SMOOTHING: [f64; 5] = [0.0, 0.6, 0.9, 0.97, 0.99];
+pub(super) const SMOOTHING: [f64; 5] = [0.0, 0.6, 0.9, 0.97, 0.99];
 /// Least width of a window, in steps or seconds.
 const LEAST_WINDOW: f64 = 4.0;
 

@@ -4,7 +4,7 @@
 
 use super::app::{App, Effect, Msg};
 use super::host::Monitor;
-use super::view::{self, previews::PreviewCache};
+use super::view::{self, PreviewCache};
 use crate::control::follow::Update;
 use crate::event::{Command, PreviewFile, now};
 use crate::picture::sheet::{self, Sheet};

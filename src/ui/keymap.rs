@@ -8,7 +8,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 /// What a key means. No single key ends a run, and none changes it for good: quitting asks in a box, and the key that
 /// pauses also resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     PauseResume,
     Checkpoint,
     Quit,
@@ -32,7 +32,7 @@ pub enum Action {
 
 /// A change of what the loss chart shows, or how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChartAction {
+pub(super) enum ChartAction {
     LogScale,
     Smoother,
     Rougher,
@@ -46,7 +46,7 @@ pub enum ChartAction {
 }
 
 /// One line of the table.
-pub struct Binding {
+pub(super) struct Binding {
     pub keys: &'static [KeyCode],
     /// The keys as people read them.
     pub label: &'static str,
@@ -66,7 +66,7 @@ const fn binding(
 use KeyCode::{BackTab, Char, Enter, Esc, Tab};
 
 /// All keys of the dashboard. Ctrl-C means the same as `q`; [`action`] sees to that.
-pub const BINDINGS: [Binding; 33] = [
+pub(super) const BINDINGS: [Binding; 33] = [
     binding(&[Char('p')], "p", Action::PauseResume, "pause or resume training"),
     binding(&[Char('c')], "c", Action::Checkpoint, "save a checkpoint now and go on"),
     binding(&[Char('q')], "q Ctrl-C", Action::Quit, "box: detach, stop and save, cancel"),
@@ -113,7 +113,7 @@ pub const BINDINGS: [Binding; 33] = [
 ];
 
 /// Returns what a key means on the dashboard.
-pub fn action(key: &KeyEvent) -> Option<Action> {
+pub(super) fn action(key: &KeyEvent) -> Option<Action> {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     if control {
         return (key.code == Char('c')).then_some(Action::Quit);
@@ -121,19 +121,20 @@ pub fn action(key: &KeyEvent) -> Option<Action> {
     BINDINGS.iter().find(|binding| binding.keys.contains(&key.code)).map(|binding| binding.action)
 }
 
-/// Returns the table as Markdown, for the README.
-pub fn markdown() -> String {
-    let row = |binding: &Binding| {
-        let keys: Vec<String> = binding.label.split(' ').map(|key| format!("`{key}`")).collect();
-        format!("| {} | {} |\n", keys.join(" "), binding.help)
-    };
-    let head = "| key | what it does |\n|---|---|\n".to_owned();
-    BINDINGS.iter().map(row).fold(head, |table, row| table + &row)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns the table as Markdown, for the README.
+    fn markdown() -> String {
+        let row = |binding: &Binding| {
+            let keys: Vec<String> =
+                binding.label.split(' ').map(|key| format!("`{key}`")).collect();
+            format!("| {} | {} |\n", keys.join(" "), binding.help)
+        };
+        let head = "| key | what it does |\n|---|---|\n".to_owned();
+        BINDINGS.iter().map(row).fold(head, |table, row| table + &row)
+    }
 
     #[test]
     fn no_key_has_two_meanings() {

@@ -4,19 +4,19 @@
 //! [`run`] shows the run of this process, [`watch`] that of another.
 
 pub mod app;
-pub mod chart_view;
-pub mod clock;
+mod chart_view;
+mod clock;
 mod event_loop;
 pub mod host;
-pub mod keymap;
-pub mod log_pane;
-pub mod marks;
-pub mod metrics;
+mod keymap;
+mod log_pane;
+mod marks;
+mod metrics;
 pub mod overlay;
 pub mod panel;
 pub mod series;
-pub mod terminal;
-pub mod theme;
+pub(crate) mod terminal;
+mod theme;
 pub mod view;
 
 pub use event_loop::{Console, Feed, LoopExit, MaybeSynchronized, event_loop};

@@ -149,7 +149,7 @@ fn logging(folder: &Path) -> Result<f64, Error> {
 fn screen() -> Option<f64> {
     use crate::terminal::colors::{ColorDepth, Detected};
     use crate::ui::app::{App, Msg};
-    use crate::ui::view::{self, previews::PreviewCache};
+    use crate::ui::view::{self, PreviewCache};
     use ratatui::{Terminal, backend::TestBackend};
     const FRAMES: usize = 50;
     let colors = Detected { depth: ColorDepth::True, reason: String::new() };

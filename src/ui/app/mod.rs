@@ -111,7 +111,7 @@ impl QuitChoice {
 /// Everything that the views read.
 pub struct App {
     /// Run folder, for titles and messages.
-    pub run: String,
+    pub(crate) run: String,
     pub state: RunState,
     pub train: Series,
     pub val: Series,
@@ -125,7 +125,7 @@ pub struct App {
     pub log: LogPane,
     pub chart: ChartView,
     /// Learning rate by step: the function that trains.
-    pub lr: Box<dyn Fn(u64) -> f64 + Send>,
+    pub(crate) lr: Box<dyn Fn(u64) -> f64 + Send>,
     pub previews: Vec<PreviewFile>,
     /// The sheet on the screen and its step.
     pub sheet: Option<(u64, Sheet)>,
@@ -134,26 +134,26 @@ pub struct App {
     /// Steps of sheets that could not be read.
     missing: BTreeSet<u64>,
     pub selected: usize,
-    pub raw: bool,
+    pub(crate) raw: bool,
     pub focus: Panel,
     hidden: Vec<Panel>,
     pub enlarged: Option<Panel>,
     pub screen: Screen,
     /// Events that came while the view is frozen.
     frozen: Option<Vec<Stamped>>,
-    pub host: Host,
+    pub(crate) host: Host,
     pub notice: Option<(String, f64)>,
     /// What ended the trainer of this process early.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// The newest error that the run's log tells of.
     failure: Option<String>,
     /// Alarms that hold and were acknowledged.
     seen_alarms: Vec<Alarm>,
-    pub colors: Detected,
-    pub ascii: bool,
+    pub(crate) colors: Detected,
+    pub(crate) ascii: bool,
     pub now: f64,
     clock: Clock,
-    pub written: u64,
+    pub(crate) written: u64,
     seat: Seat,
     /// The trainer of this process has ended.
     over: bool,

@@ -18,7 +18,7 @@ use ratatui::widgets::Widget;
 
 /// The chart: it fills its area and draws no border. The top line names the curves with their values at the cursor, or
 /// the last ones.
-pub struct AccuracyChart<'a> {
+pub(super) struct AccuracyChart<'a> {
     pub metrics: &'a Metrics,
     /// What the charts cover.
     pub extent: Extent,
@@ -29,7 +29,7 @@ pub struct AccuracyChart<'a> {
 }
 
 impl<'a> AccuracyChart<'a> {
-    pub fn of(app: &'a App) -> Self {
+    pub(super) fn of(app: &'a App) -> Self {
         Self {
             metrics: &app.metrics,
             extent: app.extent(),

@@ -29,7 +29,7 @@ pub(super) struct Axes {
 
 impl Axes {
     /// Divides an area. What is low gives up the labels first, then the header, then the line.
-    pub fn new(area: Rect, theme: Theme, ascii: bool) -> Self {
+    pub(super) fn new(area: Rect, theme: Theme, ascii: bool) -> Self {
         let gutter = gutter(area.width);
         let header = area.height >= 3;
         let line = area.height >= 2;
@@ -54,7 +54,11 @@ impl Axes {
 
     /// Draws the line at the left with the label of each level: its row in the plot and its text. Where two share a
     /// row, the first is drawn.
-    pub fn draw_levels(&self, levels: impl IntoIterator<Item = (usize, String)>, buf: &mut Buffer) {
+    pub(super) fn draw_levels(
+        &self,
+        levels: impl IntoIterator<Item = (usize, String)>,
+        buf: &mut Buffer,
+    ) {
         if self.gutter == 0 {
             return;
         }
@@ -75,7 +79,7 @@ impl Axes {
     }
 
     /// Draws the line under the plot with its labels.
-    pub fn draw_line(&self, range: (f64, f64), axis: XAxis, buf: &mut Buffer) {
+    pub(super) fn draw_line(&self, range: (f64, f64), axis: XAxis, buf: &mut Buffer) {
         let (Some(y), plot, dim) = (self.line, self.plot, self.theme.dim()) else { return };
         let [line, corner, tick] = if self.ascii { ["-", "+", "+"] } else { ["─", "└", "┬"] };
         for x in plot.left()..plot.right() {
@@ -94,7 +98,7 @@ impl Axes {
     }
 
     /// Writes what the labels under the plot count to the left of them.
-    pub fn draw_name(&self, axis: XAxis, buf: &mut Buffer) {
+    pub(super) fn draw_name(&self, axis: XAxis, buf: &mut Buffer) {
         if let Some(labels) = self.labels.filter(|_| self.gutter > 0) {
             let name = if axis == XAxis::Step { "step" } else { "time" };
             buf.set_stringn(self.plot.x - self.gutter, labels, name, LABEL, self.theme.dim());
@@ -102,7 +106,7 @@ impl Axes {
     }
 
     /// Draws the cursor if it is in the visible range.
-    pub fn draw_cursor(&self, view: &ChartView, range: (f64, f64), buf: &mut Buffer) {
+    pub(super) fn draw_cursor(&self, view: &ChartView, range: (f64, f64), buf: &mut Buffer) {
         let column = |x| column_of(x, range, usize::from(self.plot.width));
         if let Some(column) = view.cursor().and_then(column) {
             let line = if self.ascii { '|' } else { '│' };
@@ -111,7 +115,7 @@ impl Axes {
     }
 
     /// Draws an upright line behind the curves: only empty cells take it.
-    pub fn draw_upright(&self, column: usize, line: char, style: Style, buf: &mut Buffer) {
+    pub(super) fn draw_upright(&self, column: usize, line: char, style: Style, buf: &mut Buffer) {
         for y in self.plot.top()..self.plot.bottom() {
             let cell = &mut buf[(self.plot.x + column as u16, y)];
             if cell.symbol() == " " {

@@ -32,7 +32,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub fn new(app: &App, area: Rect) -> Self {
+    pub(super) fn new(app: &App, area: Rect) -> Self {
         let [status, middle, notice, hints] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Min(0),
@@ -48,7 +48,7 @@ impl Places {
     }
 
     /// Columns of the loss chart's plot; `None` if it is not on the screen.
-    pub fn chart_columns(&self) -> Option<u16> {
+    pub(super) fn chart_columns(&self) -> Option<u16> {
         let (_, place) = self.panels.iter().find(|(panel, _)| *panel == Panel::Loss)?;
         let inner = Block::bordered().inner(*place);
         (!inner.is_empty()).then(|| inner.width.saturating_sub(gutter(inner.width)).max(1))

@@ -19,7 +19,7 @@ use crate::ui::theme::Theme;
 
 /// The loss chart: it fills its area and draws no border. The top line holds the values at the cursor (or the last
 /// ones), the line under the plot the marks, the upper right corner the names and values of the runs behind.
-pub struct LossChart<'a> {
+pub(super) struct LossChart<'a> {
     pub train: &'a Series,
     pub val: &'a Series,
     pub overlays: &'a [Overlay],
@@ -41,7 +41,7 @@ fn is_val(layer: usize) -> bool {
 }
 
 impl<'a> LossChart<'a> {
-    pub fn of(app: &'a App) -> Self {
+    pub(super) fn of(app: &'a App) -> Self {
         Self {
             train: &app.train,
             val: &app.val,

@@ -1,27 +1,29 @@
 //! Draws the state. Drawing changes nothing in it: a frame returns what the next key depends on ([`Drawn`]).
 
-pub mod accuracy;
+mod accuracy;
 mod axes;
-pub mod boxes;
-pub mod canvas;
+mod boxes;
+mod canvas;
 mod curve;
-pub mod figures;
+mod figures;
 mod layout;
-pub mod log;
-pub mod loss;
+mod log;
+mod loss;
 mod numbers;
-pub mod previews;
+mod previews;
 mod readout;
-pub mod schedule;
-pub mod sparks;
-pub mod status;
+mod schedule;
+mod sparks;
+mod status;
+
+pub use previews::PreviewCache;
 
 use super::app::{App, Drawn, Screen};
 use super::panel::Panel;
 use accuracy::AccuracyChart;
 use layout::Places;
 use loss::LossChart;
-use previews::{PreviewCache, Previews};
+use previews::Previews;
 use ratatui::backend::Backend;
 use ratatui::layout::Rect;
 use ratatui::widgets::{Block, Paragraph};

@@ -5,7 +5,7 @@ use crate::ui::series::{XAxis, column_of};
 
 /// Step between labels: the greatest of 1, 2, 2.5 or 5 times a power of ten with three multiples in the range (five at
 /// most).
-pub fn nice_step(low: f64, high: f64) -> f64 {
+pub(super) fn nice_step(low: f64, high: f64) -> f64 {
     let power = (high - low).log10().floor();
     for power in [power, power - 1.0, power - 2.0] {
         for step in [5.0, 2.5, 2.0, 1.0].map(|digit| digit * 10_f64.powf(power)) {
@@ -18,7 +18,7 @@ pub fn nice_step(low: f64, high: f64) -> f64 {
 }
 
 /// The multiples of `step` in a range; none when they are too many to draw.
-pub fn multiples(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
+pub(super) fn multiples(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
     let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
     let sane = first.is_finite() && last - first < 1000.0;
     let count = if sane { (last - first + 1.0).max(0.0) as usize } else { 0 };
@@ -26,7 +26,7 @@ pub fn multiples(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
 }
 
 /// A label of at most seven characters that tells values `step` apart.
-pub fn tick_label(value: f64, step: f64) -> String {
+pub(super) fn tick_label(value: f64, step: f64) -> String {
     let power = step.log10().floor();
     let halves = if (step / 10_f64.powf(power) - 2.5).abs() < 1e-6 { 1.0 } else { 0.0 };
     let decimals = (halves - power).clamp(0.0, 8.0) as usize;
@@ -36,7 +36,7 @@ pub fn tick_label(value: f64, step: f64) -> String {
 }
 
 /// A measured value in five significant digits, mostly six characters wide.
-pub fn format_value(value: f64) -> String {
+pub(super) fn format_value(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
         return if value.is_nan() { "NaN" } else { "Inf" }.to_owned();
@@ -49,7 +49,7 @@ pub fn format_value(value: f64) -> String {
 }
 
 /// A step as 950, 12.5k or 1.5M, with as many decimals as `spacing` between labels needs; in full if they are many.
-pub fn format_step(step: f64, spacing: f64) -> String {
+pub(super) fn format_step(step: f64, spacing: f64) -> String {
     let (unit, name) = match step.abs() {
         size if size >= 1e6 => (1e6, "M"),
         size if size >= 1e4 => (1e3, "k"),
@@ -63,7 +63,7 @@ pub fn format_step(step: f64, spacing: f64) -> String {
 }
 
 /// Labels under a plot: the column of each and its text.
-pub fn x_ticks(range: (f64, f64), columns: usize, axis: XAxis) -> Vec<(usize, String)> {
+pub(super) fn x_ticks(range: (f64, f64), columns: usize, axis: XAxis) -> Vec<(usize, String)> {
     const TIMES: [f64; 14] = [
         1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0,
         86400.0,

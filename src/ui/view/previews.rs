@@ -27,7 +27,7 @@ const PICTURE_GAP: u16 = 1;
 const TRIPLE_GAP: u16 = 3;
 
 /// Triples original · masked · reconstructed with decibels, as many as fit.
-pub struct Previews<'a> {
+pub(super) struct Previews<'a> {
     pub sheet: Option<&'a Sheet>,
     /// What to say while there is no sheet.
     pub none: &'a str,
@@ -46,7 +46,7 @@ pub struct Previews<'a> {
 }
 
 impl<'a> Previews<'a> {
-    pub fn of(app: &'a App, cache: &'a mut PreviewCache) -> Self {
+    pub(super) fn of(app: &'a App, cache: &'a mut PreviewCache) -> Self {
         let step = app.sheet.as_ref().map_or(0, |(step, _)| *step);
         let psnr = app.previews.iter().find(|preview| preview.step == step);
         Self {

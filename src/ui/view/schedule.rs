@@ -14,7 +14,7 @@ use crate::ui::series::{Bucket, XAxis, column_of};
 use crate::ui::theme::Theme;
 
 /// Past and future learning rates with the end of the warm-up and the step that the run is at. No border.
-pub struct ScheduleChart<'a> {
+pub(super) struct ScheduleChart<'a> {
     /// Learning rate of a step, counted from 0.
     pub lr: &'a dyn Fn(u64) -> f64,
     /// Length of the run, in optimizer steps.
@@ -32,7 +32,7 @@ const PAST: usize = 1;
 
 impl<'a> ScheduleChart<'a> {
     /// Returns `None` until the run has told how long it is.
-    pub fn of(app: &'a App) -> Option<Self> {
+    pub(super) fn of(app: &'a App) -> Option<Self> {
         let started = app.state.started.as_ref()?;
         Some(Self {
             lr: app.lr.as_ref(),

@@ -9,7 +9,7 @@ use crate::ui::series::{Point, Series};
 use crate::ui::theme::Theme;
 
 /// Label, sparkline of the latest points between their least and greatest value, last value. It fills one line.
-pub struct Spark<'a> {
+pub(super) struct Spark<'a> {
     pub label: &'a str,
     /// Unit of the value, shown after it.
     pub unit: &'a str,

@@ -39,7 +39,7 @@ fn phase(app: &App) -> (&'static str, Style) {
 }
 
 /// One line; what matters most stands left and survives a narrow screen.
-pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
+pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let (word, style) = phase(app);
     let dot = if app.ascii { "*" } else { "●" };
@@ -75,7 +75,7 @@ pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
 }
 
 /// Title of the loss panel with all modes of the chart.
-pub fn chart_modes(app: &App) -> String {
+pub(super) fn chart_modes(app: &App) -> String {
     let chart = &app.chart;
     let mut title = "loss".to_owned();
     if chart.log_y {
@@ -99,7 +99,7 @@ pub fn chart_modes(app: &App) -> String {
 
 /// Draws the banner with the notice of the moment beside it, or the notice, or the newest line of the log.
 /// `chart_columns` says which mark is under the cursor.
-pub fn notice(app: &App, chart_columns: u16, area: Rect, frame: &mut Frame<'_>) {
+pub(super) fn notice(app: &App, chart_columns: u16, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let banner = app.banner();
     let beside = if app.log.editing {
@@ -169,7 +169,7 @@ fn standing(app: &App) -> (String, Style) {
 }
 
 /// The keys that a newcomer needs first; the rest is behind `?`.
-pub fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
+pub(super) fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let pause = if app.paused() { "resume" } else { "pause" };
     let leaves = app.is_over() || !app.can_steer();

@@ -12,7 +12,7 @@ use simmim_tui::terminal::colors::{ColorDepth, Detected};
 use simmim_tui::ui::app::{App, Effect, Msg};
 use simmim_tui::ui::host::Host;
 use simmim_tui::ui::overlay::Overlay;
-use simmim_tui::ui::view::{self, previews::PreviewCache};
+use simmim_tui::ui::view::{self, PreviewCache};
 use std::path::PathBuf;
 
 /// The step of the recorded run up to which [`midway`] plays it: after the newest recorded pictures.

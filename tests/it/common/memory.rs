@@ -11,7 +11,7 @@ use simmim_tui::control::follow::Update;
 use simmim_tui::event::{Command, Event, Phase, Stamped};
 use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::app::{App, Msg};
-use simmim_tui::ui::view::{self, previews::PreviewCache};
+use simmim_tui::ui::view::{self, PreviewCache};
 use simmim_tui::ui::{Console, Feed, LoopExit, MaybeSynchronized, event_loop};
 use std::cell::{Cell as Shared, RefCell};
 use std::collections::VecDeque;
