@@ -14,7 +14,7 @@ use crate::text::say::say;
 use crate::text::shell::for_shell;
 use crate::ui::app::App;
 use crate::ui::overlay::Overlay;
-use crate::ui::{self, Exit, Feed, Polled};
+use crate::ui::{self, Feed, LoopExit};
 use std::io::{IsTerminal as _, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -76,7 +76,7 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
         return Ok(()); // the terminal is gone, so nobody would read a message
     }
     let exit = exit.map_err(Error::system("attach"))?;
-    if exit == Exit::Detached {
+    if exit == LoopExit::Detached {
         let line = format!("goes on; back to it: simmim-tui attach {}", for_shell(root));
         say(&mut stdout(), &format!("run {} {line}", root.display()));
     }
@@ -134,17 +134,14 @@ struct Watched {
 }
 
 impl Feed for Watched {
-    fn poll(&mut self) -> Polled {
-        match self.follower.poll() {
-            Update::Event(event) => {
-                if let Event::Started(started) = &event.event {
-                    self.rates.learn(&self.root, started);
-                }
-                Polled::Event(event)
-            }
-            Update::Link(link) => Polled::Link(link),
-            Update::Nothing => Polled::Nothing,
+    fn poll(&mut self) -> Update {
+        let update = self.follower.poll();
+        if let Update::Event(event) = &update
+            && let Event::Started(started) = &event.event
+        {
+            self.rates.learn(&self.root, started);
         }
+        update
     }
 
     fn send(&mut self, command: Command) {

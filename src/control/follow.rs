@@ -35,13 +35,16 @@ pub enum FollowError {
     Unreadable { path: PathBuf, source: io::Error },
 }
 
-/// What a poll gives.
+/// One piece of news of a run, for whoever shows it.
 #[derive(Debug, PartialEq)]
 pub enum Update {
     Event(Box<Stamped>),
-    /// What is known about the process has changed.
+    /// What is known of the process changed. A [`Follower`] tells this first after all that happened before.
     Link(Link),
-    /// There is no news at the moment.
+    /// The trainer of this process has ended, with the text of its error if it failed. A [`Follower`] watches other
+    /// processes and tells their end as a [`Link`].
+    Ended(Option<String>),
+    /// Nothing at the moment.
     Nothing,
 }
 

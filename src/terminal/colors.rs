@@ -12,6 +12,18 @@ pub enum ColorDepth {
     Mono,
 }
 
+impl ColorDepth {
+    /// Returns the name that the help of the screen shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::Indexed => "Indexed",
+            Self::Sixteen => "Sixteen",
+            Self::Mono => "Mono",
+        }
+    }
+}
+
 /// A depth and the reason for it, for the help screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detected {

@@ -18,7 +18,7 @@ const INTERRUPT: u8 = 3;
 
 /// What the bytes so far say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Pictures by the kitty protocol, and an answer about files.
     pub kitty: bool,
     /// The device attributes came: this is all.
@@ -28,7 +28,7 @@ pub struct Answer {
 }
 
 /// Reads replies out of everything received so far; typed keys and cut-off replies may be among it.
-pub fn parse(bytes: &[u8]) -> Answer {
+pub(crate) fn parse(bytes: &[u8]) -> Answer {
     let (mut pictures, mut files, mut complete) = (false, false, false);
     for (at, _) in bytes.iter().enumerate().filter(|&(_, &byte)| byte == 0x1b) {
         let rest = &bytes[at + 1..];
@@ -83,7 +83,7 @@ impl Drop for Quiet<'_> {
 ///
 /// # Errors
 /// When the terminal can't be set up, written or read; `Interrupted` by Ctrl-C.
-pub fn ask(stdin: &Stdin, out: &mut impl Write, patience: Duration) -> io::Result<Answer> {
+pub(crate) fn ask(stdin: &Stdin, out: &mut impl Write, patience: Duration) -> io::Result<Answer> {
     let _quiet = Quiet::new(stdin)?;
     out.write_all(QUERY)?;
     out.flush()?;

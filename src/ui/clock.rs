@@ -4,7 +4,7 @@ use crate::event::{Event, Phase, Stamped};
 
 /// Seconds of training, pauses left out, going on between reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Clock {
+pub(super) struct Clock {
     /// Up to `since`.
     worked_s: f64,
     /// Since when it runs, seconds since 1970-01-01 UTC; it stands still in a pause.
@@ -15,22 +15,22 @@ pub struct Clock {
 
 impl Clock {
     /// A process begins after this much training.
-    pub fn restart(&mut self, worked_s: f64) {
+    pub(super) fn restart(&mut self, worked_s: f64) {
         *self = Self { worked_s, ..Self::default() };
     }
 
-    pub fn stop(&mut self, time: f64) {
+    pub(super) fn stop(&mut self, time: f64) {
         self.worked_s = self.read(time);
         self.since = None;
     }
 
     /// Seconds of training at a time.
-    pub fn read(&self, time: f64) -> f64 {
+    pub(super) fn read(&self, time: f64) -> f64 {
         self.worked_s + self.since.map_or(0.0, |since| (time - since).max(0.0))
     }
 
     /// Reports set it, pauses stop it.
-    pub fn apply(&mut self, stamped: &Stamped, paused: bool) {
+    pub(super) fn apply(&mut self, stamped: &Stamped, paused: bool) {
         match &stamped.event {
             Event::Step(report) => {
                 self.worked_s = report.elapsed_s;

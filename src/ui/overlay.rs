@@ -1,7 +1,7 @@
 //! Earlier runs behind the live one in the loss chart.
 
+use super::chart_view::Extent;
 use super::series::{Point, Series, XAxis, extent};
-use super::view::chart::Extent;
 use crate::event::{Event, Stamped};
 
 /// The losses of an earlier run.

@@ -32,7 +32,7 @@ static SCREEN: Mutex<Option<File>> = Mutex::new(None);
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Buffered standard output that counts its bytes.
-pub struct Counted(BufWriter<File>);
+pub(crate) struct Counted(BufWriter<File>);
 
 impl Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -46,10 +46,10 @@ impl Write for Counted {
 }
 
 /// ratatui's terminal on standard output.
-pub type Tty = Terminal<CrosstermBackend<Counted>>;
+pub(crate) type Tty = Terminal<CrosstermBackend<Counted>>;
 
 /// The terminal while it is ours. Dropping it gives the terminal back.
-pub struct TerminalGuard {
+pub(crate) struct TerminalGuard {
     stderr: Option<OwnedFd>,
     down: bool,
 }
@@ -59,7 +59,7 @@ impl TerminalGuard {
     ///
     /// # Errors
     /// Standard output is no terminal that takes this.
-    pub fn enter(stderr_log: &Path) -> io::Result<(Self, Tty)> {
+    pub(crate) fn enter(stderr_log: &Path) -> io::Result<(Self, Tty)> {
         hold_back_panics();
         tty::enable_raw_mode()?;
         ACTIVE.store(true, Ordering::SeqCst);
@@ -74,7 +74,7 @@ impl TerminalGuard {
     }
 
     /// Gives the terminal back; a second call does nothing. Errors mean that it is gone already.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         if std::mem::replace(&mut self.down, true) {
             return;
         }
@@ -96,12 +96,12 @@ fn give_back() {
 }
 
 /// Ends every wait for a key.
-pub fn stop_waiting() {
+pub(crate) fn stop_waiting() {
     LEAVING.store(true, Ordering::Relaxed);
 }
 
 /// Gives the terminal back if the screen is up; nothing else may be drawn afterwards.
-pub fn abandon() {
+pub(crate) fn abandon() {
     if ACTIVE.swap(false, Ordering::SeqCst) {
         give_back();
     }
@@ -114,7 +114,7 @@ impl Drop for TerminalGuard {
 }
 
 /// The message of a panic that happened while the screen was up.
-pub fn held_back_panic() -> Option<String> {
+pub(crate) fn held_back_panic() -> Option<String> {
     PANIC.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -141,7 +141,7 @@ fn redirect_stderr(log: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Keys and pictures of the real terminal. One thread reads and draws: viuer and crossterm must not read at once.
-pub struct RealConsole {
+pub(crate) struct RealConsole {
     pub depth: ColorDepth,
     /// The terminal is gone, as a signal or its watch has told.
     pub hung_up: Arc<AtomicBool>,

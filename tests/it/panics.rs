@@ -8,6 +8,7 @@ use crate::common::pty::Tty;
 use image::RgbImage;
 use simmim_tui::config::file;
 use simmim_tui::control::Link;
+use simmim_tui::control::follow::Update;
 use simmim_tui::data::{self, ImageError, ImageSource};
 use simmim_tui::engine::device::{self, Device};
 use simmim_tui::engine::learner::LearnerConfig;
@@ -18,7 +19,7 @@ use simmim_tui::terminal::colors::{ColorDepth, Detected};
 use simmim_tui::train::{self, Inbox, Job, Session, Start, TrainError};
 use simmim_tui::ui::ScreenExit;
 use simmim_tui::ui::app::App;
-use simmim_tui::ui::{Exit, Feed, Polled};
+use simmim_tui::ui::{Feed, LoopExit};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,9 +68,9 @@ fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {
 
 fn show(session: Session, app: App) -> Result<u64, TrainError> {
     let summary = match simmim_tui::ui::run(session, app, Path::new("run"), &Flags::default()) {
-        ScreenExit::Over(result) => result?,
-        ScreenExit::Left { session, why, .. } => {
-            println!("{why:?}");
+        ScreenExit::RunOver(result) => result?,
+        ScreenExit::RunGoesOn { session, reason, .. } => {
+            println!("{reason:?}");
             session.join()?
         }
     };
@@ -99,15 +100,15 @@ struct Told {
 }
 
 impl Feed for Told {
-    fn poll(&mut self) -> Polled {
+    fn poll(&mut self) -> Update {
         assert!(!self.cursed, "this feed is cursed");
-        self.over.take().map_or(Polled::Nothing, Polled::Link)
+        self.over.take().map_or(Update::Nothing, Update::Link)
     }
 
     fn send(&mut self, _: Command) {}
 }
 
-fn watch(cursed: bool) -> std::io::Result<Exit> {
+fn watch(cursed: bool) -> std::io::Result<LoopExit> {
     let mut feed = Told { cursed, over: Some(Link::Over) };
     simmim_tui::ui::watch(&mut feed, app(|_| 0.1).viewer(), Path::new("run"), &Flags::default())
 }
@@ -160,7 +161,7 @@ fn a_panic_in_the_trainer_is_shown_and_the_terminal_given_back() {
 #[test]
 fn a_viewer_gives_the_terminal_back_when_it_is_left_and_when_it_panics() {
     for (child, key, word) in [
-        ("child_with_a_viewer_that_is_left", Some("q"), "it ended with Left"),
+        ("child_with_a_viewer_that_is_left", Some("q"), "it ended with Closed"),
         ("child_with_a_viewer_that_panics", None, "the error is: the screen failed: "),
     ] {
         let temp = tempfile::tempdir().expect("a temporary folder");

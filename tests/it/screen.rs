@@ -10,7 +10,7 @@ use simmim_tui::event::AlarmKind::{DiskLow, LossSpike};
 use simmim_tui::event::{Event, Level, Phase};
 use simmim_tui::terminal::colors::ColorDepth::{self, Indexed, Mono, Sixteen, True};
 use simmim_tui::ui::app::{App, Msg};
-use simmim_tui::ui::keys::Panel;
+use simmim_tui::ui::panel::Panel;
 use std::collections::BTreeSet;
 
 /// Compares the screen at three sizes with the snapshots.

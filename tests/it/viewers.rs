@@ -27,7 +27,7 @@ fn attach(run: &Path) -> Follower {
             match follower.poll() {
                 Update::Link(Link::Steerable) => return true,
                 Update::Nothing => return false,
-                Update::Event(_) | Update::Link(_) => {}
+                Update::Event(_) | Update::Link(_) | Update::Ended(_) => {}
             }
         }
     });
@@ -46,7 +46,7 @@ fn watch(run: &Path, stop: &AtomicBool) -> Vec<u64> {
                 }
             }
             Update::Link(Link::Over) => return steps,
-            Update::Link(_) => {}
+            Update::Link(_) | Update::Ended(_) => {}
             Update::Nothing if stop.load(Ordering::Relaxed) => return steps,
             Update::Nothing => follower.wait(Duration::from_millis(50)),
         }

@@ -5,7 +5,7 @@ use super::parts::{EVENTS, report};
 use crate::event::Stamped;
 use crate::terminal::colors::{ColorDepth, Detected};
 use crate::ui::app::{App, Msg};
-use crate::ui::view::{self, previews::PreviewCache};
+use crate::ui::view::{self, PreviewCache};
 use ratatui::{Terminal, backend::TestBackend};
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ pub(super) fn median_ms() -> Option<f64> {
     for frame in 0..FRAMES {
         app.update(Msg::Event(Box::new(Stamped::now(report(5 * (EVENTS + frame) + 5)))));
         let start = Instant::now();
-        terminal.draw(|frame| view::draw(&mut app, &mut cache, frame)).ok()?;
+        view::draw(&mut terminal, &app, &mut cache).ok()?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     Some(median(times))

@@ -12,14 +12,14 @@ use crate::terminal::unicode::has_unicode;
 use crate::text::say::say;
 use crate::train::Session;
 use crate::train::{Job, RunLength};
-use crate::ui::{self, ScreenExit, Why, app::App};
+use crate::ui::{self, LeaveReason, ScreenExit, app::App};
 use std::io::{stderr, stdout};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 pub use crate::terminal::obstacle::obstacle;
-pub use crate::ui::terminal::stop_waiting;
+pub(crate) use crate::ui::terminal::stop_waiting;
 
 /// How the screen looks.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -89,13 +89,13 @@ impl Screen {
     ) -> Result<Option<(Session, RunState)>, Error> {
         let root = &reactions.root;
         match ui::run(session, self.0, root, &reactions.flags) {
-            ScreenExit::Over(result) => {
+            ScreenExit::RunOver(result) => {
                 result?;
                 say(&mut stdout(), &format!("run {}", root.display()));
                 Ok(None)
             }
-            ScreenExit::Left { session, why, state } => {
-                go_on(&why, reactions);
+            ScreenExit::RunGoesOn { session, reason, state } => {
+                go_on(&reason, reactions);
                 Ok(Some((session, *state)))
             }
         }
@@ -104,19 +104,19 @@ impl Screen {
 
 /// Decides where training goes on without its screen: in the background if a shell waits for its prompt or the
 /// terminal is gone, else in the terminal.
-fn go_on(why: &Why, reactions: &Reactions) {
-    match why {
+fn go_on(reason: &LeaveReason, reactions: &Reactions) {
+    match reason {
         _ if reactions.flags.hung_up.load(Ordering::Relaxed) => reactions.background.leave(),
-        Why::Gone => {
+        LeaveReason::TerminalGone => {
             reactions.hang_up();
             reactions.background.leave();
         }
-        Why::Detached if reactions.background.has_launcher() => {
+        LeaveReason::Detached if reactions.background.has_launcher() => {
             reactions.order(Command::Checkpoint, "detaching");
             reactions.detach();
         }
-        Why::Detached => say(&mut stderr(), "screen left, training goes on"),
-        Why::Failed(reason) => say(&mut stderr(), &format!("{reason}, training goes on")),
+        LeaveReason::Detached => say(&mut stderr(), "screen left, training goes on"),
+        LeaveReason::Failed(error) => say(&mut stderr(), &format!("{error}, training goes on")),
     }
 }
 

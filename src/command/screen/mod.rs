@@ -9,6 +9,10 @@ mod disabled;
 mod enabled;
 
 #[cfg(not(feature = "tui"))]
-pub use disabled::{LookArgs, Screen, abandon, obstacle, stop_waiting};
+pub(crate) use disabled::stop_waiting;
+#[cfg(not(feature = "tui"))]
+pub use disabled::{LookArgs, Screen, abandon, obstacle};
 #[cfg(feature = "tui")]
-pub use enabled::{LookArgs, Screen, abandon, obstacle, stop_waiting};
+pub(crate) use enabled::stop_waiting;
+#[cfg(feature = "tui")]
+pub use enabled::{LookArgs, Screen, abandon, obstacle};

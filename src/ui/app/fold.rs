@@ -4,8 +4,8 @@ use super::{App, Effect, NOTICE_S};
 use crate::event::line::{Form, Wording, line};
 use crate::event::{Evaluated, Event, Level, PreviewFile, Stamped, Started, StepReport};
 use crate::ui::log_pane::LogLine;
+use crate::ui::marks::{Mark, MarkKind};
 use crate::ui::series::{Point, XAxis};
-use crate::ui::view::loss::{Mark, MarkKind};
 
 impl App {
     /// Takes in one event. Returns what is to be done outside the app because of it.

@@ -1,14 +1,17 @@
-//! What keys do.
+//! What keys do to the state: the effect of each [`Action`], and of the keys of a box or the log's filter.
+//!
+//! Which key means which action is in `ui/keymap.rs`.
 
 use super::{App, Effect, QuitChoice, Screen};
 use crate::event::Command;
 use crate::terminal::colors::ColorDepth;
-use crate::ui::keys::{self, Action, Panel};
+use crate::ui::keymap::{self, Action, ChartAction};
+use crate::ui::panel::Panel;
 use crossterm::event::{KeyCode, KeyEvent};
 
 impl App {
     pub(super) fn key(&mut self, key: &KeyEvent) -> Option<Effect> {
-        let action = keys::action(key);
+        let action = keymap::action(key);
         let interrupt = action == Some(Action::Quit) && key.code == KeyCode::Char('c');
         self.log.editing &= !interrupt; // Ctrl-C is no text
         if self.log.editing {
@@ -79,46 +82,17 @@ impl App {
     }
 
     fn act(&mut self, action: Action) -> Option<Effect> {
-        let full = self.extent();
         match action {
-            Action::PauseResume | Action::Checkpoint if !self.can_steer() => self.refuse(),
-            Action::PauseResume => {
-                let command = if self.paused() { Command::Resume } else { Command::Pause };
-                self.notify(
-                    if self.paused() { "resuming" } else { "pausing after this step" }.into(),
-                );
-                return Some(Effect::Send(command));
-            }
-            Action::Checkpoint => {
-                self.notify("saving a checkpoint after this step".to_owned());
-                return Some(Effect::Send(Command::Checkpoint));
-            }
-            Action::Quit if self.can_steer() => self.screen = Screen::Quit(QuitChoice::Cancel),
-            // There is nothing to choose.
-            Action::Quit if self.is_over() => return Some(Effect::Leave),
-            Action::Quit => return Some(Effect::Detach),
+            Action::PauseResume => return self.pause_or_resume(),
+            Action::Checkpoint => return self.save_checkpoint(),
+            Action::Quit => return self.quit(),
             Action::Help => self.screen = Screen::Help { scroll: 0 },
             Action::FocusNext => self.move_focus(1),
             Action::FocusPrevious => self.move_focus(-1),
-            Action::Left | Action::Right => {
-                let columns = if action == Action::Left { -1 } else { 1 };
-                self.chart.cursor_move(columns, self.chart_columns, full);
-                return self.load_nearest();
-            }
-            Action::Up | Action::Down => {
-                let down = action == Action::Down;
-                if self.focus == Panel::Log {
-                    self.log.scroll_by(if down { -1 } else { 1 });
-                } else {
-                    let rows = self.sheet.as_ref().map_or(0, |(_, sheet)| sheet.rows.len());
-                    let last = rows.saturating_sub(1);
-                    self.selected = if down {
-                        (self.selected + 1).min(last)
-                    } else {
-                        self.selected.saturating_sub(1)
-                    };
-                }
-            }
+            Action::Left => return self.move_cursor(-1),
+            Action::Right => return self.move_cursor(1),
+            Action::Up => self.move_up_or_down(false),
+            Action::Down => self.move_up_or_down(true),
             Action::Enlarge => {
                 self.enlarged = if self.enlarged.is_some() { None } else { Some(self.focus) };
             }
@@ -128,32 +102,8 @@ impl App {
                     return self.load_nearest();
                 }
             }
-            Action::Toggle(Panel::Accuracy) if self.metrics.is_empty() => {
-                self.notify("nothing is evaluated: set eval.every".to_owned());
-            }
-            Action::Toggle(panel) => {
-                if self.shows(panel) {
-                    self.hidden.push(panel);
-                    if self.focus == panel {
-                        self.move_focus(1);
-                    }
-                } else {
-                    self.hidden.retain(|&hidden| hidden != panel);
-                }
-            }
-            Action::LogScale => self.chart.toggle_log(),
-            Action::Smoother => self.chart.more_smoothing(),
-            Action::Rougher => self.chart.less_smoothing(),
-            Action::ZoomIn => self.chart.zoom_in(full),
-            Action::ZoomOut => self.chart.zoom_out(full),
-            Action::ZoomReset => self.chart.reset(),
-            Action::PanLeft => self.chart.pan(-1, full),
-            Action::PanRight => self.chart.pan(1, full),
-            Action::XAxis => self.chart.toggle_axis(),
-            Action::Overlays if self.overlays.is_empty() => {
-                self.notify("there is no earlier run to show".to_owned());
-            }
-            Action::Overlays => self.chart.alone = !self.chart.alone,
+            Action::Toggle(panel) => self.toggle(panel),
+            Action::Chart(change) => self.change_chart(change),
             Action::Freeze => {
                 if self.frozen.is_some() {
                     return self.thaw();
@@ -170,15 +120,95 @@ impl App {
                 self.log.scroll = 0;
             }
             Action::Raw => self.raw = !self.raw,
-            Action::FullPicture => {
-                if self.colors.depth == ColorDepth::Mono || self.ascii {
-                    self.notify("pictures on the whole screen need colours".to_owned());
-                    return None;
-                }
-                return self.sheet.as_ref().map(|_| Effect::FullPicture);
+            Action::FullPicture if self.colors.depth == ColorDepth::Mono || self.ascii => {
+                self.notify("pictures on the whole screen need colours".to_owned());
             }
+            Action::FullPicture => return self.sheet.as_ref().map(|_| Effect::FullPicture),
         }
         None
+    }
+
+    fn pause_or_resume(&mut self) -> Option<Effect> {
+        if !self.can_steer() {
+            self.refuse();
+            return None;
+        }
+        let (notice, command) = if self.paused() {
+            ("resuming", Command::Resume)
+        } else {
+            ("pausing after this step", Command::Pause)
+        };
+        self.notify(notice.to_owned());
+        Some(Effect::Send(command))
+    }
+
+    fn save_checkpoint(&mut self) -> Option<Effect> {
+        if !self.can_steer() {
+            self.refuse();
+            return None;
+        }
+        self.notify("saving a checkpoint after this step".to_owned());
+        Some(Effect::Send(Command::Checkpoint))
+    }
+
+    /// Asks how to leave where there is a choice, or else leaves.
+    fn quit(&mut self) -> Option<Effect> {
+        if self.can_steer() {
+            self.screen = Screen::Quit(QuitChoice::Cancel);
+            return None;
+        }
+        Some(if self.is_over() { Effect::Leave } else { Effect::Detach })
+    }
+
+    fn change_chart(&mut self, change: ChartAction) {
+        let full = self.extent();
+        match change {
+            ChartAction::LogScale => self.chart.toggle_log(),
+            ChartAction::Smoother => self.chart.more_smoothing(),
+            ChartAction::Rougher => self.chart.less_smoothing(),
+            ChartAction::ZoomIn => self.chart.zoom_in(full),
+            ChartAction::ZoomOut => self.chart.zoom_out(full),
+            ChartAction::ZoomReset => self.chart.reset(),
+            ChartAction::PanLeft => self.chart.pan(-1, full),
+            ChartAction::PanRight => self.chart.pan(1, full),
+            ChartAction::XAxis => self.chart.toggle_axis(),
+            ChartAction::Overlays if self.overlays.is_empty() => {
+                self.notify("there is no earlier run to show".to_owned());
+            }
+            ChartAction::Overlays => self.chart.alone = !self.chart.alone,
+        }
+    }
+
+    /// Moves the cursor of the charts; the previews follow it.
+    fn move_cursor(&mut self, columns: i32) -> Option<Effect> {
+        let full = self.extent();
+        self.chart.cursor_move(columns, self.chart_columns, full);
+        self.load_nearest()
+    }
+
+    /// Scrolls the log if it has the focus, or else selects another picture.
+    fn move_up_or_down(&mut self, down: bool) {
+        if self.focus == Panel::Log {
+            self.log.scroll_by(if down { -1 } else { 1 });
+        } else if down {
+            let rows = self.sheet.as_ref().map_or(0, |(_, sheet)| sheet.rows.len());
+            self.selected = (self.selected + 1).min(rows.saturating_sub(1));
+        } else {
+            self.selected = self.selected.saturating_sub(1);
+        }
+    }
+
+    fn toggle(&mut self, panel: Panel) {
+        if panel == Panel::Accuracy && self.metrics.is_empty() {
+            self.notify("nothing is evaluated: set eval.every".to_owned());
+        } else if self.shows(panel) {
+            self.hidden.push(panel);
+            if self.focus == panel {
+                self.move_focus(1);
+            }
+        } else {
+            self.hidden.retain(|&hidden| hidden != panel);
+        }
     }
 
     fn move_focus(&mut self, by: i64) {

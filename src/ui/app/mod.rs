@@ -7,16 +7,16 @@ mod viewer;
 
 pub use banner::Banner;
 
+use super::chart_view::{ChartView, Extent};
 use super::clock::Clock;
 use super::host::Host;
-use super::keys::Panel;
 use super::log_pane::LogPane;
+use super::marks::Mark;
 use super::metrics::Metrics;
 use super::overlay::{Overlay, extent_with};
+use super::panel::Panel;
 use super::series::{Series, column_of};
-
-use super::view::chart::{ChartView, Extent};
-use super::view::loss::Mark;
+use super::theme::Theme;
 use crate::control::Link;
 use crate::event::state::RunState;
 use crate::event::{Alarm, Command, Phase, PreviewFile, Stamped};
@@ -48,6 +48,17 @@ pub enum Msg {
     Tick(f64),
     /// Bytes written to the terminal so far.
     Written(u64),
+    /// A frame was drawn.
+    Drawn(Drawn),
+}
+
+/// What a frame tells the state: measures that only drawing knows and the next key depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drawn {
+    /// Columns of the loss chart's plot.
+    pub chart_columns: u16,
+    /// How far the help can be scrolled, if it is on the screen.
+    pub help_end: Option<u16>,
 }
 
 /// What the screen wants done.
@@ -100,7 +111,7 @@ impl QuitChoice {
 /// Everything that the views read.
 pub struct App {
     /// Run folder, for titles and messages.
-    pub run: String,
+    pub(crate) run: String,
     pub state: RunState,
     pub train: Series,
     pub val: Series,
@@ -114,7 +125,7 @@ pub struct App {
     pub log: LogPane,
     pub chart: ChartView,
     /// Learning rate by step: the function that trains.
-    pub lr: Box<dyn Fn(u64) -> f64 + Send>,
+    pub(crate) lr: Box<dyn Fn(u64) -> f64 + Send>,
     pub previews: Vec<PreviewFile>,
     /// The sheet on the screen and its step.
     pub sheet: Option<(u64, Sheet)>,
@@ -123,26 +134,26 @@ pub struct App {
     /// Steps of sheets that could not be read.
     missing: BTreeSet<u64>,
     pub selected: usize,
-    pub raw: bool,
+    pub(crate) raw: bool,
     pub focus: Panel,
     hidden: Vec<Panel>,
     pub enlarged: Option<Panel>,
     pub screen: Screen,
     /// Events that came while the view is frozen.
     frozen: Option<Vec<Stamped>>,
-    pub host: Host,
+    pub(crate) host: Host,
     pub notice: Option<(String, f64)>,
     /// What ended the trainer of this process early.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// The newest error that the run's log tells of.
     failure: Option<String>,
     /// Alarms that hold and were acknowledged.
     seen_alarms: Vec<Alarm>,
-    pub colors: Detected,
-    pub ascii: bool,
+    pub(crate) colors: Detected,
+    pub(crate) ascii: bool,
     pub now: f64,
     clock: Clock,
-    pub written: u64,
+    pub(crate) written: u64,
     seat: Seat,
     /// The trainer of this process has ended.
     over: bool,
@@ -231,6 +242,13 @@ impl App {
                 self.written = bytes;
                 None
             }
+            Msg::Drawn(drawn) => {
+                self.chart_columns = drawn.chart_columns;
+                if let (Screen::Help { scroll }, Some(end)) = (&mut self.screen, drawn.help_end) {
+                    *scroll = (*scroll).min(end);
+                }
+                None
+            }
         }
     }
 
@@ -290,16 +308,34 @@ impl App {
         self.clock.read(if self.is_live() { self.now } else { self.state.time })
     }
 
-    /// What the mark under the chart's cursor tells: the weightiest and newest, and how many more there are.
-    pub fn told_by_mark(&self) -> Option<String> {
+    /// Returns the text of the mark under the cursor of a chart this many columns wide: that of the weightiest and
+    /// newest, and how many more there are.
+    pub fn told_by_mark(&self, columns: u16) -> Option<String> {
         let range = self.chart.window(self.extent());
-        let columns = usize::from(self.chart_columns);
-        let column = |x| column_of(x, range, columns);
+        let column = |x| column_of(x, range, usize::from(columns));
         let here = column(self.chart.cursor()?)?;
         let marks = || self.marks.iter().filter(|m| column(m.x(self.chart.axis)) == Some(here));
         let text = marks().max_by_key(|mark| mark.kind)?.text.clone();
         let more = marks().count() - 1;
         Some(if more > 0 { format!("{text}  +{more} more") } else { text })
+    }
+
+    pub fn theme(&self) -> Theme {
+        Theme { depth: self.colors.depth }
+    }
+
+    /// The selected pictures side by side, for the whole screen.
+    pub fn full_picture(&self) -> Option<image::RgbImage> {
+        let (_, sheet) = self.sheet.as_ref()?;
+        let row = sheet.rows.get(self.selected).or(sheet.rows.first())?;
+        let last = if self.raw { &row.raw } else { &row.reconstructed };
+        let (width, height) = row.original.dimensions();
+        let mut picture = image::RgbImage::from_pixel(3 * width + 4, height, image::Rgb([0, 0, 0]));
+        for (column, part) in [&row.original, &row.masked, last].into_iter().enumerate() {
+            let left = column as i64 * i64::from(width + 2);
+            image::imageops::replace(&mut picture, part, left, 0);
+        }
+        Some(picture)
     }
 
     fn notify(&mut self, text: String) {

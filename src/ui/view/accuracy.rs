@@ -1,11 +1,13 @@
 //! What evaluations measured, over the same steps or time as the loss: a curve for each metric, and what the methods
 //! reach without training as dashed lines.
 
+use super::axes::{Axes, draw_parts, note};
 use super::canvas::{Canvas, Pen};
-use super::chart::{ChartView, Extent, format_step, multiples, nice_step};
 use super::curve::{Curve, Scale};
-use super::loss::{ChartLayout, layout, note};
+use super::numbers::{format_step, multiples, nice_step};
 use crate::terminal::colors::ColorDepth;
+use crate::ui::app::App;
+use crate::ui::chart_view::{ChartView, Extent};
 use crate::ui::metrics::Metrics;
 use crate::ui::series::{Point, Series, column_of};
 use crate::ui::theme::Theme;
@@ -16,7 +18,7 @@ use ratatui::widgets::Widget;
 
 /// The chart: it fills its area and draws no border. The top line names the curves with their values at the cursor, or
 /// the last ones.
-pub struct AccuracyChart<'a> {
+pub(super) struct AccuracyChart<'a> {
     pub metrics: &'a Metrics,
     /// What the charts cover.
     pub extent: Extent,
@@ -24,6 +26,18 @@ pub struct AccuracyChart<'a> {
     pub theme: Theme,
     /// Only ASCII characters.
     pub ascii: bool,
+}
+
+impl<'a> AccuracyChart<'a> {
+    pub(super) fn of(app: &'a App) -> Self {
+        Self {
+            metrics: &app.metrics,
+            extent: app.extent(),
+            view: &app.chart,
+            theme: app.theme(),
+            ascii: app.ascii,
+        }
+    }
 }
 
 impl Widget for AccuracyChart<'_> {
@@ -36,8 +50,8 @@ impl Widget for AccuracyChart<'_> {
             note(buf, area, "no evaluation yet", self.theme.dim());
             return;
         }
-        let layout = layout(area);
-        let (plot, range) = (layout.plot, self.view.window(self.extent));
+        let axes = Axes::new(area, self.theme, self.ascii);
+        let (plot, range) = (axes.plot, self.view.window(self.extent));
         let curves = self.metrics.curves();
         let (width, height) = (usize::from(plot.width), usize::from(plot.height));
         let mut canvas = Canvas::new(width, height, curves.len() + 1, self.ascii);
@@ -60,15 +74,15 @@ impl Widget for AccuracyChart<'_> {
                 let curve = Curve::new(points, |point| points[point].value, columns, &view);
                 curve.draw(&mut canvas, index + 1, range, &scale);
             }
-            self.draw_levels(&scale, &layout, canvas.dots.1, buf);
-            self.draw_canvas(&canvas, plot, buf);
+            axes.draw_levels(levels(&scale, canvas.dots.1), buf);
+            canvas.draw(plot, |column, row| self.topmost(&canvas, column, row), buf);
             self.draw_points(range, &scale, canvas.dots.1, plot, buf);
         } else {
             note(buf, plot, "no finite value", self.theme.dim());
         }
-        layout.draw_axis(range, self.view.axis, self.ascii, self.theme.dim(), buf);
-        self.draw_cursor(range, plot, buf);
-        if let Some(header) = layout.header {
+        axes.draw_line(range, self.view.axis, buf);
+        axes.draw_cursor(self.view, range, buf);
+        if let Some(header) = axes.header {
             self.draw_header(header, buf);
         }
     }
@@ -106,30 +120,6 @@ impl AccuracyChart<'_> {
         Some(Scale { low: inside(low), high: inside(high), rows })
     }
 
-    fn draw_levels(&self, scale: &Scale, layout: &ChartLayout, dots: usize, buf: &mut Buffer) {
-        if layout.gutter == 0 {
-            return;
-        }
-        let (plot, style) = (layout.plot, self.theme.dim());
-        let (line, tick) = if self.ascii { ("|", "+") } else { ("│", "┤") };
-        let x = plot.x - 1;
-        for y in plot.top()..plot.bottom() {
-            buf.set_string(x, y, line, style);
-        }
-        let mut taken = None;
-        let step = nice_step(scale.low, scale.high);
-        let decimals = usize::from((step * 100.0).fract() > 1e-6);
-        for level in multiples(scale.low, scale.high, step) {
-            let y = plot.y + (scale.row(level) / dots) as u16;
-            if taken != Some(y) {
-                let label = format!("{:>6.decimals$}%", 100.0 * level);
-                buf.set_stringn(x - (layout.gutter - 1), y, label, 7, style);
-                buf.set_string(x, y, tick, style);
-                taken = Some(y);
-            }
-        }
-    }
-
     /// How a curve looks; without colours it is drawn in letters, which the header tells.
     fn pen(&self, index: usize) -> Pen {
         let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
@@ -138,23 +128,15 @@ impl AccuracyChart<'_> {
     }
 
     /// The first curve lies on top, the baselines at the bottom.
-    fn draw_canvas(&self, canvas: &Canvas, plot: Rect, buf: &mut Buffer) {
-        let curves = self.metrics.curves().len();
-        for row in 0..canvas.height {
-            for column in 0..canvas.width {
-                let found = (1..=curves).chain([0]).find_map(|layer| {
-                    let bits = canvas.bits(layer, column, row);
-                    (bits > 0).then_some((layer, bits))
-                });
-                let Some((layer, bits)) = found else { continue };
-                let pen = match layer {
-                    0 => Pen { glyph: self.ascii.then_some('-'), style: self.theme.dim() },
-                    layer => self.pen(layer - 1),
-                };
-                let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
-                cell.set_char(pen.draw(bits)).set_style(pen.style);
-            }
-        }
+    fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
+        let layers = (1..=self.metrics.curves().len()).chain([0]);
+        let mut found = layers.map(|layer| (layer, canvas.bits(layer, column, row)));
+        let (layer, bits) = found.find(|(_, bits)| *bits > 0)?;
+        let pen = match layer {
+            0 => Pen { glyph: self.ascii.then_some('-'), style: self.theme.dim() },
+            layer => self.pen(layer - 1),
+        };
+        Some((pen, bits))
     }
 
     /// Each evaluation as a point where there is room between them.
@@ -183,18 +165,6 @@ impl AccuracyChart<'_> {
         }
     }
 
-    fn draw_cursor(&self, range: (f64, f64), plot: Rect, buf: &mut Buffer) {
-        let column = |x| column_of(x, range, usize::from(plot.width));
-        let Some(column) = self.view.cursor().and_then(column) else { return };
-        for y in plot.top()..plot.bottom() {
-            let cell = &mut buf[(plot.x + column as u16, y)];
-            if cell.symbol() == " " {
-                let line = if self.ascii { '|' } else { '│' };
-                cell.set_char(line).set_style(self.theme.cursor());
-            }
-        }
-    }
-
     /// Curves with their values, then the baselines; what has no room is left out from the right.
     fn draw_header(&self, row: Rect, buf: &mut Buffer) {
         let cursor = self.view.cursor();
@@ -217,16 +187,16 @@ impl AccuracyChart<'_> {
         parts.extend(self.metrics.baselines().iter().map(|known| {
             (format!("{dashes} {} {}", known.name, percent(known.value)), self.theme.dim())
         }));
-        let mut left = row.x;
-        for (text, style) in parts {
-            let length = text.chars().count() as u16;
-            if left + length > row.right() {
-                break;
-            }
-            buf.set_string(left, row.y, &text, style);
-            left += length + 2;
-        }
+        draw_parts(parts, row, buf);
     }
+}
+
+/// Returns the levels with labels: the row of each and its share in percent.
+fn levels(scale: &Scale, dots: usize) -> impl Iterator<Item = (usize, String)> {
+    let step = nice_step(scale.low, scale.high);
+    let decimals = usize::from((step * 100.0).fract() > 1e-6);
+    multiples(scale.low, scale.high, step)
+        .map(move |level| (scale.row(level) / dots, format!("{:>6.decimals$}%", 100.0 * level)))
 }
 
 #[cfg(test)]

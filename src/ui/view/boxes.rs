@@ -2,7 +2,7 @@
 
 use crate::text::units::bytes;
 use crate::ui::app::{App, QuitChoice};
-use crate::ui::keys::BINDINGS;
+use crate::ui::keymap::BINDINGS;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -30,7 +30,7 @@ fn middle(app: &App, title: &str, size: (u16, u16), style: Style, frame: &mut Fr
 }
 
 /// All keys, then how the screen is drawn; returns how far it can be scrolled.
-pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
+pub(super) fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
     let theme = app.theme();
     let mut lines: Vec<Line<'_>> = BINDINGS
         .iter()
@@ -42,7 +42,7 @@ pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
     lines.push(Line::default());
     let facts = [
         format!("run      {}", app.run),
-        format!("colours  {:?} ({})", app.colors.depth, app.colors.reason),
+        format!("colours  {} ({})", app.colors.depth.name(), app.colors.reason),
         format!("written  {} to this terminal", bytes(app.written)),
         "pictures half blocks; z uses the terminal's own pictures where it says so".to_owned(),
     ];
@@ -56,7 +56,7 @@ pub fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
 }
 
 /// The three ways out.
-pub fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
+pub(super) fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let inner = middle(app, "leave?", (66, 8), theme.warning(), frame);
     let detach = if app.is_viewer() {
@@ -86,7 +86,7 @@ pub fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
 }
 
 /// What went wrong and where everything is.
-pub fn failed(app: &App, frame: &mut Frame<'_>) {
+pub(super) fn failed(app: &App, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let inner = middle(app, "the run failed", (78, 14), theme.error(), frame);
     let error = app.error.clone().unwrap_or_default();

@@ -1,11 +1,12 @@
 //! A canvas of braille or ASCII dots.
 
+use crate::ui::series::Bucket;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-use crate::ui::series::Bucket;
-
 /// Dots in cells, on layers: 2 × 4 braille dots a cell, or one in ASCII.
-pub struct Canvas {
+pub(super) struct Canvas {
     pub width: usize,
     pub height: usize,
     /// Dots of a cell across and down.
@@ -16,18 +17,18 @@ pub struct Canvas {
 
 impl Canvas {
     /// `width` × `height` cells.
-    pub fn new(width: usize, height: usize, layers: usize, ascii: bool) -> Self {
+    pub(super) fn new(width: usize, height: usize, layers: usize, ascii: bool) -> Self {
         let dots = if ascii { (1, 1) } else { (2, 4) };
         Self { width, height, dots, layers: vec![0; width * height * layers] }
     }
 
     /// Bits of a layer in the cell at `column` and `row`.
-    pub fn bits(&self, layer: usize, column: usize, row: usize) -> u8 {
+    pub(super) fn bits(&self, layer: usize, column: usize, row: usize) -> u8 {
         self.layers[(layer * self.height + row) * self.width + column]
     }
 
     /// Sets the dot in dot column `x`, dot row `y` from the top; outside nothing happens.
-    pub fn dot(&mut self, layer: usize, (x, y): (usize, usize)) {
+    pub(super) fn dot(&mut self, layer: usize, (x, y): (usize, usize)) {
         const BITS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
         let (column, row) = (x / self.dots.0, y / self.dots.1);
         if column < self.width && row < self.height {
@@ -37,7 +38,7 @@ impl Canvas {
     }
 
     /// A straight line of dots without gaps.
-    pub fn line(&mut self, layer: usize, from: (usize, usize), to: (usize, usize)) {
+    pub(super) fn line(&mut self, layer: usize, from: (usize, usize), to: (usize, usize)) {
         let length = from.0.abs_diff(to.0).max(from.1.abs_diff(to.1));
         for index in 0..=length {
             let share = index as f64 / length.max(1) as f64;
@@ -46,8 +47,30 @@ impl Canvas {
         }
     }
 
+    /// Draws each cell for which `look` returns a pen and dots.
+    pub(super) fn draw(
+        &self,
+        plot: Rect,
+        look: impl Fn(usize, usize) -> Option<(Pen, u8)>,
+        buf: &mut Buffer,
+    ) {
+        for row in 0..self.height {
+            for column in 0..self.width {
+                if let Some((pen, bits)) = look(column, row) {
+                    let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
+                    cell.set_char(pen.draw(bits)).set_style(pen.style);
+                }
+            }
+        }
+    }
+
     /// A connected curve with a bar from least to greatest in each dot column. NaN breaks it; a lone point stays a dot.
-    pub fn curve(&mut self, layer: usize, buckets: &[Option<Bucket>], row: impl Fn(f64) -> usize) {
+    pub(super) fn curve(
+        &mut self,
+        layer: usize,
+        buckets: &[Option<Bucket>],
+        row: impl Fn(f64) -> usize,
+    ) {
         let mut before: Option<(usize, usize)> = None;
         for (x, bucket) in buckets.iter().enumerate() {
             let Some(bucket) = bucket else { continue };
@@ -66,14 +89,14 @@ impl Canvas {
 
 /// How a layer looks: the glyph of a cell with dots, or braille if there is none.
 #[derive(Debug, Clone, Copy)]
-pub struct Pen {
+pub(super) struct Pen {
     pub glyph: Option<char>,
     pub style: Style,
 }
 
 impl Pen {
     /// The character of a cell with these dots.
-    pub fn draw(self, bits: u8) -> char {
+    pub(super) fn draw(self, bits: u8) -> char {
         self.glyph.or_else(|| char::from_u32(0x2800 + u32::from(bits))).unwrap_or('*')
     }
 }

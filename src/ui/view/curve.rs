@@ -1,7 +1,7 @@
 //! A curve of the loss chart before and after it has a scale.
 
 use super::canvas::Canvas;
-use super::chart::ChartView;
+use crate::ui::chart_view::ChartView;
 use crate::ui::series::{Bucket, Point, bucketed_by, column_of};
 
 /// Loss to dot rows. Levels are losses, or their decimal logarithms.
@@ -12,7 +12,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    pub fn row(&self, level: f64) -> usize {
+    pub(super) fn row(&self, level: f64) -> usize {
         let share = ((self.high - level) / (self.high - self.low)).clamp(0.0, 1.0);
         (share * (self.rows - 1) as f64).round() as usize
     }
@@ -26,7 +26,7 @@ pub(super) struct Curve {
 }
 
 impl Curve {
-    pub fn new(
+    pub(super) fn new(
         points: &[Point],
         value: impl Fn(usize) -> f64,
         (range, columns): ((f64, f64), usize),
@@ -65,7 +65,7 @@ impl Curve {
         Self { buckets, ends }
     }
 
-    pub fn draw(&self, canvas: &mut Canvas, layer: usize, range: (f64, f64), scale: &Scale) {
+    pub(super) fn draw(&self, canvas: &mut Canvas, layer: usize, range: (f64, f64), scale: &Scale) {
         canvas.curve(layer, &self.buckets, |level| scale.row(level));
         for line in &self.ends {
             let [from, to] = line.map(|(x, level)| {
@@ -75,11 +75,11 @@ impl Curve {
         }
     }
 
-    pub fn drawn(&self) -> impl Iterator<Item = &Bucket> {
+    pub(super) fn drawn(&self) -> impl Iterator<Item = &Bucket> {
         self.buckets.iter().flatten().filter(|bucket| bucket.is_finite())
     }
 
-    pub fn end_levels(&self) -> impl Iterator<Item = f64> {
+    pub(super) fn end_levels(&self) -> impl Iterator<Item = f64> {
         self.ends.iter().flatten().map(|end| end.1)
     }
 }

@@ -10,7 +10,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 /// One figure per line, the most telling first.
-pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
+pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let mut rows = area.rows();
     for (label, unit, series) in
         [("loss", "", &app.train), ("grad norm", "", &app.grad_norm), ("images/s", "", &app.rate)]

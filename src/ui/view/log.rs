@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use std::fmt::Write as _;
 
 /// Title with the filters at work.
-pub fn title(app: &App) -> String {
+pub(super) fn title(app: &App) -> String {
     let log = &app.log;
     let mut title = "log".to_owned();
     if log.warnings_only {
@@ -26,7 +26,7 @@ pub fn title(app: &App) -> String {
 }
 
 /// The newest lines, or those at the scroll position.
-pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
+pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let lines = app.log.visible(usize::from(area.height));
     for (line, row) in lines.into_iter().zip(area.rows()) {

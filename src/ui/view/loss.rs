@@ -2,21 +2,24 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
+use super::axes::{Axes, note};
 use super::canvas::{Canvas, Pen};
-use super::chart::{ChartView, gutter, multiples, nice_step, tick_label, x_ticks};
 use super::curve::{Curve, Scale};
+use super::numbers::{multiples, nice_step, tick_label};
 use super::readout::Place;
 use crate::terminal::colors::ColorDepth;
+use crate::ui::app::App;
+use crate::ui::chart_view::ChartView;
+use crate::ui::marks::{Mark, MarkKind};
 use crate::ui::overlay::{Overlay, extent_with};
-use crate::ui::series::{Series, XAxis, column_of};
+use crate::ui::series::{Series, column_of};
 use crate::ui::theme::Theme;
 
 /// The loss chart: it fills its area and draws no border. The top line holds the values at the cursor (or the last
 /// ones), the line under the plot the marks, the upper right corner the names and values of the runs behind.
-pub struct LossChart<'a> {
+pub(super) struct LossChart<'a> {
     pub train: &'a Series,
     pub val: &'a Series,
     pub overlays: &'a [Overlay],
@@ -25,35 +28,6 @@ pub struct LossChart<'a> {
     pub theme: Theme,
     /// Only ASCII characters.
     pub ascii: bool,
-}
-
-/// Something that happened at a step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mark {
-    /// Optimizer step.
-    pub step: f64,
-    /// Seconds of training elapsed.
-    pub time: f64,
-    pub kind: MarkKind,
-    /// What it was, in a line.
-    pub text: String,
-}
-
-impl Mark {
-    pub fn x(&self, axis: XAxis) -> f64 {
-        match axis {
-            XAxis::Step => self.step,
-            XAxis::Time => self.time,
-        }
-    }
-}
-
-/// Later kinds hide earlier ones in the same column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MarkKind {
-    Checkpoint,
-    Resume,
-    Alarm,
 }
 
 /// Layers of the live run. After them come training and validation of each earlier run in turn.
@@ -66,40 +40,16 @@ fn is_val(layer: usize) -> bool {
     layer >= VAL && layer.is_multiple_of(2)
 }
 
-/// Where the parts are; a line that has no room is None.
-pub(super) struct ChartLayout {
-    /// Columns left of the plot.
-    pub gutter: u16,
-    pub plot: Rect,
-    pub header: Option<Rect>,
-    pub axis: Option<u16>,
-    pub labels: Option<u16>,
-}
-
-impl ChartLayout {
-    /// The line under a plot, with its labels.
-    pub fn draw_axis(
-        &self,
-        range: (f64, f64),
-        axis: XAxis,
-        ascii: bool,
-        style: Style,
-        buf: &mut Buffer,
-    ) {
-        let (Some(y), plot) = (self.axis, self.plot) else { return };
-        let [line, corner, tick] = if ascii { ["-", "+", "+"] } else { ["─", "└", "┬"] };
-        for x in plot.left()..plot.right() {
-            buf.set_string(x, y, line, style);
-        }
-        if self.gutter > 0 {
-            buf.set_string(plot.x - 1, y, corner, style);
-        }
-        if let Some(labels) = self.labels {
-            let row = Rect { y: labels, height: 1, ..plot };
-            let ticks = x_ticks(range, usize::from(plot.width), axis);
-            for column in draw_labels(&ticks, row, style, buf) {
-                buf.set_string(plot.x + column as u16, y, tick, style);
-            }
+impl<'a> LossChart<'a> {
+    pub(super) fn of(app: &'a App) -> Self {
+        Self {
+            train: &app.train,
+            val: &app.val,
+            overlays: app.overlays_shown(),
+            marks: &app.marks,
+            view: &app.chart,
+            theme: app.theme(),
+            ascii: app.ascii,
         }
     }
 }
@@ -115,69 +65,43 @@ impl Widget for LossChart<'_> {
             note(buf, area, "no data yet", self.theme.dim());
             return;
         }
-        let layout = layout(area);
+        let axes = Axes::new(area, self.theme, self.ascii);
+        let plot = axes.plot;
         let extent = extent_with(&live, self.overlays, self.view.axis);
         let range = self.view.window(extent);
-        let mut canvas = Canvas::new(
-            usize::from(layout.plot.width),
-            usize::from(layout.plot.height),
-            VAL + 1 + 2 * self.overlays.len(),
-            self.ascii,
-        );
+        let layers = VAL + 1 + 2 * self.overlays.len();
+        let (width, height) = (usize::from(plot.width), usize::from(plot.height));
+        let mut canvas = Canvas::new(width, height, layers, self.ascii);
         let curves = self.curves(range, canvas.width * canvas.dots.0);
         if let Some(scale) = self.scale(&curves, canvas.height * canvas.dots.1) {
             for (layer, curve) in curves.iter().enumerate() {
                 curve.draw(&mut canvas, layer, range, &scale);
             }
-            self.draw_levels(&scale, &layout, canvas.dots.1, buf);
-            self.draw_canvas(&canvas, layout.plot, buf);
-            self.draw_points(range, &scale, canvas.dots.1, layout.plot, buf);
-            self.draw_clipped(&curves[..=VAL], &scale, canvas.dots.0, layout.plot, buf);
+            let levels = self.ticks(&scale).into_iter();
+            let dots = canvas.dots.1;
+            axes.draw_levels(levels.map(|(level, label)| (scale.row(level) / dots, label)), buf);
+            canvas.draw(plot, |column, row| self.topmost(&canvas, column, row), buf);
+            self.draw_points(range, &scale, canvas.dots.1, plot, buf);
+            self.draw_clipped(&curves[..=VAL], &scale, canvas.dots.0, plot, buf);
         } else {
             let text = if self.view.log_y { "no loss above 0" } else { "no finite loss" };
-            note(buf, layout.plot, text, self.theme.dim());
+            note(buf, plot, text, self.theme.dim());
         }
-        self.draw_cursor(range, layout.plot, buf);
-        self.draw_axis(&curves[..=VAL], range, &layout, canvas.dots.0, buf);
+        axes.draw_cursor(self.view, range, buf);
+        axes.draw_line(range, self.view.axis, buf);
+        axes.draw_name(self.view.axis, buf);
+        if let Some(line) = axes.line {
+            self.draw_marks(range, Rect { y: line, height: 1, ..plot }, buf);
+            self.draw_nan(&curves[..=VAL], canvas.dots.0, Rect { y: line, height: 1, ..plot }, buf);
+        }
         let place = self.view.cursor().map(|x| {
-            let column = (range.1 - range.0) / f64::from(layout.plot.width.max(1));
+            let column = (range.1 - range.0) / f64::from(plot.width.max(1));
             Place { x, live: x <= extent.newest + column / 2.0, slack: column / 2.0 }
         });
-        if let Some(header) = layout.header {
+        if let Some(header) = axes.header {
             self.draw_header(place, header, buf);
         }
-        self.draw_legend(place, layout.plot, buf);
-    }
-}
-
-/// Gives up the labels first, then the header, then the marks.
-pub(super) fn layout(area: Rect) -> ChartLayout {
-    let left = gutter(area.width);
-    let header = area.height >= 3;
-    let axis = area.height >= 2;
-    let labels = area.height >= 5;
-    let lines = u16::from(header) + u16::from(axis) + u16::from(labels);
-    let plot = Rect {
-        x: area.x + left,
-        y: area.y + u16::from(header),
-        width: area.width - left,
-        height: area.height - lines,
-    };
-    ChartLayout {
-        gutter: left,
-        plot,
-        header: header.then_some(Rect { height: 1, ..area }),
-        axis: axis.then_some(plot.bottom()),
-        labels: labels.then_some(plot.bottom() + 1),
-    }
-}
-
-/// A short text in the middle of an area.
-pub(super) fn note(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
-    if !area.is_empty() {
-        let left = (usize::from(area.width).saturating_sub(text.len()) / 2) as u16;
-        let (x, y) = (area.x + left, area.y + area.height / 2);
-        buf.set_stringn(x, y, text, usize::from(area.width - left), style);
+        self.draw_legend(place, plot, buf);
     }
 }
 
@@ -281,29 +205,6 @@ impl LossChart<'_> {
         multiples(low, high, step).map(|v| (v.log10(), tick_label(v, step))).collect()
     }
 
-    fn draw_levels(&self, scale: &Scale, layout: &ChartLayout, dots: usize, buf: &mut Buffer) {
-        let plot = layout.plot;
-        if layout.gutter == 0 {
-            return;
-        }
-        let (line, tick) = if self.ascii { ("|", "+") } else { ("│", "┤") };
-        let style = self.theme.dim();
-        let x = plot.x - 1;
-        for y in plot.top()..plot.bottom() {
-            buf.set_string(x, y, line, style);
-        }
-        let mut taken = u16::MAX;
-        for (level, label) in self.ticks(scale) {
-            let y = plot.y + (scale.row(level) / dots) as u16;
-            if y != taken {
-                let label = format!("{label:>7}");
-                buf.set_stringn(x - (layout.gutter - 1), y, label, 7, style);
-                buf.set_string(x, y, tick, style);
-                taken = y;
-            }
-        }
-    }
-
     /// How a layer looks. Without colour the curves differ by their characters.
     fn pen(&self, layer: usize) -> Pen {
         let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
@@ -323,34 +224,23 @@ impl LossChart<'_> {
         Pen { glyph: number.filter(|_| plain), style: self.theme.overlay(index) }
     }
 
-    /// The topmost layer gives a cell its colour.
-    fn draw_canvas(&self, canvas: &Canvas, plot: Rect, buf: &mut Buffer) {
-        for row in 0..canvas.height {
-            for column in 0..canvas.width {
-                let Some((layer, bits)) = self.topmost(canvas, column, row) else { continue };
-                let pen = self.pen(layer);
-                let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
-                cell.set_char(pen.draw(bits)).set_style(pen.style);
-            }
-        }
-    }
-
     /// The smoothed line hides the raw one, which would blur it; the validation line does not interrupt the others.
     /// Earlier runs lie under both, their validation in dashes.
-    fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(usize, u8)> {
+    fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
         let bits = |layer| canvas.bits(layer, column, row);
         let [raw, train, val] = [RAW, TRAIN, VAL].map(bits);
-        if val > 0 {
-            return Some((VAL, train | val));
-        }
-        if train > 0 {
+        let (layer, bits) = if val > 0 {
+            (VAL, train | val)
+        } else if train > 0 {
             // Too few rows to tell a spike by its upper end.
-            return Some((TRAIN, if canvas.height <= 3 { raw | train } else { train }));
-        }
-        let behind = VAL + 1..=VAL + 2 * self.overlays.len();
-        let solid = |layer: &usize| !is_val(*layer) || column.is_multiple_of(2);
-        let mut behind = behind.filter(solid).map(|layer| (layer, bits(layer)));
-        behind.find(|(_, bits)| *bits > 0).or((raw > 0).then_some((RAW, raw)))
+            (TRAIN, if canvas.height <= 3 { raw | train } else { train })
+        } else {
+            let behind = VAL + 1..=VAL + 2 * self.overlays.len();
+            let solid = |layer: &usize| !is_val(*layer) || column.is_multiple_of(2);
+            let mut behind = behind.filter(solid).map(|layer| (layer, bits(layer)));
+            behind.find(|(_, bits)| *bits > 0).or((raw > 0).then_some((RAW, raw)))?
+        };
+        Some((self.pen(layer), bits))
     }
 
     /// Validation values as points where there is room between them.
@@ -400,83 +290,38 @@ impl LossChart<'_> {
         }
     }
 
-    fn draw_cursor(&self, range: (f64, f64), plot: Rect, buf: &mut Buffer) {
-        let column = |x| column_of(x, range, usize::from(plot.width));
-        if let Some(column) = self.view.cursor().and_then(column) {
-            for y in plot.top()..plot.bottom() {
-                let cell = &mut buf[(plot.x + column as u16, y)];
-                if cell.symbol() == " " {
-                    let line = if self.ascii { '|' } else { '│' };
-                    cell.set_char(line).set_style(self.theme.cursor());
-                }
-            }
-        }
-    }
-
-    /// The line under the plot with its labels; on it marks, and over these NaN.
-    fn draw_axis(
-        &self,
-        curves: &[Curve],
-        range: (f64, f64),
-        layout: &ChartLayout,
-        dots: usize,
-        buf: &mut Buffer,
-    ) {
-        let Some(y) = layout.axis else { return };
-        let (plot, axis, dim) = (layout.plot, self.view.axis, self.theme.dim());
-        let width = usize::from(plot.width);
-        layout.draw_axis(range, axis, self.ascii, dim, buf);
-        if let Some(labels) = layout.labels.filter(|_| layout.gutter > 0) {
-            let name = if axis == XAxis::Step { "step" } else { "time" };
-            buf.set_stringn(plot.x - layout.gutter, labels, name, 7, dim);
-        }
+    /// Draws the weightiest mark of each column on the line under the plot.
+    fn draw_marks(&self, range: (f64, f64), line: Rect, buf: &mut Buffer) {
+        let width = usize::from(line.width);
         let mut marks: Vec<Option<MarkKind>> = vec![None; width];
         for mark in self.marks {
-            if let Some(column) = column_of(mark.x(axis), range, width) {
+            if let Some(column) = column_of(mark.x(self.view.axis), range, width) {
                 marks[column] = marks[column].max(Some(mark.kind));
             }
         }
-        for (column, kind) in marks.iter().enumerate() {
+        for (x, kind) in (line.left()..line.right()).zip(marks) {
             let (glyph, style) = match kind {
                 None => continue,
                 Some(MarkKind::Checkpoint) => ('c', self.theme.good()),
                 Some(MarkKind::Resume) => ('r', self.theme.focus()),
                 Some(MarkKind::Alarm) => ('!', self.theme.warning()),
             };
-            buf[(plot.x + column as u16, y)].set_char(glyph).set_style(style);
+            buf[(x, line.y)].set_char(glyph).set_style(style);
         }
+    }
+
+    /// Draws a sign on the line under the plot where a loss is NaN or infinite; it hides marks.
+    fn draw_nan(&self, curves: &[Curve], dots: usize, line: Rect, buf: &mut Buffer) {
+        let glyph = if self.ascii { '!' } else { '✗' };
         for curve in curves {
             for (x, bucket) in curve.buckets.iter().enumerate() {
                 if bucket.is_some_and(|bucket| bucket.nan) {
-                    let glyph = if self.ascii { '!' } else { '✗' };
-                    let cell = &mut buf[(plot.x + (x / dots) as u16, y)];
+                    let cell = &mut buf[(line.x + (x / dots) as u16, line.y)];
                     cell.set_char(glyph).set_style(self.theme.error());
                 }
             }
         }
     }
-}
-
-/// Centres each label under its column where it doesn't touch the one before; returns the columns of those drawn.
-pub(super) fn draw_labels(
-    ticks: &[(usize, String)],
-    row: Rect,
-    style: Style,
-    buf: &mut Buffer,
-) -> Vec<usize> {
-    let width = usize::from(row.width);
-    let mut free = 0;
-    let mut drawn = Vec::new();
-    for (column, label) in ticks {
-        let Some(last) = width.checked_sub(label.len()) else { continue };
-        let start = column.saturating_sub(label.len() / 2).min(last);
-        if start >= free {
-            buf.set_string(row.x + start as u16, row.y, label, style);
-            drawn.push(*column);
-            free = start + label.len() + 1;
-        }
-    }
-    drawn
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Tests of the loss chart, by what stands in the cells.
 
-use super::MarkKind::{Alarm, Checkpoint, Resume};
 use super::*;
-use crate::ui::series::{Point, extent};
-use crate::ui::view::chart::format_value;
+use crate::ui::marks::MarkKind::{Alarm, Checkpoint, Resume};
+use crate::ui::series::{Point, XAxis, extent};
+use crate::ui::view::numbers::format_value;
 
 fn series(every: usize, values: impl IntoIterator<Item = f64>) -> Series {
     let mut series = Series::new();

@@ -1,8 +1,10 @@
 //! The pictures panel: what the model sees and what it fills in.
 
+use crate::event::TaskKind;
 use crate::picture::sheet::{Sheet, SheetRow};
 use crate::terminal::colors::ColorDepth;
 use crate::terminal::halfblock::{Cells, render_after};
+use crate::ui::app::App;
 use crate::ui::theme::Theme;
 use image::RgbImage;
 use ratatui::buffer::Buffer;
@@ -25,7 +27,7 @@ const PICTURE_GAP: u16 = 1;
 const TRIPLE_GAP: u16 = 3;
 
 /// Triples original · masked · reconstructed with decibels, as many as fit.
-pub struct Previews<'a> {
+pub(super) struct Previews<'a> {
     pub sheet: Option<&'a Sheet>,
     /// What to say while there is no sheet.
     pub none: &'a str,
@@ -41,6 +43,28 @@ pub struct Previews<'a> {
     pub raw: bool,
     pub theme: Theme,
     pub ascii: bool,
+}
+
+impl<'a> Previews<'a> {
+    pub(super) fn of(app: &'a App, cache: &'a mut PreviewCache) -> Self {
+        let step = app.sheet.as_ref().map_or(0, |(step, _)| *step);
+        let psnr = app.previews.iter().find(|preview| preview.step == step);
+        Self {
+            sheet: app.sheet.as_ref().map(|(_, sheet)| sheet),
+            none: match app.state.started.as_ref().map(|started| started.task) {
+                Some(TaskKind::Classification) => "a classifier has no previews",
+                _ => "no previews yet",
+            },
+            id: step,
+            cache,
+            psnr: psnr.map_or(&[], |preview| &preview.psnr),
+            step,
+            selected: app.selected,
+            raw: app.raw,
+            theme: app.theme(),
+            ascii: app.ascii,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

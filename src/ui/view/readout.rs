@@ -1,7 +1,8 @@
 //! The values of the loss chart in words: those of the live run in the header, those of earlier runs in the legend.
 
-use super::chart::{format_step, format_value};
+use super::axes::draw_parts;
 use super::loss::LossChart;
+use super::numbers::{format_step, format_value};
 use crate::text::units::span;
 use crate::ui::overlay::Overlay;
 use crate::ui::series::XAxis;
@@ -37,18 +38,7 @@ impl LossChart<'_> {
             Some(place) if !place.live => self.ahead(place.x),
             _ => self.live_values(place),
         };
-        let mut left = row.x;
-        for (text, style) in parts {
-            let length = text.trim_end().len() as u16;
-            if left + length > row.right() {
-                break;
-            }
-            buf.set_stringn(left, row.y, &text, usize::from(row.right() - left), style);
-            left += text.len() as u16 + 2;
-            if left >= row.right() {
-                break;
-            }
-        }
+        draw_parts(parts, row, buf);
     }
 
     /// The cursor stands where only earlier runs have been.

@@ -5,15 +5,16 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
+use super::axes::{Axes, draw_parts};
 use super::canvas::{Canvas, Pen};
-use super::chart::{format_step, gutter, multiples, nice_step, x_ticks};
-use super::loss::draw_labels;
+use super::numbers::{format_step, multiples, nice_step};
 use crate::terminal::colors::ColorDepth;
+use crate::ui::app::App;
 use crate::ui::series::{Bucket, XAxis, column_of};
 use crate::ui::theme::Theme;
 
 /// Past and future learning rates with the end of the warm-up and the step that the run is at. No border.
-pub struct ScheduleChart<'a> {
+pub(super) struct ScheduleChart<'a> {
     /// Learning rate of a step, counted from 0.
     pub lr: &'a dyn Fn(u64) -> f64,
     /// Length of the run, in optimizer steps.
@@ -29,6 +30,21 @@ pub struct ScheduleChart<'a> {
 const FUTURE: usize = 0;
 const PAST: usize = 1;
 
+impl<'a> ScheduleChart<'a> {
+    /// Returns `None` until the run has told how long it is.
+    pub(super) fn of(app: &'a App) -> Option<Self> {
+        let started = app.state.started.as_ref()?;
+        Some(Self {
+            lr: app.lr.as_ref(),
+            total_steps: started.total_steps,
+            warmup_steps: started.warmup_steps,
+            step: app.state.last_step.as_ref().map_or(started.step, |report| report.step),
+            theme: app.theme(),
+            ascii: app.ascii,
+        })
+    }
+}
+
 impl Widget for ScheduleChart<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let area = area.intersection(buf.area);
@@ -40,17 +56,10 @@ impl Widget for ScheduleChart<'_> {
             buf.set_stringn(area.x, area.y, "no steps to run", width, self.theme.dim());
             return;
         }
-        let (left, header) = (gutter(area.width), u16::from(area.height >= 3));
-        let axis = u16::from(area.height >= 2);
-        let labels = u16::from(area.height >= 5);
-        let plot = Rect {
-            x: area.x + left,
-            y: area.y + header,
-            width: area.width - left,
-            height: area.height - header - axis - labels,
-        };
-        let mut canvas =
-            Canvas::new(usize::from(plot.width), usize::from(plot.height), 2, self.ascii);
+        let axes = Axes::new(area, self.theme, self.ascii);
+        let plot = axes.plot;
+        let (width, height) = (usize::from(plot.width), usize::from(plot.height));
+        let mut canvas = Canvas::new(width, height, 2, self.ascii);
         let rates = self.rates(canvas.width * canvas.dots.0);
         let peak = rates.iter().flatten().map(|rate| rate.max).fold(0.0, f64::max);
         let top = if peak > 0.0 { peak } else { 1.0 };
@@ -62,22 +71,16 @@ impl Widget for ScheduleChart<'_> {
         canvas.curve(FUTURE, &rates, row);
         let passed = self.column(self.step, rates.len()) + 1;
         canvas.curve(PAST, &rates[..passed.min(rates.len())], row);
-        self.draw_canvas(&canvas, plot, buf);
-        if left > 0 {
-            let places: Vec<_> = multiples(0.0, top, nice_step(0.0, top))
-                .map(|rate| (plot.y + (row(rate) / canvas.dots.1) as u16, rate))
-                .collect();
-            self.draw_levels(&places, plot, buf);
-        }
-        if axis > 0 {
-            self.draw_axis(plot, labels > 0, left > 0, buf);
-        }
+        canvas.draw(plot, |column, row| self.topmost(&canvas, column, row), buf);
+        let levels = multiples(0.0, top, nice_step(0.0, top));
+        axes.draw_levels(levels.map(|rate| (row(rate) / canvas.dots.1, label(rate))), buf);
+        self.draw_line(&axes, buf);
         let here = self.column(self.step, canvas.width) as u16;
         let rate = (self.lr)(self.step.min(self.total_steps - 1));
         let cell = &mut buf[(plot.x + here, plot.y + (row(rate) / canvas.dots.1) as u16)];
         cell.set_char('@').set_style(self.theme.focus());
-        if header > 0 {
-            self.draw_header(Rect { height: 1, ..area }, rate, peak, buf);
+        if let Some(header) = axes.header {
+            self.draw_header(header, rate, peak, buf);
         }
     }
 }
@@ -109,74 +112,32 @@ impl ScheduleChart<'_> {
         (0..columns).map(column).collect()
     }
 
-    fn draw_canvas(&self, canvas: &Canvas, plot: Rect, buf: &mut Buffer) {
+    /// The past lies on the future.
+    fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
         let mono = self.theme.depth == ColorDepth::Mono;
         let past = Pen { glyph: self.ascii.then_some('*'), style: self.theme.lr() };
         let future = Pen { glyph: (self.ascii || mono).then_some('.'), style: self.theme.dim() };
-        for row in 0..canvas.height {
-            for column in 0..canvas.width {
-                let (pen, bits) = match [PAST, FUTURE].map(|one| canvas.bits(one, column, row)) {
-                    [0, 0] => continue,
-                    [0, bits] => (future, bits),
-                    [_, bits] => (past, bits),
-                };
-                let cell = &mut buf[(plot.x + column as u16, plot.y + row as u16)];
-                cell.set_char(pen.draw(bits)).set_style(pen.style);
-            }
+        match [PAST, FUTURE].map(|layer| canvas.bits(layer, column, row)) {
+            [0, 0] => None,
+            [0, bits] => Some((future, bits)),
+            [bits, _] => Some((past, bits)),
         }
     }
 
-    fn draw_levels(&self, places: &[(u16, f64)], plot: Rect, buf: &mut Buffer) {
-        let (line, tick) = if self.ascii { ("|", "+") } else { ("│", "┤") };
-        let (x, dim) = (plot.x - 1, self.theme.dim());
-        for y in plot.top()..plot.bottom() {
-            buf.set_string(x, y, line, dim);
-        }
-        let mut taken = u16::MAX;
-        for &(y, rate) in places {
-            if y != taken {
-                let label = if rate > 0.0 { format!("{rate:.1e}") } else { "0".to_owned() };
-                buf.set_stringn(x - 7, y, format!("{label:>7}"), 7, dim);
-                buf.set_string(x, y, tick, dim);
-                taken = y;
-            }
-        }
-    }
-
-    /// The axis with `w` at the end of the warm-up and an arrow at the run's step.
-    fn draw_axis(&self, plot: Rect, labels: bool, corner: bool, buf: &mut Buffer) {
-        let (y, dim) = (plot.bottom(), self.theme.dim());
-        let [line, edge, tick, here] =
-            if self.ascii { ["-", "+", "+", "^"] } else { ["─", "└", "┬", "▲"] };
-        for x in plot.left()..plot.right() {
-            buf.set_string(x, y, line, dim);
-        }
-        if corner {
-            buf.set_string(plot.x - 1, y, edge, dim);
-        }
+    /// Draws the line under the plot with `w` at the end of the warm-up and an arrow at the run's step.
+    fn draw_line(&self, axes: &Axes, buf: &mut Buffer) {
+        let (Some(y), plot) = (axes.line, axes.plot) else { return };
+        axes.draw_line((0.0, self.total_steps as f64), XAxis::Step, buf);
+        axes.draw_name(XAxis::Step, buf);
         let width = usize::from(plot.width);
-        if labels {
-            let ticks = x_ticks((0.0, self.total_steps as f64), width, XAxis::Step);
-            let row = Rect { y: y + 1, height: 1, ..plot };
-            for column in draw_labels(&ticks, row, dim, buf) {
-                buf.set_string(plot.x + column as u16, y, tick, dim);
-            }
-            if corner {
-                buf.set_string(plot.x - 8, y + 1, "step", dim);
-            }
-        }
         if (1..self.total_steps).contains(&self.warmup_steps) {
-            let column = plot.x + self.column(self.warmup_steps, width) as u16;
-            for row in plot.top()..plot.bottom() {
-                let cell = &mut buf[(column, row)];
-                if cell.symbol() == " " {
-                    cell.set_char(if self.ascii { ':' } else { '┊' }).set_style(dim);
-                }
-            }
-            buf.set_string(column, y, "w", self.theme.lr());
+            let column = self.column(self.warmup_steps, width);
+            let line = if self.ascii { ':' } else { '┊' };
+            axes.draw_upright(column, line, self.theme.dim(), buf);
+            buf.set_string(plot.x + column as u16, y, "w", self.theme.lr());
         }
         let column = plot.x + self.column(self.step, width) as u16;
-        buf.set_string(column, y, here, self.theme.focus());
+        buf.set_string(column, y, if self.ascii { "^" } else { "▲" }, self.theme.focus());
     }
 
     fn draw_header(&self, row: Rect, rate: f64, peak: f64, buf: &mut Buffer) {
@@ -189,15 +150,12 @@ impl ScheduleChart<'_> {
             (format!("peak {peak:.2e}"), self.theme.dim()),
             (format!("w = warm-up, {} steps", step(self.warmup_steps)), self.theme.dim()),
         ];
-        let mut left = 0;
-        for (text, style) in parts {
-            if left + text.len() > usize::from(row.width) {
-                break;
-            }
-            buf.set_string(row.x + left as u16, row.y, &text, style);
-            left += text.len() + 2;
-        }
+        draw_parts(parts, row, buf);
     }
+}
+
+fn label(rate: f64) -> String {
+    if rate > 0.0 { format!("{rate:.1e}") } else { "0".to_owned() }
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
-use super::chart::format_value;
+use super::numbers::format_value;
 use crate::ui::series::{Point, Series};
 use crate::ui::theme::Theme;
 
 /// Label, sparkline of the latest points between their least and greatest value, last value. It fills one line.
-pub struct Spark<'a> {
+pub(super) struct Spark<'a> {
     pub label: &'a str,
     /// Unit of the value, shown after it.
     pub unit: &'a str,

@@ -39,7 +39,7 @@ fn phase(app: &App) -> (&'static str, Style) {
 }
 
 /// One line; what matters most stands left and survives a narrow screen.
-pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
+pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let (word, style) = phase(app);
     let dot = if app.ascii { "*" } else { "●" };
@@ -75,7 +75,7 @@ pub fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
 }
 
 /// Title of the loss panel with all modes of the chart.
-pub fn chart_modes(app: &App) -> String {
+pub(super) fn chart_modes(app: &App) -> String {
     let chart = &app.chart;
     let mut title = "loss".to_owned();
     if chart.log_y {
@@ -97,14 +97,15 @@ pub fn chart_modes(app: &App) -> String {
     title
 }
 
-/// What must be seen with the notice of the moment beside it, or the notice, or the newest line of the log.
-pub fn notice(app: &App, area: Rect, frame: &mut Frame<'_>) {
+/// Draws the banner with the notice of the moment beside it, or the notice, or the newest line of the log.
+/// `chart_columns` says which mark is under the cursor.
+pub(super) fn notice(app: &App, chart_columns: u16, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let banner = app.banner();
     let beside = if app.log.editing {
         Some((format!("/{}_", app.log.filter), theme.focus()))
     } else {
-        of_the_moment(app).or_else(|| banner.is_none().then(|| standing(app)))
+        of_the_moment(app, chart_columns).or_else(|| banner.is_none().then(|| standing(app)))
     };
     let mut parts = Vec::new();
     if let Some(banner) = banner {
@@ -133,9 +134,9 @@ fn banner_text(banner: &Banner, room: usize, ascii: bool) -> String {
 }
 
 /// What was asked for or happened just now.
-fn of_the_moment(app: &App) -> Option<(String, Style)> {
+fn of_the_moment(app: &App, chart_columns: u16) -> Option<(String, Style)> {
     let theme = app.theme();
-    let marked = || app.told_by_mark().map(|text| (text, theme.title()));
+    let marked = || app.told_by_mark(chart_columns).map(|text| (text, theme.title()));
     if app.screen == Screen::Ended {
         let text = format!("the run has ended; {} keeps it. Any other key leaves", app.run);
         return marked().or(Some((text, theme.good())));
@@ -168,7 +169,7 @@ fn standing(app: &App) -> (String, Style) {
 }
 
 /// The keys that a newcomer needs first; the rest is behind `?`.
-pub fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
+pub(super) fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let pause = if app.paused() { "resume" } else { "pause" };
     let leaves = app.is_over() || !app.can_steer();

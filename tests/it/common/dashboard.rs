@@ -12,7 +12,7 @@ use simmim_tui::terminal::colors::{ColorDepth, Detected};
 use simmim_tui::ui::app::{App, Effect, Msg};
 use simmim_tui::ui::host::Host;
 use simmim_tui::ui::overlay::Overlay;
-use simmim_tui::ui::view::{self, previews::PreviewCache};
+use simmim_tui::ui::view::{self, PreviewCache};
 use std::path::PathBuf;
 
 /// The step of the recorded run up to which [`midway`] plays it: after the newest recorded pictures.
@@ -182,7 +182,8 @@ pub fn press_all(app: &mut App, text: &str) {
 pub fn drawn(app: &mut App, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("no terminal");
     let mut cache = PreviewCache::default();
-    terminal.draw(|frame| view::draw(app, &mut cache, frame)).expect("no terminal");
+    let drawn = view::draw(&mut terminal, app, &mut cache).expect("no terminal");
+    app.update(Msg::Drawn(drawn));
     terminal.backend().buffer().clone()
 }
 

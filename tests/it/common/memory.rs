@@ -7,11 +7,12 @@ use ratatui::buffer::Cell;
 use ratatui::layout::{Position, Rect, Size};
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use simmim_tui::control::Link;
+use simmim_tui::control::follow::Update;
 use simmim_tui::event::{Command, Event, Phase, Stamped};
 use simmim_tui::terminal::colors::ColorDepth;
-use simmim_tui::ui::app::App;
-use simmim_tui::ui::view::{self, previews::PreviewCache};
-use simmim_tui::ui::{Console, Exit, Feed, MaybeSynchronized, Polled, event_loop};
+use simmim_tui::ui::app::{App, Msg};
+use simmim_tui::ui::view::{self, PreviewCache};
+use simmim_tui::ui::{Console, Feed, LoopExit, MaybeSynchronized, event_loop};
 use std::cell::{Cell as Shared, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -72,18 +73,18 @@ impl Source {
 }
 
 impl Feed for Source {
-    fn poll(&mut self) -> Polled {
+    fn poll(&mut self) -> Update {
         self.pause ^= self.one_at_a_time;
         if self.pause {
-            return Polled::Nothing;
+            return Update::Nothing;
         }
         if let Some(event) = self.events.pop_front() {
-            return Polled::Event(Box::new(event));
+            return Update::Event(Box::new(event));
         }
         if let Some(link) = self.links.pop_front() {
-            return Polled::Link(link);
+            return Update::Link(link);
         }
-        self.ends.take().map_or(Polled::Nothing, Polled::Ended)
+        self.ends.take().map_or(Update::Nothing, Update::Ended)
     }
 
     fn send(&mut self, command: Command) {
@@ -224,7 +225,7 @@ impl Console for Person {
 
 /// What happened while the event loop ran.
 pub struct Ran {
-    pub exit: Exit,
+    pub exit: LoopExit,
     pub sent: Vec<Command>,
     pub pictures: Vec<(u32, u32)>,
     pub frames: u64,
@@ -296,7 +297,8 @@ impl Bytes {
     /// Draws a frame as the event loop does. Returns the number of bytes that were sent.
     pub fn draw(&mut self, app: &mut App) -> usize {
         self.terminal.backend_mut().begin(true).expect("memory");
-        self.terminal.draw(|frame| view::draw(app, &mut self.cache, frame)).expect("memory");
+        let drawn = view::draw(&mut self.terminal, app, &mut self.cache).expect("memory");
+        app.update(Msg::Drawn(drawn));
         self.terminal.backend_mut().end(true).expect("memory");
         let bytes = std::mem::take(&mut *self.line.0.borrow_mut());
         self.shows.process(&bytes);

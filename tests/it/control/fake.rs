@@ -182,7 +182,7 @@ pub fn until_number(follower: &mut Follower, last: u64) -> Vec<Update> {
 pub fn numbers(updates: &[Update]) -> Vec<u64> {
     let number = |update: &Update| match update {
         Update::Event(stamped) => number(stamped),
-        Update::Link(_) | Update::Nothing => None,
+        Update::Link(_) | Update::Ended(_) | Update::Nothing => None,
     };
     updates.iter().filter_map(number).collect()
 }
@@ -191,7 +191,7 @@ pub fn numbers(updates: &[Update]) -> Vec<u64> {
 pub fn links(updates: &[Update]) -> Vec<Link> {
     let link = |update: &Update| match update {
         Update::Link(link) => Some(link.clone()),
-        Update::Event(_) | Update::Nothing => None,
+        Update::Event(_) | Update::Ended(_) | Update::Nothing => None,
     };
     updates.iter().filter_map(link).collect()
 }

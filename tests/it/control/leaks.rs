@@ -147,7 +147,7 @@ fn visit(root: &Path, kind: usize, round: usize) {
                         assert_eq!(number(&stamped), Some(next));
                         next += 1;
                     }
-                    Update::Link(_) => live = true,
+                    Update::Link(_) | Update::Ended(_) => live = true,
                     Update::Nothing => follower.wait(Duration::from_millis(5)),
                 }
             }

@@ -15,9 +15,9 @@ use simmim_tui::event::{
 };
 use simmim_tui::picture::sheet::{Sheet, SheetRow};
 use simmim_tui::terminal::colors::ColorDepth;
-use simmim_tui::ui::Exit;
+use simmim_tui::ui::LoopExit;
 use simmim_tui::ui::app::{App, Effect, Msg, QuitChoice, Screen};
-use simmim_tui::ui::keys::Panel;
+use simmim_tui::ui::panel::Panel;
 use std::time::Duration;
 
 fn asked_for(effect: Option<&Effect>) -> u64 {
@@ -517,7 +517,7 @@ fn events_reach_the_screen_and_keys_reach_the_trainer() {
     ]);
     let source = Source::obedient(dashboard::recorded_to(dashboard::MIDWAY));
     let ran = memory::run(script, source, (120, 40));
-    assert_eq!(ran.exit, Exit::Left);
+    assert_eq!(ran.exit, LoopExit::Closed);
     assert_eq!(ran.sent, [Command::Pause, Command::Resume, Command::Stop]);
     assert_eq!(ran.pictures, [(196, 64)]);
     assert_eq!(ran.clears, 1, "everything is painted anew after the picture");
@@ -533,7 +533,7 @@ fn detaching_leaves_the_run_alone() {
     ]);
     let source = Source::obedient(dashboard::recorded_to(dashboard::MIDWAY));
     let ran = memory::run(script, source, (80, 24));
-    assert_eq!((ran.exit, ran.sent), (Exit::Detached, Vec::new()));
+    assert_eq!((ran.exit, ran.sent), (LoopExit::Detached, Vec::new()));
 }
 
 #[test]
@@ -546,7 +546,7 @@ fn a_failure_is_shown_until_a_key() {
     let mut source = Source::obedient(dashboard::recorded_to(dashboard::MIDWAY));
     source.ends = Some(Some("the disk is full".to_owned()));
     let ran = memory::run(script, source, (80, 24));
-    assert_eq!(ran.exit, Exit::Left);
+    assert_eq!(ran.exit, LoopExit::Closed);
 }
 
 #[test]
@@ -589,5 +589,5 @@ fn a_terminal_that_was_small_for_a_moment_is_painted_anew() {
         Key(dashboard::key(KeyCode::Char('d'))),
     ]);
     let source = Source::obedient(dashboard::recorded_to(dashboard::MIDWAY));
-    assert_eq!(memory::run(script, source, (120, 40)).exit, Exit::Detached);
+    assert_eq!(memory::run(script, source, (120, 40)).exit, LoopExit::Detached);
 }

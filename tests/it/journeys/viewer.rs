@@ -8,7 +8,7 @@ use crossterm::event::{KeyCode, KeyModifiers};
 use simmim_tui::control::Link;
 use simmim_tui::event::{Command, Event, Finished, Level, Phase, Reason, Started};
 use simmim_tui::terminal::colors::ColorDepth;
-use simmim_tui::ui::Exit;
+use simmim_tui::ui::LoopExit;
 use simmim_tui::ui::app::{App, Effect, Msg, Screen};
 use std::collections::BTreeSet;
 
@@ -262,7 +262,7 @@ fn a_viewer_of_the_real_loop_steers_and_detaches() {
     let mut source = Source::obedient(dashboard::recorded_to(dashboard::MIDWAY));
     source.links.push_back(Link::Steerable);
     let ran = memory::watch(script, source, (80, 24));
-    assert_eq!((ran.exit, ran.sent), (Exit::Detached, vec![Command::Pause]));
+    assert_eq!((ran.exit, ran.sent), (LoopExit::Detached, vec![Command::Pause]));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_viewer_of_the_real_loop_browses_a_finished_run() {
     ]);
     let mut source = Source::obedient(dashboard::recorded());
     source.links.push_back(Link::Over);
-    assert_eq!(memory::watch(script, source, (80, 24)).exit, Exit::Left);
+    assert_eq!(memory::watch(script, source, (80, 24)).exit, LoopExit::Closed);
 }
 
 #[test]

@@ -1,39 +1,14 @@
-//! The one table of keys: it drives the screen, the help and the README.
+//! The table of keys: which key means which [`Action`]. The screen, its help and the README all follow it.
+//!
+//! What an action does to the state is in `app/keys.rs`.
 
+use super::panel::Panel;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// A panel of the dashboard.
+/// What a key means. No single key ends a run, and none changes it for good: quitting asks in a box, and the key that
+/// pauses also resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Panel {
-    Loss,
-    /// What evaluations measured; there once the first has come.
-    Accuracy,
-    Previews,
-    Schedule,
-    Figures,
-    Log,
-}
-
-impl Panel {
-    /// In the order of the focus.
-    pub const ALL: [Self; 6] =
-        [Self::Loss, Self::Accuracy, Self::Previews, Self::Schedule, Self::Figures, Self::Log];
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Loss => "loss",
-            Self::Accuracy => "accuracy",
-            Self::Previews => "previews",
-            Self::Schedule => "learning rate",
-            Self::Figures => "figures",
-            Self::Log => "log",
-        }
-    }
-}
-
-/// What a key means. None of them alone ends or changes the run but through a box or a pause that the same key undoes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     PauseResume,
     Checkpoint,
     Quit,
@@ -47,6 +22,17 @@ pub enum Action {
     Enlarge,
     Back,
     Toggle(Panel),
+    Chart(ChartAction),
+    Freeze,
+    Filter,
+    Level,
+    Raw,
+    FullPicture,
+}
+
+/// A change of what the loss chart shows, or how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChartAction {
     LogScale,
     Smoother,
     Rougher,
@@ -57,17 +43,12 @@ pub enum Action {
     PanRight,
     XAxis,
     Overlays,
-    Freeze,
-    Filter,
-    Level,
-    Raw,
-    FullPicture,
 }
 
-/// One line of the help.
-pub struct Binding {
+/// One line of the table.
+pub(super) struct Binding {
     pub keys: &'static [KeyCode],
-    /// As people read it.
+    /// The keys as people read them.
     pub label: &'static str,
     pub action: Action,
     pub help: &'static str,
@@ -84,8 +65,8 @@ const fn binding(
 
 use KeyCode::{BackTab, Char, Enter, Esc, Tab};
 
-/// All keys of the dashboard. Ctrl-C is `q`.
-pub const BINDINGS: [Binding; 33] = [
+/// All keys of the dashboard. Ctrl-C means the same as `q`; [`action`] sees to that.
+pub(super) const BINDINGS: [Binding; 33] = [
     binding(&[Char('p')], "p", Action::PauseResume, "pause or resume training"),
     binding(&[Char('c')], "c", Action::Checkpoint, "save a checkpoint now and go on"),
     binding(&[Char('q')], "q Ctrl-C", Action::Quit, "box: detach, stop and save, cancel"),
@@ -104,16 +85,21 @@ pub const BINDINGS: [Binding; 33] = [
     binding(&[Char('4')], "4", Action::Toggle(Panel::Figures), "show or hide the figures"),
     binding(&[Char('5')], "5", Action::Toggle(Panel::Log), "show or hide the log"),
     binding(&[Char('6')], "6", Action::Toggle(Panel::Accuracy), "show or hide the accuracy"),
-    binding(&[Char('y')], "y", Action::LogScale, "loss: logarithmic or linear"),
-    binding(&[Char('s')], "s", Action::Smoother, "loss: smoother"),
-    binding(&[Char('S')], "S", Action::Rougher, "loss: less smooth"),
-    binding(&[Char('+'), Char('=')], "+", Action::ZoomIn, "loss: zoom in"),
-    binding(&[Char('-')], "-", Action::ZoomOut, "loss: zoom out"),
-    binding(&[Char('0')], "0", Action::ZoomReset, "loss: whole run"),
-    binding(&[Char('[')], "[", Action::PanLeft, "loss: pan back"),
-    binding(&[Char(']')], "]", Action::PanRight, "loss: pan on"),
-    binding(&[Char('x')], "x", Action::XAxis, "loss: steps or time"),
-    binding(&[Char('o')], "o", Action::Overlays, "loss: show or hide earlier runs"),
+    binding(&[Char('y')], "y", Action::Chart(ChartAction::LogScale), "loss: logarithmic or linear"),
+    binding(&[Char('s')], "s", Action::Chart(ChartAction::Smoother), "loss: smoother"),
+    binding(&[Char('S')], "S", Action::Chart(ChartAction::Rougher), "loss: less smooth"),
+    binding(&[Char('+'), Char('=')], "+", Action::Chart(ChartAction::ZoomIn), "loss: zoom in"),
+    binding(&[Char('-')], "-", Action::Chart(ChartAction::ZoomOut), "loss: zoom out"),
+    binding(&[Char('0')], "0", Action::Chart(ChartAction::ZoomReset), "loss: whole run"),
+    binding(&[Char('[')], "[", Action::Chart(ChartAction::PanLeft), "loss: pan back"),
+    binding(&[Char(']')], "]", Action::Chart(ChartAction::PanRight), "loss: pan on"),
+    binding(&[Char('x')], "x", Action::Chart(ChartAction::XAxis), "loss: steps or time"),
+    binding(
+        &[Char('o')],
+        "o",
+        Action::Chart(ChartAction::Overlays),
+        "loss: show or hide earlier runs",
+    ),
     binding(&[Char('f')], "f", Action::Freeze, "freeze the view; the run goes on"),
     binding(&[Char('/')], "/", Action::Filter, "log: show lines with a text"),
     binding(&[Char('v')], "v", Action::Level, "log: all lines, or warnings and errors"),
@@ -126,8 +112,8 @@ pub const BINDINGS: [Binding; 33] = [
     ),
 ];
 
-/// What a key press means on the dashboard.
-pub fn action(key: &KeyEvent) -> Option<Action> {
+/// Returns what a key means on the dashboard.
+pub(super) fn action(key: &KeyEvent) -> Option<Action> {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     if control {
         return (key.code == Char('c')).then_some(Action::Quit);
@@ -135,19 +121,20 @@ pub fn action(key: &KeyEvent) -> Option<Action> {
     BINDINGS.iter().find(|binding| binding.keys.contains(&key.code)).map(|binding| binding.action)
 }
 
-/// The table as Markdown, for the README.
-pub fn markdown() -> String {
-    let row = |binding: &Binding| {
-        let keys: Vec<String> = binding.label.split(' ').map(|key| format!("`{key}`")).collect();
-        format!("| {} | {} |\n", keys.join(" "), binding.help)
-    };
-    let head = "| key | what it does |\n|---|---|\n".to_owned();
-    BINDINGS.iter().map(row).fold(head, |table, row| table + &row)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns the table as Markdown, for the README.
+    fn markdown() -> String {
+        let row = |binding: &Binding| {
+            let keys: Vec<String> =
+                binding.label.split(' ').map(|key| format!("`{key}`")).collect();
+            format!("| {} | {} |\n", keys.join(" "), binding.help)
+        };
+        let head = "| key | what it does |\n|---|---|\n".to_owned();
+        BINDINGS.iter().map(row).fold(head, |table, row| table + &row)
+    }
 
     #[test]
     fn no_key_has_two_meanings() {
