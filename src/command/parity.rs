@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub struct ParityArgs {
     /// File of safetensors with parameters, inputs and expected values
     pub file: PathBuf,
-    /// Compute on this device: cpu or cuda[:N]
+    /// Compute on this device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
 }
