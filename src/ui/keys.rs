@@ -1,4 +1,4 @@
-//! The one table of keys: it drives the screen, the help and the README.
+//! The one table of keys: it drives the screen, its help and `docs/reference.md`.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -135,7 +135,7 @@ pub fn action(key: &KeyEvent) -> Option<Action> {
     BINDINGS.iter().find(|binding| binding.keys.contains(&key.code)).map(|binding| binding.action)
 }
 
-/// The table as Markdown, for the README.
+/// Returns the table as Markdown, for `docs/reference.md`.
 pub fn markdown() -> String {
     let row = |binding: &Binding| {
         let keys: Vec<String> = binding.label.split(' ').map(|key| format!("`{key}`")).collect();
@@ -159,8 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_this_table() {
-        let readme = include_str!("../../README.md");
-        assert!(readme.contains(&markdown()), "put this into the README:\n{}", markdown());
+    fn the_reference_has_this_table() {
+        let reference = include_str!("../../docs/reference.md");
+        assert!(reference.contains(&markdown()), "put this into the reference:\n{}", markdown());
     }
 }
