@@ -1,6 +1,6 @@
 //! Compares the tables of the documents with the code: what is added to the program must be added there.
 //!
-//! The table of keys has its test beside the keys, in `src/ui/keys.rs`.
+//! The table of keys has its test beside the keys, in `src/ui/keymap.rs`.
 
 use clap::CommandFactory as _;
 use simmim_tui::cli::Cli;
@@ -130,7 +130,9 @@ fn keys_that_documents_name_exist() {
             let is_key =
                 !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
             let is_file = ["rs", "toml", "safetensors"].contains(&name);
-            if sections.contains(section) && is_key && !is_file {
+            // In a checkpoint the names of weights begin with `model.` too.
+            let is_weight = document == "docs/formats.md" && section == "model";
+            if sections.contains(section) && is_key && !is_file && !is_weight {
                 assert!(keys.contains(key), "{document} names the key {key}");
             }
         }
