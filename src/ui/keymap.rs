@@ -1,4 +1,4 @@
-//! The table of keys: which key means which [`Action`]. The screen, its help and the README all follow it.
+//! The table of keys: which key means which [`Action`]. The screen, its help and `docs/reference.md` all follow it.
 //!
 //! What an action does to the state is in `app/keys.rs`.
 
@@ -125,7 +125,7 @@ pub(super) fn action(key: &KeyEvent) -> Option<Action> {
 mod tests {
     use super::*;
 
-    /// Returns the table as Markdown, for the README.
+    /// Returns the table as Markdown, for `docs/reference.md`.
     fn markdown() -> String {
         let row = |binding: &Binding| {
             let keys: Vec<String> =
@@ -146,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_this_table() {
-        let readme = include_str!("../../README.md");
-        assert!(readme.contains(&markdown()), "put this into the README:\n{}", markdown());
+    fn the_reference_has_this_table() {
+        let reference = include_str!("../../docs/reference.md");
+        assert!(reference.contains(&markdown()), "put this into the reference:\n{}", markdown());
     }
 }

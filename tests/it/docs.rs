@@ -126,6 +126,11 @@ fn the_commands_of_the_readme_work() {
 }
 
 #[test]
+fn the_commands_of_the_reference_work() {
+    run_document("docs/reference.md", "");
+}
+
+#[test]
 fn the_commands_of_the_guide_work() {
     run_document("docs/guide.md", "");
 }

@@ -2,7 +2,7 @@
 """What viewers cost a run: alternating runs with and without eight of them, as ratios of images per second and of the
 CPU time that the run took, which other work on the machine disturbs less.
 
-    python3 benches/viewers.py [RUNS] [EPOCHS]
+    python3 tools/viewers.py [RUNS] [EPOCHS]
 
 Needs target/release/simmim-tui and nothing but Python. The viewers are sockets that take in every event and throw it away, so
 that what is measured is the run's side; on a machine with idle cores, screens of `attach` cost it no more.

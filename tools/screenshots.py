@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Renders docs/dashboard.png and docs/help.png from a real run inside tmux.
 
-    python3 docs/screenshots.py [target/release/simmim-tui]
+    python3 tools/screenshots.py [target/release/simmim-tui]
 
 Needs tmux and Pillow. The run is in a temporary folder and is stopped at the end.
 """
@@ -20,7 +20,8 @@ COLUMNS, ROWS = 100, 32
 TRAIN_S = 40
 CELL_W, CELL_H, FONT_SIZE = 10, 20, 16
 FONTS = Path("/usr/share/fonts/truetype/dejavu")
-DOCS = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 BASIC = [
     (0, 0, 0), (205, 49, 49), (13, 188, 121), (229, 229, 16), (36, 114, 200), (188, 63, 188), (17, 168, 205),
@@ -160,7 +161,7 @@ def render(ansi, path):
 
 
 def main():
-    binary = Path(sys.argv[1] if len(sys.argv) > 1 else DOCS.parent / "target/release/simmim-tui").resolve()
+    binary = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/release/simmim-tui").resolve()
     with tempfile.TemporaryDirectory() as folder:
         def tmux(*arguments):
             command = ["tmux", "-S", os.path.join(folder, "socket"), "-f", "/dev/null", *arguments]

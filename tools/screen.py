@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the screen costs: alternating runs with and without it, as a ratio, and the CPU share of its thread.
 
-    python3 benches/screen.py [RUNS] [EPOCHS]
+    python3 tools/screen.py [RUNS] [EPOCHS]
 
 Needs target/release/simmim-tui and nothing but Python. The screen runs on a pty of 120x40 that is read all the time.
 """

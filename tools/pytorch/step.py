@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One SimMIM training step in PyTorch: the twin of `simmim-tui bench`, for comparison.
 
-    python3 benches/pytorch/step.py [--image 64 --patch 8 --dim 192 --depth 6 --heads 3 --batch 32 --steps 10]
+    python3 tools/pytorch/step.py [--image 64 --patch 8 --dim 192 --depth 6 --heads 3 --batch 32 --steps 10]
 
 The same model, mask ratio, L1 loss, clipping and AdamW as the program's defaults, written as PyTorch users write them
 (timm's block, fused attention, fused AdamW). Prints one JSON object with images per second and peak resident memory.

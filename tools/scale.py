@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a large folder of images costs: start-up time and loader rate from a thousand to a million files.
 
-    python3 benches/scale.py [FOLDER] [LARGEST]
+    python3 tools/scale.py [FOLDER] [LARGEST]
 
 Needs target/release/simmim-tui and nothing but Python. The files are hard links to copies of one photo, a thousand in each class;
 they are made in a temporary folder below FOLDER (default: the system's) and removed at the end. The cache of decoded images is

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The training step against PyTorch's: alternating runs, medians and their ratio.
 
-    PYTHON=/path/to/venv/bin/python python3 benches/step_ratio.py [RUNS] [--plain] [--binary FILE] [SHAPE OPTIONS]
+    PYTHON=/path/to/venv/bin/python python3 tools/step_ratio.py [RUNS] [--plain] [--binary FILE] [SHAPE OPTIONS]
 
 Shape options are those of `bench` and of pytorch/step.py alike: --image --patch --dim --depth --heads --batch --steps
 --warmup. `--plain` measures Burn's stock operations, `--threads N` both sides with N threads: with 1, other programs
