@@ -2,7 +2,7 @@
 
 use super::screen::{self, LookArgs, obstacle};
 use crate::config::file;
-use crate::control::follow::{Follower, Update};
+use crate::control::follow::{Follower, News};
 use crate::engine::schedule::Schedule;
 use crate::error::Error;
 use crate::event::{Command, Event, Started};
@@ -134,9 +134,9 @@ struct Watched {
 }
 
 impl Feed for Watched {
-    fn poll(&mut self) -> Update {
+    fn poll(&mut self) -> News {
         let update = self.follower.poll();
-        if let Update::Event(event) = &update
+        if let News::Event(event) = &update
             && let Event::Started(started) = &event.event
         {
             self.rates.learn(&self.root, started);

@@ -37,7 +37,7 @@ pub enum FollowError {
 
 /// One piece of news of a run, for whoever shows it.
 #[derive(Debug, PartialEq)]
-pub enum Update {
+pub enum News {
     Event(Box<Stamped>),
     /// What is known of the process changed. A [`Follower`] tells this first after all that happened before.
     Link(Link),
@@ -113,7 +113,7 @@ impl Follower {
     }
 
     /// Returns the next news, without waiting for it.
-    pub fn poll(&mut self) -> Update {
+    pub fn poll(&mut self) -> News {
         for _ in 0..ACTIONS {
             let source = std::mem::replace(&mut self.source, Source::Log { gone: false });
             let next = match source {
@@ -125,11 +125,11 @@ impl Follower {
             };
             match next {
                 Next::Return(update) => return update,
-                Next::Wait => return Update::Nothing,
+                Next::Wait => return News::Nothing,
                 Next::Continue => {}
             }
         }
-        Update::Nothing
+        News::Nothing
     }
 
     /// Waits until there may be news, at most for `limit`.
@@ -314,7 +314,7 @@ impl Follower {
     fn event(&mut self, stamped: Box<Stamped>) -> Next {
         self.state.apply(&stamped);
         self.ending = Ending::of(&stamped.event);
-        Next::Return(Update::Event(stamped))
+        Next::Return(News::Event(stamped))
     }
 
     /// Reports a link unless it is the one reported last.
@@ -323,14 +323,14 @@ impl Follower {
             return Next::Continue;
         }
         self.link = Some(link.clone());
-        Next::Return(Update::Link(link))
+        Next::Return(News::Link(link))
     }
 }
 
 /// How a poll goes on after one action.
 enum Next {
     /// There is news.
-    Return(Update),
+    Return(News),
     /// The next action can follow at once.
     Continue,
     /// Nothing can be done at the moment.

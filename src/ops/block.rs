@@ -41,7 +41,7 @@ impl Sizes {
 
 /// How a residual branch ends.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending<'a> {
+pub struct BranchEnding<'a> {
     /// `LayerScale`. `[D]`
     pub scale: Option<&'a [f32]>,
     /// The factor of drop path for each image. `[B]`
@@ -59,7 +59,7 @@ pub struct BlockWeights<'a> {
     pub fc2: LinearLayer<'a>,
     /// Added to the logits of attention. `[heads, N, N]`
     pub bias: Option<&'a [f32]>,
-    pub endings: [Ending<'a>; 2],
+    pub endings: [BranchEnding<'a>; 2],
 }
 
 /// What the backward pass needs besides inputs and gradient.
@@ -106,7 +106,7 @@ fn by_image<'a>(
 /// Ends a residual branch: `branch` becomes rows + factor · scale ∘ (branch + bias). `[r, D]`
 fn end_branch(
     images: Range<usize>,
-    ending: Ending<'_>,
+    ending: BranchEnding<'_>,
     bias: &[f32],
     rows: &[f32],
     branch: &mut [f32],
@@ -279,7 +279,7 @@ impl Slopes {
 /// It is written to `out` if there are factors.
 fn branch_slope<'a>(
     images: Range<usize>,
-    ending: Ending<'_>,
+    ending: BranchEnding<'_>,
     gradient: &'a [f32],
     out: Option<&'a mut [f32]>,
 ) -> &'a [f32] {

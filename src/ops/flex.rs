@@ -2,7 +2,7 @@
 //! another type are left to the plain operations.
 
 use super::attention::Heads;
-use super::block::{self, BlockGradients, BlockWeights, Ending, Saved, Sizes};
+use super::block::{self, BlockGradients, BlockWeights, BranchEnding, Saved, Sizes};
 use super::ends::{self, Embedding};
 use super::linear::LinearLayer;
 use super::norm::Affine;
@@ -136,7 +136,7 @@ fn block_weights<'a>(
     let [rows, norm1_w, norm1_b, qkv_w, qkv_b, proj_w, proj_b, rest @ ..] = inputs;
     let [norm2_w, norm2_b, fc1_w, fc1_b, fc2_w, fc2_b, bias, scales @ ..] = rest;
     let (dim, hidden) = (slice(norm1_w).len(), slice(fc1_b).len());
-    let end = |i: usize| Ending {
+    let end = |i: usize| BranchEnding {
         scale: meta.with_scale[i].then(|| slice(&scales[i])),
         factors: meta.factors[i].as_ref().map(slice),
     };

@@ -102,21 +102,21 @@ impl Trainer {
             return Ok(());
         }
         self.report()?;
-        let (step, epoch) = (self.position.step(), self.position.epoch());
-        let Self { evaluator: Some(evaluator), console, engine, .. } = self else { return Ok(()) };
-        console.enter(Phase::Evaluating)?;
+        let (step, epoch) = (self.progress.step(), self.progress.epoch());
+        let Self { evaluator: Some(evaluator), comms, engine, .. } = self else { return Ok(()) };
+        comms.enter(Phase::Evaluating)?;
         if evaluator.baselines.is_empty() {
-            evaluator.raw_pixels(&mut || console.goes_on(step))?;
+            evaluator.raw_pixels(&mut || comms.goes_on(step))?;
         }
         // The raw pixels are judged only once, so their time would spoil the estimate of the time to the end.
-        console.meter.lap(Activity::Other);
-        let found = evaluator.run(engine.as_ref(), &mut || console.goes_on(step))?;
-        let seconds = console.meter.lap(Activity::Evaluation).as_secs_f64();
+        comms.meter.lap(Activity::Other);
+        let found = evaluator.run(engine.as_ref(), &mut || comms.goes_on(step))?;
+        let seconds = comms.meter.lap(Activity::Evaluation).as_secs_f64();
         let Some(EvalResult { metrics, skipped }) = found else { return Ok(()) };
-        console.note_unreadable(&skipped)?;
+        comms.note_unreadable(&skipped)?;
         self.results.note_evaluation(step);
         let baselines = evaluator.baselines.clone();
-        console.emit(Event::Evaluated(Evaluated { step, epoch, metrics, baselines, seconds }))?;
-        console.enter(Phase::Running)
+        comms.emit(Event::Evaluated(Evaluated { step, epoch, metrics, baselines, seconds }))?;
+        comms.enter(Phase::Running)
     }
 }

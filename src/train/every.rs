@@ -1,7 +1,7 @@
 //! What is due after which step, and how much of it is still to come.
 
 use super::meter::Todo;
-use super::position::RunLength;
+use super::progress::RunLength;
 use crate::config::Config;
 
 /// Something that happens after every `period` steps of a run of `total` steps; with a period of 0 it never happens.

@@ -2,7 +2,7 @@
 //!
 //! [`spawn`] returns a [`Session`]: events come out, orders go in, and the thread's result says how it ended.
 
-mod console;
+mod comms;
 mod emitter;
 mod error;
 mod evaluate;
@@ -10,7 +10,7 @@ mod every;
 mod health;
 mod meter;
 mod orders;
-mod position;
+mod progress;
 mod report;
 mod results;
 mod saving;
@@ -24,7 +24,7 @@ pub mod validate;
 mod watchdog;
 
 pub use error::{FailureKind, TrainError};
-pub use position::RunLength;
+pub use progress::RunLength;
 pub use start::{Job, Start};
 pub use trainer::{RunSummary, Trainer};
 

@@ -10,12 +10,12 @@ impl Trainer {
     /// Reads the figures of all steps since the last report, judges and emits them. Device sync.
     pub(super) fn report(&mut self) -> Result<(), TrainError> {
         let figures = self.engine.read_figures(); // device sync
-        self.console.meter.lap(Activity::Compute);
+        self.comms.meter.lap(Activity::Compute);
         if figures.is_empty() {
             return Ok(());
         }
-        let step = self.position.step();
-        let rate = self.console.meter.close_period(self.config.images_per_step());
+        let step = self.progress.step();
+        let rate = self.comms.meter.close_period(self.config.images_per_step());
         let first = step + 1 - figures.len() as u64;
         let mut alarms = Vec::new();
         for (step, &figure) in (first..).zip(&figures) {
@@ -24,20 +24,20 @@ impl Trainer {
         }
         alarms.extend(self.health.period(step, rate.data_wait, rate.seconds));
         let report = self.step_report(&figures, &rate);
-        self.console.emit(Event::Step(report))?;
+        self.comms.emit(Event::Step(report))?;
         for alarm in alarms {
-            self.console.emit(Event::Alarm(alarm))?;
+            self.comms.emit(Event::Alarm(alarm))?;
         }
         Ok(())
     }
 
     fn step_report(&self, figures: &[StepFigures], rate: &Rate) -> StepReport {
-        let step = self.position.step();
-        let meter = &self.console.meter;
+        let step = self.progress.step();
+        let meter = &self.comms.meter;
         let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
         StepReport {
             step,
-            epoch: self.position.epoch(),
+            epoch: self.progress.epoch(),
             loss: mean_of_finite(&losses),
             losses,
             lr: self.schedule.lr(step - 1),

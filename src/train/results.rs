@@ -63,15 +63,15 @@ impl Trainer {
     /// Validates, writes previews, and returns whether these weights are the best so far. A Stop cuts it short.
     pub(super) fn validate(&mut self) -> Result<bool, TrainError> {
         self.report()?;
-        let Self { console, task, engine, .. } = self;
-        console.enter(Phase::Evaluating)?;
-        console.meter.lap(Activity::Other);
-        let step = self.position.step();
-        let mut is_stopped = || !console.goes_on(step);
+        let Self { comms, task, engine, .. } = self;
+        comms.enter(Phase::Evaluating)?;
+        comms.meter.lap(Activity::Other);
+        let step = self.progress.step();
+        let mut is_stopped = || !comms.goes_on(step);
         let judged = task.validate(engine.as_ref(), self.loader_config, &mut is_stopped)?;
-        let seconds = console.meter.lap(Activity::Validation).as_secs_f64();
+        let seconds = comms.meter.lap(Activity::Validation).as_secs_f64();
         let Some(judged) = judged else { return Ok(false) };
-        console.note_unreadable(&judged.skipped)?;
+        comms.note_unreadable(&judged.skipped)?;
         if !judged.grade.loss.is_finite() {
             self.bad_steps.note(step);
         }
@@ -80,15 +80,15 @@ impl Trainer {
             self.saver.outdate(); // a checkpoint of this step that doesn't know its grade is written again
         }
         self.tell(judged, best, seconds)?;
-        self.console.enter(Phase::Running)?;
+        self.comms.enter(Phase::Running)?;
         Ok(best)
     }
 
     /// Emits what a validation of the current weights has found.
     fn tell(&mut self, judged: Judged, best: bool, seconds: f64) -> Result<(), TrainError> {
-        let (step, epoch) = (self.position.step(), self.position.epoch());
+        let (step, epoch) = (self.progress.step(), self.progress.epoch());
         let Judged { grade, quality, metrics, images, previews, .. } = judged;
-        self.console.emit(Event::Validated(Validation {
+        self.comms.emit(Event::Validated(Validation {
             step,
             epoch,
             val_loss: grade.loss,
@@ -102,10 +102,10 @@ impl Trainer {
         if !metrics.is_empty() {
             let baselines = Vec::new();
             let evaluated = Evaluated { step, epoch, metrics, baselines, seconds };
-            self.console.emit(Event::Evaluated(evaluated))?;
+            self.comms.emit(Event::Evaluated(evaluated))?;
         }
         match previews {
-            Some(previews) => self.saver.write_preview(step, previews, &mut self.console),
+            Some(previews) => self.saver.write_preview(step, previews, &mut self.comms),
             None => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! What a run leaves on disk beside its log: checkpoints and previews.
 
-use super::console::Console;
+use super::comms::Comms;
 use super::error::TrainError;
 use super::meter::Activity;
 use super::task::PreviewImages;
@@ -50,10 +50,10 @@ impl Saver {
         &mut self,
         checkpoint: &Checkpoint,
         best: bool,
-        console: &mut Console,
+        comms: &mut Comms,
     ) -> Result<(PathBuf, u64), TrainError> {
         let folder = self.run.checkpoints();
-        let written = console.retry_while_disk_full(|| {
+        let written = comms.retry_while_disk_full(|| {
             let (path, bytes) = checkpoint::save(&folder, checkpoint)?;
             if best {
                 checkpoint::mark_best(&path)?;
@@ -69,7 +69,7 @@ impl Saver {
         &self,
         step: u64,
         previews: PreviewImages,
-        console: &mut Console,
+        comms: &mut Comms,
     ) -> Result<(), TrainError> {
         let PreviewImages { pictures, scale: (image, scale) } = previews;
         let (psnr, rows): (Vec<f64>, Vec<SheetRow>) =
@@ -79,10 +79,10 @@ impl Saver {
         let encoded = sheet::compose(&rows, scale).write_to(&mut bytes, image::ImageFormat::Png);
         let failed = |source| RunDirError::Io { what: "write", path: path.clone(), source };
         encoded.map_err(|error| failed(std::io::Error::other(error)))?;
-        console
+        comms
             .retry_while_disk_full(|| Ok(write_atomic(&path, bytes.get_ref()).map_err(failed)?))?;
         let path = self.relative(&path);
-        console.emit(Event::Preview(PreviewFile { step, path, image, scale, psnr }))
+        comms.emit(Event::Preview(PreviewFile { step, path, image, scale, psnr }))
     }
 
     fn relative(&self, path: &Path) -> String {
@@ -96,7 +96,7 @@ impl Trainer {
     /// # Errors
     /// If it can't be written, or if a weight is not a number: bad weights are never saved.
     pub fn save(&mut self) -> Result<(), TrainError> {
-        if self.saver.has(self.position.micro()) {
+        if self.saver.has(self.progress.micro()) {
             return Ok(());
         }
         self.write_checkpoint()?;
@@ -107,33 +107,33 @@ impl Trainer {
     /// Writes a checkpoint of this moment and deletes nothing.
     pub(super) fn write_checkpoint(&mut self) -> Result<(), TrainError> {
         self.report()?;
-        let before = self.console.phase();
-        self.console.enter(Phase::Saving)?;
-        self.console.meter.lap(Activity::Other);
-        let step = self.position.step();
+        let before = self.comms.phase();
+        self.comms.enter(Phase::Saving)?;
+        self.comms.meter.lap(Activity::Other);
+        let step = self.progress.step();
         let engine = self.engine.state(); // device sync
         if !engine.is_finite() {
             if self.config.alarms.on_nan != OnNan::Ignore {
                 return Err(TrainError::BadWeights { step });
             }
             let message = format!("step {step} is not saved: a weight is not a number");
-            self.console.log(Level::Warning, message)?;
-            return self.console.enter(before);
+            self.comms.log(Level::Warning, message)?;
+            return self.comms.enter(before);
         }
         let checkpoint = self.checkpoint(engine);
         let best = checkpoint.meta.grade().is_some_and(|grade| self.results.is_best(grade));
-        let (path, bytes) = self.saver.write(&checkpoint, best, &mut self.console)?;
-        self.console.meter.lap(Activity::Saving);
+        let (path, bytes) = self.saver.write(&checkpoint, best, &mut self.comms)?;
+        self.comms.meter.lap(Activity::Saving);
         let path = self.saver.relative(&path);
-        self.console.emit(Event::CheckpointSaved { step, path, bytes, best })?;
+        self.comms.emit(Event::CheckpointSaved { step, path, bytes, best })?;
         if before == Phase::Stopping {
             return Ok(()); // this phase was emitted already, and the end follows
         }
-        self.console.enter(before)
+        self.comms.enter(before)
     }
 
     fn checkpoint(&self, engine: EngineState) -> Checkpoint {
-        let (at, best) = (&self.position, self.results.best());
+        let (at, best) = (&self.progress, self.results.best());
         let grade = self.results.grade_at(at.step());
         let meta = Meta {
             version: Meta::CURRENT,
@@ -148,7 +148,7 @@ impl Trainer {
             val_accuracy: grade.and_then(|grade| grade.accuracy),
             best: best.grade.filter(|grade| grade.accuracy.is_some()),
             evaluated: self.results.evaluated(),
-            elapsed_s: self.console.meter.elapsed_s(),
+            elapsed_s: self.comms.meter.elapsed_s(),
             config: file::to_toml(&self.config),
         };
         Checkpoint { meta, engine }

@@ -1,6 +1,6 @@
 //! How a run begins: what it starts from, and what it says first.
 
-use super::console::Console;
+use super::comms::Comms;
 use super::emitter::Emitter;
 use super::error::TrainError;
 use super::evaluate::Evaluator;
@@ -8,7 +8,7 @@ use super::every::Periods;
 use super::health::Health;
 use super::meter::Meter;
 use super::orders::Orders;
-use super::position::{Position, RunLength};
+use super::progress::{Progress, RunLength};
 use super::results::Results;
 use super::saving::Saver;
 use super::steer::BadSteps;
@@ -52,7 +52,7 @@ pub struct Job {
 /// What a run starts from. Where several are given, the first of these counts:
 ///
 /// 1. `Resume`: a checkpoint of the run or, in a new run directory, of another run. It brings everything: weights,
-///    optimizer, position, results.
+///    optimizer, progress, results.
 /// 2. `Encoder`: the encoder of a pre-trained model, for a classifier. The rest of its weights is as without it.
 /// 3. `Init`: all weights, from a file that another program may have written.
 /// 4. `Fresh`: weights drawn from the seed.
@@ -139,11 +139,11 @@ impl Trainer {
         let resumed = start.load(engine.as_mut(), &config)?;
         let meta = resumed.as_ref().map(|found| &found.checkpoint.meta);
         let length = RunLength::new(&config, data.train.len());
-        let position = Position::new(&config, length, meta.map_or(0, |meta| meta.micro));
+        let progress = Progress::new(&config, length, meta.map_or(0, |meta| meta.micro));
         let meter = Meter::new(meta.map_or(0.0, |meta| meta.elapsed_s));
-        let console = Console::new(emitter, Orders::new(orders), meter, position.step());
+        let comms = Comms::new(emitter, Orders::new(orders), meter, progress.step());
         let loader_config = LoaderConfig::from_config(&config);
-        let loader = train_loader(&config, &data, loader_config, length, position.micro());
+        let loader = train_loader(&config, &data, loader_config, length, progress.micro());
         if let Some(found) = &resumed {
             notices.extend(resume_notices(found, data.train.len() as u64));
         }
@@ -154,14 +154,14 @@ impl Trainer {
             task: task::new(&config, &data),
             schedule: Schedule::new(&config, length.steps_per_epoch),
             periods: Periods::new(&config, length, eval.is_some()),
-            position,
+            progress,
             health: Health::new(config.alarms.clone()),
             bad_steps: BadSteps::default(),
             results: meta.map_or_else(Results::default, Results::of),
             evaluator: eval.map(|data| Evaluator::new(&config, data)),
-            watched: Arc::new(watched(&config, &device, &run, &console)),
+            watched: Arc::new(watched(&config, &device, &run, &comms)),
             saver: Saver::new(run),
-            console,
+            comms,
             train_images: data.train.len() as u64,
             config,
         };
@@ -182,8 +182,8 @@ impl Trainer {
         notices: Vec<(Level, String)>,
     ) -> Result<(), TrainError> {
         let Effective { precision, notice } = Effective::of(self.config.train.precision, device);
-        self.console.emit(Event::Started(Started {
-            step: self.position.step(),
+        self.comms.emit(Event::Started(Started {
+            step: self.progress.step(),
             total_steps: length.total_steps,
             steps_per_epoch: length.steps_per_epoch,
             epochs: self.config.train.epochs as u64,
@@ -197,9 +197,9 @@ impl Trainer {
             version: crate::version::BUILD.to_owned(),
         }))?;
         for (level, message) in notices {
-            self.console.log(level, message)?;
+            self.comms.log(level, message)?;
         }
-        notice.map_or(Ok(()), |notice| self.console.log(Level::Info, notice))
+        notice.map_or(Ok(()), |notice| self.comms.log(Level::Info, notice))
     }
 
     /// Makes the checkpoint that the run goes on from the newest one of its run directory, and moves those out of the
@@ -210,7 +210,7 @@ impl Trainer {
         // A sound file is in its place before the others are touched: a kill in between must not leave the run without
         // one.
         if same_file(&found.path, &folder.join(checkpoint::file_name(step, accumulated))) {
-            self.saver.note(self.position.micro());
+            self.saver.note(self.progress.micro());
             let grade = found.checkpoint.meta.grade();
             if grade.is_some_and(|grade| self.results.is_best(grade)) {
                 // A kill may have come between the checkpoint and its mark.
@@ -228,7 +228,7 @@ impl Trainer {
         let newer = checkpoint::abandon_newer(&folder, step, accumulated)?;
         if newer > 0 {
             let message = format!("{newer} newer checkpoints got the ending .abandoned");
-            self.console.log(Level::Warning, message)?;
+            self.comms.log(Level::Warning, message)?;
         }
         Ok(())
     }
@@ -264,11 +264,11 @@ fn resume_notices(found: &FoundCheckpoint, now: u64) -> Vec<(Level, String)> {
     notices
 }
 
-fn watched(config: &Config, device: &Device, run: &RunDir, console: &Console) -> WatchedRun {
+fn watched(config: &Config, device: &Device, run: &RunDir, comms: &Comms) -> WatchedRun {
     let heartbeat = run.heartbeat();
     WatchedRun {
-        emitter: Arc::clone(console.emitter()),
-        pulse: Arc::clone(console.pulse()),
+        emitter: Arc::clone(comms.emitter()),
+        pulse: Arc::clone(comms.pulse()),
         root: run.root().to_owned(),
         // The weights and the two moments of the optimizer, 4 bytes each.
         checkpoint_bytes: 12 * ModelShape::of(config).parameters(),

@@ -38,7 +38,7 @@ impl BadSteps {
 impl Trainer {
     /// Carries out the orders that have come.
     pub(super) fn obey(&mut self) -> Result<(), TrainError> {
-        while let Some(order) = self.console.orders.take() {
+        while let Some(order) = self.comms.orders.take() {
             self.execute(order)?;
         }
         Ok(())
@@ -46,9 +46,9 @@ impl Trainer {
 
     /// Acknowledges, at the end of the run, the orders that came too late but are fulfilled by it: everything is saved.
     pub(super) fn answer_late_orders(&mut self) -> Result<(), TrainError> {
-        for order in self.console.orders.take_all() {
+        for order in self.comms.orders.take_all() {
             if matches!(order.command, Command::Checkpoint | Command::Stop) {
-                self.console.emit(Event::Obeyed(order))?;
+                self.comms.emit(Event::Obeyed(order))?;
             }
         }
         Ok(())
@@ -57,45 +57,45 @@ impl Trainer {
     fn execute(&mut self, order: Order) -> Result<(), TrainError> {
         match order.command {
             Command::Checkpoint => self.save()?,
-            Command::Stop => self.console.orders.stop(),
+            Command::Stop => self.comms.orders.stop(),
             Command::Resume => {}
             Command::Pause => return self.pause(Some(order)),
         }
-        self.console.emit(Event::Obeyed(order))
+        self.comms.emit(Event::Obeyed(order))
     }
 
     /// Waits for a Resume or a Stop, and saves checkpoints that are ordered meanwhile.
     fn pause(&mut self, order: Option<Order>) -> Result<(), TrainError> {
-        if self.console.orders.stopping() {
+        if self.comms.orders.stopping() {
             return Ok(());
         }
         self.report()?;
-        self.console.enter(Phase::Paused)?;
+        self.comms.enter(Phase::Paused)?;
         if let Some(order) = order {
-            self.console.emit(Event::Obeyed(order))?;
+            self.comms.emit(Event::Obeyed(order))?;
         }
-        self.console.meter.lap(Activity::Other);
+        self.comms.meter.lap(Activity::Other);
         loop {
-            let order = self.console.orders.wait();
-            self.console.meter.lap(Activity::Pause);
+            let order = self.comms.orders.wait();
+            self.comms.meter.lap(Activity::Pause);
             // Without an order nobody is left who could end the pause.
             let Some(order) = order else { break };
             match order.command {
                 Command::Pause => {}
                 Command::Checkpoint => {
                     self.save()?;
-                    self.console.enter(Phase::Paused)?;
+                    self.comms.enter(Phase::Paused)?;
                 }
-                Command::Stop => self.console.orders.stop(),
-                Command::Resume => self.console.enter(Phase::Running)?,
+                Command::Stop => self.comms.orders.stop(),
+                Command::Resume => self.comms.enter(Phase::Running)?,
             }
             let over = matches!(order.command, Command::Stop | Command::Resume);
-            self.console.emit(Event::Obeyed(order))?;
+            self.comms.emit(Event::Obeyed(order))?;
             if over {
                 return Ok(());
             }
         }
-        self.console.enter(Phase::Running)
+        self.comms.enter(Phase::Running)
     }
 
     /// Does what `alarms.on_nan` asks for after a step whose loss or gradient is not a number.
@@ -109,7 +109,7 @@ impl Trainer {
             OnNan::Skip => TrainError::TooManyBadSteps { step, count },
             OnNan::Stop => TrainError::NotFinite { step },
         };
-        self.console.enter(Phase::Stopping)?;
+        self.comms.enter(Phase::Stopping)?;
         self.save()?;
         Err(error)
     }

@@ -1,12 +1,12 @@
 //! The loop of a run: batches in, steps, and after them what is due; orders are carried out between micro-steps.
 
-use super::console::Console;
+use super::comms::Comms;
 use super::error::TrainError;
 use super::evaluate::Evaluator;
 use super::every::Periods;
 use super::health::Health;
 use super::meter::Activity;
-use super::position::Position;
+use super::progress::Progress;
 use super::results::Results;
 use super::saving::Saver;
 use super::steer::BadSteps;
@@ -29,8 +29,8 @@ pub struct Trainer {
     pub(super) task: Box<dyn Task>,
     pub(super) schedule: Schedule,
     pub(super) periods: Periods,
-    pub(super) position: Position,
-    pub(super) console: Console,
+    pub(super) progress: Progress,
+    pub(super) comms: Comms,
     pub(super) health: Health,
     pub(super) bad_steps: BadSteps,
     pub(super) results: Results,
@@ -58,31 +58,31 @@ impl Trainer {
         let watchdog = Watchdog::start(Arc::clone(&self.watched));
         if let Err(error) = &watchdog {
             let message = format!("nobody looks after stalls, disk and heat: no thread ({error})");
-            self.console.log(Level::Warning, message)?;
+            self.comms.log(Level::Warning, message)?;
         }
         let result = self.train();
-        self.console.fail_without_space();
-        if matches!(result, Err(TrainError::Data(_))) && self.position.micro() > 0 {
+        self.comms.fail_without_space();
+        if matches!(result, Err(TrainError::Data(_))) && self.progress.micro() > 0 {
             let _ = self.save(); // the error of the data is the one to return
         }
         result
     }
 
     fn train(&mut self) -> Result<RunSummary, TrainError> {
-        self.console.wait_for_space();
-        self.console.meter.lap(Activity::Other);
+        self.comms.wait_for_space();
+        self.comms.meter.lap(Activity::Other);
         self.judge_start()?;
-        self.console.enter(Phase::Compiling)?;
-        let first = self.position.micro();
-        while !self.position.is_complete() {
+        self.comms.enter(Phase::Compiling)?;
+        let first = self.progress.micro();
+        while !self.progress.is_complete() {
             self.react()?;
             self.obey()?;
-            if self.console.orders.stopping() {
+            if self.comms.orders.stopping() {
                 break;
             }
             self.micro_step()?;
-            if self.position.micro() == first + 1 {
-                self.console.enter(Phase::Running)?;
+            if self.progress.micro() == first + 1 {
+                self.comms.enter(Phase::Running)?;
             }
         }
         self.finish()
@@ -91,10 +91,10 @@ impl Trainer {
     /// Judges the weights that the session starts with: the untrained ones, or those of a checkpoint that was written
     /// before what was due at its step.
     fn judge_start(&mut self) -> Result<(), TrainError> {
-        if self.position.accumulated() > 0 {
+        if self.progress.accumulated() > 0 {
             return Ok(());
         }
-        let step = self.position.step();
+        let step = self.progress.step();
         let validate = step == 0 || self.periods.validation_due(step);
         let evaluate = step == 0 || self.periods.evaluation_due(step);
         let mut best = false;
@@ -116,32 +116,32 @@ impl Trainer {
     /// # Errors
     /// See [`TrainError`].
     pub fn micro_step(&mut self) -> Result<(), TrainError> {
-        self.console.meter.lap(Activity::Other);
+        self.comms.meter.lap(Activity::Other);
         let batch = self.loader.next()?;
-        self.console.meter.lap(Activity::DataWait);
+        self.comms.meter.lap(Activity::DataWait);
         let Some(batch) = batch else { unreachable!("training batches never end") };
-        self.console.note_unreadable(&batch.skipped)?;
-        self.task.accumulate(self.engine.as_mut(), &batch, self.position.micro());
-        let update = self.position.completes_step().then(|| {
-            let update = self.engine.step(self.schedule.lr(self.position.step()));
-            self.console.meter.count_step();
+        self.comms.note_unreadable(&batch.skipped)?;
+        self.task.accumulate(self.engine.as_mut(), &batch, self.progress.micro());
+        let update = self.progress.completes_step().then(|| {
+            let update = self.engine.step(self.schedule.lr(self.progress.step()));
+            self.comms.meter.count_step();
             update
         });
-        self.position.advance();
-        self.console.beat(self.position.step());
+        self.progress.advance();
+        self.comms.beat(self.progress.step());
         if let Some(update) = update {
             return self.after_step(update);
         }
-        self.console.meter.lap(Activity::Compute);
+        self.comms.meter.lap(Activity::Compute);
         Ok(())
     }
 
     fn after_step(&mut self, update: Update) -> Result<(), TrainError> {
-        let step = self.position.step();
+        let step = self.progress.step();
         if self.periods.report_due(step) || update == Update::LeftOut {
             self.report()?;
         } else {
-            self.console.meter.lap(Activity::Compute);
+            self.comms.meter.lap(Activity::Compute);
         }
         let mut best = false;
         if self.periods.validation_due(step) {
@@ -157,24 +157,24 @@ impl Trainer {
     }
 
     fn finish(&mut self) -> Result<RunSummary, TrainError> {
-        self.console.enter(Phase::Stopping)?;
+        self.comms.enter(Phase::Stopping)?;
         self.save()?;
         self.answer_late_orders()?;
-        let complete = self.position.is_complete();
+        let complete = self.progress.is_complete();
         let best = self.results.best();
         let finished = Finished {
-            step: self.position.step(),
+            step: self.progress.step(),
             reason: if complete { Reason::Completed } else { Reason::Stopped },
             best_val_loss: best.lowest_loss,
             best_accuracy: best.grade.and_then(|grade| grade.accuracy),
-            elapsed_s: self.console.meter.elapsed_s(),
+            elapsed_s: self.comms.meter.elapsed_s(),
         };
-        self.console.emit(Event::Finished(finished.clone()))?;
+        self.comms.emit(Event::Finished(finished.clone()))?;
         Ok(RunSummary {
             finished,
             run: self.saver.run().root().to_owned(),
-            total_steps: self.position.total_steps(),
-            unreadable_images: self.console.unreadable_images(),
+            total_steps: self.progress.total_steps(),
+            unreadable_images: self.comms.unreadable_images(),
         })
     }
 

@@ -5,7 +5,7 @@
 use super::app::{App, Effect, Msg};
 use super::host::Monitor;
 use super::view::{self, PreviewCache};
-use crate::control::follow::Update;
+use crate::control::follow::News;
 use crate::event::{Command, PreviewFile, now};
 use crate::picture::sheet::{self, Sheet};
 use crossterm::event::{Event as TerminalEvent, KeyEventKind};
@@ -90,7 +90,7 @@ pub trait Console {
 /// Where events come from and commands go.
 pub trait Feed {
     /// Returns the next piece of news without waiting for one.
-    fn poll(&mut self) -> Update;
+    fn poll(&mut self) -> News;
 
     fn send(&mut self, command: Command);
 
@@ -189,10 +189,10 @@ where
         let end = Instant::now() + FRAME;
         self.behind = loop {
             match self.feed.poll() {
-                Update::Event(event) => messages.push(Msg::Event(event)),
-                Update::Ended(error) => messages.push(Msg::Ended(error)),
-                Update::Link(link) => messages.push(Msg::Link(link)),
-                Update::Nothing => break false,
+                News::Event(event) => messages.push(Msg::Event(event)),
+                News::Ended(error) => messages.push(Msg::Ended(error)),
+                News::Link(link) => messages.push(Msg::Link(link)),
+                News::Nothing => break false,
             }
             if Instant::now() >= end {
                 break true;

@@ -21,7 +21,7 @@ pub mod view;
 
 pub use event_loop::{Console, Feed, LoopExit, MaybeSynchronized, event_loop};
 
-use crate::control::follow::Update;
+use crate::control::follow::News;
 use crate::event::state::RunState;
 use crate::event::{Command, Order};
 use crate::process::flags::Flags;
@@ -132,16 +132,16 @@ struct Live {
 }
 
 impl Feed for Live {
-    fn poll(&mut self) -> Update {
-        let Some(session) = &self.session else { return Update::Nothing };
+    fn poll(&mut self) -> News {
+        let Some(session) = &self.session else { return News::Nothing };
         match session.events.try_recv() {
-            Ok(event) => Update::Event(Box::new(event)),
-            Err(TryRecvError::Empty) => Update::Nothing,
+            Ok(event) => News::Event(Box::new(event)),
+            Err(TryRecvError::Empty) => News::Nothing,
             Err(TryRecvError::Disconnected) => {
                 let result = self.session.take().map(Session::join);
                 let error = result.as_ref().and_then(|r| r.as_ref().err()).map(ToString::to_string);
                 self.result = result;
-                Update::Ended(error)
+                News::Ended(error)
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::common::pty::Tty;
 use image::RgbImage;
 use simmim_tui::config::file;
 use simmim_tui::control::Link;
-use simmim_tui::control::follow::Update;
+use simmim_tui::control::follow::News;
 use simmim_tui::data::{self, ImageError, ImageSource};
 use simmim_tui::engine::device::{self, Device};
 use simmim_tui::engine::learner::LearnerConfig;
@@ -100,9 +100,9 @@ struct Told {
 }
 
 impl Feed for Told {
-    fn poll(&mut self) -> Update {
+    fn poll(&mut self) -> News {
         assert!(!self.cursed, "this feed is cursed");
-        self.over.take().map_or(Update::Nothing, Update::Link)
+        self.over.take().map_or(News::Nothing, News::Link)
     }
 
     fn send(&mut self, _: Command) {}

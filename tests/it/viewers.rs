@@ -3,7 +3,7 @@
 use crate::common::line::{Line, Style};
 use crate::common::{self, Reader, Running};
 use simmim_tui::control::Link;
-use simmim_tui::control::follow::{Follower, Update};
+use simmim_tui::control::follow::{Follower, News};
 use simmim_tui::event::{Command, Event};
 use std::fs;
 use std::path::Path;
@@ -25,9 +25,9 @@ fn attach(run: &Path) -> Follower {
     common::until("the viewer is connected", || {
         loop {
             match follower.poll() {
-                Update::Link(Link::Steerable) => return true,
-                Update::Nothing => return false,
-                Update::Event(_) | Update::Link(_) | Update::Ended(_) => {}
+                News::Link(Link::Steerable) => return true,
+                News::Nothing => return false,
+                News::Event(_) | News::Link(_) | News::Ended(_) => {}
             }
         }
     });
@@ -40,15 +40,15 @@ fn watch(run: &Path, stop: &AtomicBool) -> Vec<u64> {
     let mut steps = Vec::new();
     loop {
         match follower.poll() {
-            Update::Event(stamped) => {
+            News::Event(stamped) => {
                 if let Event::Step(report) = stamped.event {
                     steps.push(report.step);
                 }
             }
-            Update::Link(Link::Over) => return steps,
-            Update::Link(_) | Update::Ended(_) => {}
-            Update::Nothing if stop.load(Ordering::Relaxed) => return steps,
-            Update::Nothing => follower.wait(Duration::from_millis(50)),
+            News::Link(Link::Over) => return steps,
+            News::Link(_) | News::Ended(_) => {}
+            News::Nothing if stop.load(Ordering::Relaxed) => return steps,
+            News::Nothing => follower.wait(Duration::from_millis(50)),
         }
     }
 }

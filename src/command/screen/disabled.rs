@@ -17,9 +17,9 @@ pub fn obstacle() -> Option<&'static str> {
 }
 
 /// There is no value of this type.
-pub enum Screen {}
+pub enum LiveScreen {}
 
-impl Screen {
+impl LiveScreen {
     pub fn new(_job: &Job, _look: &LookArgs) -> Self {
         unreachable!("a screen is made only if nothing stands in its way")
     }

@@ -66,9 +66,9 @@ impl Color {
 }
 
 /// The screen of a run, before its first event.
-pub struct Screen(App);
+pub struct LiveScreen(App);
 
-impl Screen {
+impl LiveScreen {
     pub fn new(job: &Job, look: &LookArgs) -> Self {
         let length = RunLength::new(&job.config, job.data.train.len());
         let schedule = Schedule::new(&job.config, length.steps_per_epoch);

@@ -4,7 +4,7 @@ pub(super) mod reactions;
 
 use super::args::TrainArgs;
 use super::prepare;
-use super::screen::{self, Screen};
+use super::screen::{self, LiveScreen};
 use crate::control::server::Server;
 use crate::error::Error;
 use crate::event::state::RunState;
@@ -50,7 +50,7 @@ pub(super) fn train(
     }
     say(&mut stderr(), &format!("run {}", root.display()));
 
-    let screen = (front_end == FrontEnd::Screen).then(|| Screen::new(&job, &args.look));
+    let screen = (front_end == FrontEnd::Screen).then(|| LiveScreen::new(&job, &args.look));
     let background = Background::new(root.clone(), launcher, args.detach);
     // The server is kept to the end: it serves viewers until the last event has reached them.
     let (session, begun, _server) = start(job, args)?;

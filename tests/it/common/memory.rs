@@ -7,7 +7,7 @@ use ratatui::buffer::Cell;
 use ratatui::layout::{Position, Rect, Size};
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use simmim_tui::control::Link;
-use simmim_tui::control::follow::Update;
+use simmim_tui::control::follow::News;
 use simmim_tui::event::{Command, Event, Phase, Stamped};
 use simmim_tui::terminal::colors::ColorDepth;
 use simmim_tui::ui::app::{App, Msg};
@@ -73,18 +73,18 @@ impl Source {
 }
 
 impl Feed for Source {
-    fn poll(&mut self) -> Update {
+    fn poll(&mut self) -> News {
         self.pause ^= self.one_at_a_time;
         if self.pause {
-            return Update::Nothing;
+            return News::Nothing;
         }
         if let Some(event) = self.events.pop_front() {
-            return Update::Event(Box::new(event));
+            return News::Event(Box::new(event));
         }
         if let Some(link) = self.links.pop_front() {
-            return Update::Link(link);
+            return News::Link(link);
         }
-        self.ends.take().map_or(Update::Nothing, Update::Ended)
+        self.ends.take().map_or(News::Nothing, News::Ended)
     }
 
     fn send(&mut self, command: Command) {

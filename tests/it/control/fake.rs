@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, unbounded};
 use simmim_tui::control::Link;
-use simmim_tui::control::follow::{Follower, Update};
+use simmim_tui::control::follow::{Follower, News};
 use simmim_tui::control::server::{Broadcast, Server};
 use simmim_tui::event::{
     Event, Finished, Level, Listener as _, Order, Reason, Stamped, Started, StepReport, TaskKind,
@@ -147,13 +147,13 @@ pub fn follow(root: &Path) -> Follower {
 }
 
 /// Polls until `enough` returns true for an update. Returns all updates so far.
-pub fn collect(follower: &mut Follower, mut enough: impl FnMut(&Update) -> bool) -> Vec<Update> {
+pub fn collect(follower: &mut Follower, mut enough: impl FnMut(&News) -> bool) -> Vec<News> {
     let end = Instant::now() + DEADLINE;
     let mut updates = Vec::new();
     loop {
         assert!(Instant::now() < end, "waited in vain; so far {:?}", updates.last());
         match follower.poll() {
-            Update::Nothing => follower.wait(Duration::from_millis(20)),
+            News::Nothing => follower.wait(Duration::from_millis(20)),
             update => {
                 let last = enough(&update);
                 updates.push(update);
@@ -166,32 +166,32 @@ pub fn collect(follower: &mut Follower, mut enough: impl FnMut(&Update) -> bool)
 }
 
 /// Polls until the follower reports `link`.
-pub fn until_link(follower: &mut Follower, link: &Link) -> Vec<Update> {
-    collect(follower, |update| matches!(update, Update::Link(found) if found == link))
+pub fn until_link(follower: &mut Follower, link: &Link) -> Vec<News> {
+    collect(follower, |update| matches!(update, News::Link(found) if found == link))
 }
 
 /// Polls until the event with the number `last` arrives.
-pub fn until_number(follower: &mut Follower, last: u64) -> Vec<Update> {
+pub fn until_number(follower: &mut Follower, last: u64) -> Vec<News> {
     collect(
         follower,
-        |update| matches!(update, Update::Event(stamped) if number(stamped) == Some(last)),
+        |update| matches!(update, News::Event(stamped) if number(stamped) == Some(last)),
     )
 }
 
 /// Returns the numbers of the events among the updates.
-pub fn numbers(updates: &[Update]) -> Vec<u64> {
-    let number = |update: &Update| match update {
-        Update::Event(stamped) => number(stamped),
-        Update::Link(_) | Update::Ended(_) | Update::Nothing => None,
+pub fn numbers(updates: &[News]) -> Vec<u64> {
+    let number = |update: &News| match update {
+        News::Event(stamped) => number(stamped),
+        News::Link(_) | News::Ended(_) | News::Nothing => None,
     };
     updates.iter().filter_map(number).collect()
 }
 
 /// Returns the links among the updates.
-pub fn links(updates: &[Update]) -> Vec<Link> {
-    let link = |update: &Update| match update {
-        Update::Link(link) => Some(link.clone()),
-        Update::Event(_) | Update::Ended(_) | Update::Nothing => None,
+pub fn links(updates: &[News]) -> Vec<Link> {
+    let link = |update: &News| match update {
+        News::Link(link) => Some(link.clone()),
+        News::Event(_) | News::Ended(_) | News::Nothing => None,
     };
     updates.iter().filter_map(link).collect()
 }

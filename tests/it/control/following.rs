@@ -6,7 +6,7 @@ use super::fake::{
 };
 use simmim_tui::control::Link;
 use simmim_tui::control::client::Client;
-use simmim_tui::control::follow::{FollowError, Follower, Update};
+use simmim_tui::control::follow::{FollowError, Follower, News};
 use simmim_tui::event::{Command, Listener as _, Stamped};
 use simmim_tui::run_dir::{EventLog, Owner};
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ fn hear_all(root: &Path, count: u64, delay: Duration) {
     let mut follower = follow(root);
     let mut next = 0;
     collect(&mut follower, |update| match update {
-        Update::Event(stamped) => {
+        News::Event(stamped) => {
             if let Some(number) = number(stamped) {
                 assert_eq!(number, next, "every event comes once and in order");
                 next += 1;
@@ -149,7 +149,7 @@ fn a_run_that_dies_and_is_resumed_comes_to_life_again() {
     assert_eq!(order.by, format!("test, process {}", std::process::id()));
     fake.say(numbered(1));
     fake.die();
-    updates.extend(collect(&mut follower, |update| matches!(update, Update::Link(Link::Gone(_)))));
+    updates.extend(collect(&mut follower, |update| matches!(update, News::Link(Link::Gone(_)))));
     let dead = links(&updates).pop();
     let Some(Link::Gone(text)) = dead else { panic!("{updates:?}") };
     assert!(text.starts_with("process 4711 ended without a word; last sign of life "), "{text}");
@@ -160,7 +160,7 @@ fn a_run_that_dies_and_is_resumed_comes_to_life_again() {
     log.write_all(b"{\"time\":1,\"event\":\"log\",\"lev").expect("written");
     let end = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < end {
-        assert_eq!(follower.poll(), Update::Nothing, "half a line is no news");
+        assert_eq!(follower.poll(), News::Nothing, "half a line is no news");
         follower.wait(Duration::from_millis(50));
     }
     let mut fake = Fake::start(&root);
@@ -293,5 +293,5 @@ fn what_is_no_run_is_refused() {
     // A run that has just started has a configuration but no log.
     fs::write(temp.path().join("config.toml"), "").expect("writable");
     let mut follower = follow(temp.path());
-    collect(&mut follower, |update| matches!(update, Update::Link(Link::Gone(_))));
+    collect(&mut follower, |update| matches!(update, News::Link(Link::Gone(_))));
 }

@@ -3,7 +3,7 @@
 use super::fake::{Fake, follow, number, numbered, place, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use simmim_tui::control::client::Client;
-use simmim_tui::control::follow::Update;
+use simmim_tui::control::follow::News;
 use simmim_tui::event::Command as Order;
 use std::fs;
 use std::io::Read as _;
@@ -143,12 +143,12 @@ fn visit(root: &Path, kind: usize, round: usize) {
             let mut live = false;
             while !live {
                 match follower.poll() {
-                    Update::Event(stamped) => {
+                    News::Event(stamped) => {
                         assert_eq!(number(&stamped), Some(next));
                         next += 1;
                     }
-                    Update::Link(_) | Update::Ended(_) => live = true,
-                    Update::Nothing => follower.wait(Duration::from_millis(5)),
+                    News::Link(_) | News::Ended(_) => live = true,
+                    News::Nothing => follower.wait(Duration::from_millis(5)),
                 }
             }
         }

@@ -19,13 +19,13 @@ impl RunLength {
 
 /// How far a run has come. The number of micro-batches is the only counter: steps and epochs follow from it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Position {
+pub(super) struct Progress {
     micro: u64,
     accumulation: u64,
     length: RunLength,
 }
 
-impl Position {
+impl Progress {
     pub(super) fn new(config: &Config, length: RunLength, micro: u64) -> Self {
         Self { micro, accumulation: config.train.accumulation as u64, length }
     }
@@ -79,14 +79,14 @@ mod tests {
         (config.train.batch_size, config.train.accumulation, config.train.epochs) = (4, 3, 2);
         let length = RunLength::new(&config, 30);
         assert_eq!(length, RunLength { steps_per_epoch: 2, total_steps: 4 });
-        let mut at = Position::new(&config, length, 4);
+        let mut at = Progress::new(&config, length, 4);
         assert_eq!((at.step(), at.accumulated(), at.completes_step()), (1, 1, false));
         at.advance();
         assert_eq!((at.micro(), at.step(), at.completes_step()), (5, 1, true));
         at.advance();
         assert_eq!((at.step(), at.accumulated(), at.is_complete()), (2, 0, false));
         assert!((at.epoch() - 1.0).abs() < 1e-12);
-        assert!(Position::new(&config, length, 12).is_complete());
+        assert!(Progress::new(&config, length, 12).is_complete());
     }
 
     #[test]

@@ -18,7 +18,7 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// What all parts of the trainer share to talk to the outside. It waits for space where a full disk stops an event or a
 /// file from being written.
-pub(super) struct Console {
+pub(super) struct Comms {
     pub(super) orders: Orders,
     pub(super) meter: Meter,
     emitter: Arc<Emitter>,
@@ -32,7 +32,7 @@ pub(super) struct Console {
     phase_before_full: Option<Phase>,
 }
 
-impl Console {
+impl Comms {
     pub(super) fn new(emitter: Arc<Emitter>, orders: Orders, meter: Meter, step: u64) -> Self {
         Self {
             orders,
