@@ -1,10 +1,6 @@
 //! The `bench` command: times the step alone, the step behind the loader, the loader alone, and the parts beside them.
 
 mod compute;
-#[cfg(feature = "tui")]
-mod frame;
-#[cfg(not(feature = "tui"))]
-#[path = "no_frame.rs"]
 mod frame;
 mod parts;
 

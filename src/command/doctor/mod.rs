@@ -1,16 +1,8 @@
 //! The `doctor` command: says what this machine and terminal can do, what the program decides from it, and why.
 
 mod compute;
-#[cfg(feature = "cuda")]
-mod cuda;
-#[cfg(not(feature = "cuda"))]
-#[path = "no_cuda.rs"]
 mod cuda;
 mod disk;
-#[cfg(not(feature = "tui"))]
-#[path = "no_terminal.rs"]
-mod terminal;
-#[cfg(feature = "tui")]
 mod terminal;
 
 use crate::error::Error;

@@ -1,6 +1,6 @@
-//! How the screen and the `preview` command would draw on this terminal.
+//! Examines the terminal and its surroundings.
 
-use super::{Finding, Verdict};
+use crate::command::doctor::{Finding, Verdict};
 use crate::command::screen::{LookArgs, obstacle};
 use crate::terminal::colors::ColorDepth;
 use crate::terminal::graphics;
@@ -10,7 +10,7 @@ const AREA: &str = "terminal";
 /// Columns and rows below which the screen leaves panels out.
 const COMFORTABLE: (u16, u16) = (80, 24);
 
-pub(super) fn look() -> Vec<Finding> {
+pub fn look() -> Vec<Finding> {
     let mut findings = vec![screen()];
     if stdout().is_terminal() {
         findings.extend([size(), colours(), characters(), pictures()]);

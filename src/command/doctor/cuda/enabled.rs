@@ -1,12 +1,12 @@
-//! Whether CUDA can be used, and where its compiled kernels are kept.
+//! Tries CUDA out.
 
-use super::disk::{self, Trial, existing};
-use super::{Finding, Verdict, compute};
+use crate::command::doctor::disk::{self, Trial, existing};
+use crate::command::doctor::{Finding, Verdict, compute};
 use crate::engine::device;
 use crate::gpu::Gpus;
 
 /// Tries the first CUDA device.
-pub(super) fn look() -> Finding {
+pub fn look() -> Finding {
     match device::select("cuda") {
         Ok(selection) => {
             let driver = Gpus::open().driver().map_or_else(
@@ -28,7 +28,7 @@ pub(super) fn look() -> Finding {
 }
 
 /// Tries the folder for compiled kernels.
-pub(super) fn cache() -> Vec<Finding> {
+pub fn cache() -> Vec<Finding> {
     let Some(folder) = dirs::cache_dir().map(|folder| folder.join("simmim-tui")) else {
         let why =
             "neither XDG_CACHE_HOME nor HOME is set: GPU kernels are compiled anew in each run";

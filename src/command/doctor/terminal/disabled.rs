@@ -1,8 +1,8 @@
-//! Stands in for `terminal.rs` in builds without the screen.
+//! Builds without the screen say so.
 
-use super::{Finding, Verdict};
+use crate::command::doctor::{Finding, Verdict};
 
-pub(super) fn look() -> Vec<Finding> {
+pub fn look() -> Vec<Finding> {
     let why = "this build was made without the feature tui";
     vec![Finding::new("terminal", "screen", Verdict::Note, "none: plain lines", why)]
 }

@@ -1,7 +1,7 @@
-//! Times the drawing of one frame of the screen.
+//! Draws frames as the screen does.
 
-use super::median;
-use super::parts::{EVENTS, report};
+use crate::command::bench::median;
+use crate::command::bench::parts::{EVENTS, report};
 use crate::event::Stamped;
 use crate::terminal::colors::{ColorDepth, Detected};
 use crate::ui::app::{App, Msg};
@@ -12,7 +12,7 @@ use std::time::Instant;
 const FRAMES: u64 = 50;
 
 /// Returns the median time of a frame of 120x40 cells, in milliseconds.
-pub(super) fn median_ms() -> Option<f64> {
+pub fn median_ms() -> Option<f64> {
     let colors = Detected { depth: ColorDepth::True, reason: String::new() };
     let mut app = App::new("bench".to_owned(), Box::new(|step| step as f64), colors, false);
     for step in 0..EVENTS {

@@ -1,0 +1,12 @@
+//! Builds without CUDA say so, and compile no kernels.
+
+use crate::command::doctor::{Finding, Verdict, compute};
+
+pub fn look() -> Finding {
+    let why = "this build was made without the feature cuda";
+    Finding::new(compute::AREA, "cuda", Verdict::Note, "not usable", why)
+}
+
+pub fn cache() -> Vec<Finding> {
+    Vec::new()
+}
