@@ -1,4 +1,4 @@
-//! How many colours the terminal shows, found without asking it.
+//! How many colours the terminal shows, found in the environment without asking the terminal.
 
 /// How many colours the terminal shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,12 +8,12 @@ pub enum ColorDepth {
     Indexed,
     /// The 16 colours that the user's palette defines.
     Sixteen,
-    /// None: `NO_COLOR`, or a dumb terminal.
+    /// No colours, because of `NO_COLOR` or a dumb terminal.
     Mono,
 }
 
 impl ColorDepth {
-    /// Returns the name that the help of the screen shows.
+    /// Returns the name that the screen's help shows.
     pub fn name(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -31,12 +31,11 @@ pub struct Detected {
     pub reason: String,
 }
 
-/// Terminals whose TERM alone tells that they have true colours.
+/// The terminals whose TERM alone tells that they have true colours.
 const TRUE_COLOR_TERMS: [&str; 6] = ["kitty", "alacritty", "foot", "ghostty", "wezterm", "contour"];
 
-/// Decides by the environment alone: a query could hang on a silent terminal.
-///
-/// `forced` is what the user asked for: auto, true, 256, 16 or none.
+/// Finds the colour depth by the environment alone, because a query could hang on a silent terminal. `forced` is what
+/// the user asked for, if anything.
 pub fn detect(forced: Option<ColorDepth>, env: impl Fn(&str) -> Option<String>) -> Detected {
     let found = |depth, reason: &str| Detected { depth, reason: reason.to_owned() };
     let set = |name: &str| env(name).filter(|value| !value.is_empty());

@@ -1,6 +1,6 @@
 //! Pictures on the terminal, in the plain shell and over a whole screen, by the best protocol that the terminal has.
 //!
-//! `viuer` draws. It asks the terminal without any time limit, so it is let at the kitty protocol only after
+//! `viuer` draws them. It would wait for a terminal's answer without limit, so it may use the kitty protocol only after
 //! `probe` got an answer.
 
 use super::colors::ColorDepth;
@@ -14,26 +14,26 @@ use thiserror::Error;
 
 /// How long the terminal may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Where the terminal doesn't say its size: columns, rows.
+/// The columns and rows that are assumed if the terminal doesn't tell its size.
 const USUAL_SIZE: (u16, u16) = (80, 24);
-/// Pixels of a cell, for terminals that draw pixels; more would only cost bytes.
+/// The pixels of a cell that are sent to terminals that draw pixels. More would only cost bytes.
 const CELL: (u32, u32) = (10, 20);
-/// `viuer` never ends the transfer of kitty pictures with fewer pixels on a side.
+/// The least pixels on a side of a kitty picture: `viuer` never ends the transfer of a smaller one.
 const KITTY_LEAST: u32 = 32;
 
 /// How pictures get on the screen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocol {
-    /// iTerm2 or kitty where the terminal has it, else blocks.
+    /// iTerm2 or kitty pictures if the terminal has them, or else blocks
     #[default]
     Auto,
-    /// Half blocks; a ramp of grey characters without colours.
+    /// Half blocks, or grey characters without colours
     Blocks,
     Kitty,
     Iterm,
 }
 
-/// Why pictures can't get on this terminal.
+/// Why pictures can't be shown on this terminal.
 #[derive(Debug, Error)]
 pub enum GraphicsError {
     #[error("standard output: {0}")]
@@ -50,7 +50,7 @@ pub enum GraphicsError {
     Viuer(#[from] viuer::ViuError),
 }
 
-/// How pictures would get on this terminal, and why.
+/// Returns how pictures would be shown on this terminal, and why so.
 pub fn detect() -> (&'static str, String) {
     let env = |name: &str| std::env::var(name).ok();
     if in_multiplexer(env) {
@@ -80,13 +80,110 @@ pub fn detect() -> (&'static str, String) {
     }
 }
 
-/// Columns and rows of the terminal.
+/// Returns the columns and rows of the terminal.
 pub fn size() -> (u16, u16) {
     let size = tcgetwinsize(stdout()).map(|size| (size.ws_col, size.ws_row));
     size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0).unwrap_or(USUAL_SIZE)
 }
 
-/// Whether something between program and terminal would swallow pictures.
+/// Where pictures are printed, line by line.
+pub struct PictureScreen {
+    protocol: Protocol,
+    depth: ColorDepth,
+    ascii: bool,
+    /// The columns and rows of the terminal.
+    size: (u16, u16),
+}
+
+impl PictureScreen {
+    /// Decides for a protocol on this terminal. The terminal is asked only if its answer matters.
+    ///
+    /// # Errors
+    /// If the terminal can't show what is `wanted`, or can't be asked.
+    pub fn open(
+        wanted: Protocol,
+        depth: ColorDepth,
+        ascii: bool,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, GraphicsError> {
+        let can_ask = stdin().is_terminal() && !silent(&env);
+        let ask = || {
+            if can_ask {
+                probe::ask(&stdin(), &mut stdout(), PATIENCE)
+            } else {
+                Ok(Answer::default())
+            }
+        };
+        let protocol = choose(wanted, in_multiplexer(&env), viuer::is_iterm_supported(), ask)?;
+        Ok(Self { protocol, depth, ascii, size: size() })
+    }
+
+    /// Prints one picture, `width` columns wide or as wide as the terminal.
+    ///
+    /// # Errors
+    /// If standard output can't be written.
+    pub fn print(
+        &self,
+        image: &RgbImage,
+        width: Option<u32>,
+        out: &mut impl Write,
+    ) -> Result<(), GraphicsError> {
+        let most = self.size.0;
+        let columns = width.map_or(most, |width| width.clamp(1, u32::from(most)) as u16);
+        let pixels = self.protocol != Protocol::Blocks;
+        // Text may scroll away at the top, but pictures of pixels may not.
+        let rows = if pixels { self.size.1.saturating_sub(1).max(1) } else { u16::MAX / 4 };
+        let (columns, rows) = fit(image.width(), image.height(), columns, rows);
+        let few_colours = matches!(self.depth, ColorDepth::Sixteen | ColorDepth::Mono);
+        if !pixels && (few_colours || self.ascii) {
+            for line in render(image, columns, rows, ColorDepth::Mono, self.ascii).lines() {
+                writeln!(out, "{}", line.trim_end()).map_err(GraphicsError::Output)?;
+            }
+            return out.flush().map_err(GraphicsError::Output);
+        }
+        let config = viuer::Config {
+            absolute_offset: false,
+            width: Some(columns.into()),
+            height: Some(rows.into()),
+            use_kitty: self.protocol == Protocol::Kitty,
+            use_iterm: self.protocol == Protocol::Iterm,
+            ..plain(self.depth == ColorDepth::True)
+        };
+        let image = if pixels { sized(image, columns, rows) } else { even(image) };
+        viuer::print(&image, &config)?;
+        Ok(())
+    }
+}
+
+/// Prints one picture at the top left corner of a cleared screen, as large as fits above the last row. Returns the
+/// columns and rows that it takes.
+///
+/// The function asks the terminal nothing, so it may run while another part reads keys. All other output has to be
+/// flushed before.
+///
+/// # Errors
+/// If standard output can't be written.
+pub fn zoom(
+    image: &RgbImage,
+    columns: u16,
+    rows: u16,
+    truecolor: bool,
+) -> viuer::ViuResult<(u32, u32)> {
+    let (columns, rows) = fit(image.width(), image.height(), columns, rows.saturating_sub(1));
+    if columns == 0 {
+        return Ok((0, 0));
+    }
+    let config = viuer::Config {
+        restore_cursor: true,
+        width: Some(columns.into()),
+        height: Some(rows.into()),
+        use_iterm: !in_multiplexer(|name| std::env::var(name).ok()),
+        ..plain(truecolor)
+    };
+    viuer::print(&even(image), &config)
+}
+
+/// Whether a multiplexer between the program and the terminal would swallow pictures.
 fn in_multiplexer(env: impl Fn(&str) -> Option<String>) -> bool {
     let set = |name: &str| env(name).is_some_and(|value| !value.is_empty());
     let term = env("TERM").unwrap_or_default();
@@ -94,12 +191,12 @@ fn in_multiplexer(env: impl Fn(&str) -> Option<String>) -> bool {
     names.iter().any(|name| set(name)) || term.starts_with("tmux") || term.starts_with("screen")
 }
 
-/// Terminals that nobody should ask anything.
+/// Whether the terminal is of a kind that never answers.
 fn silent(env: impl Fn(&str) -> Option<String>) -> bool {
     matches!(env("TERM").unwrap_or_default().as_str(), "" | "dumb")
 }
 
-/// Settles on a protocol; never on `Auto`. The terminal is asked only if its answer decides.
+/// Decides for a protocol, which is never `Auto`. The terminal is asked only if its answer matters.
 fn choose(
     wanted: Protocol,
     multiplexer: bool,
@@ -124,76 +221,7 @@ fn choose(
     }
 }
 
-/// Where pictures are printed, line by line.
-pub struct PictureScreen {
-    protocol: Protocol,
-    depth: ColorDepth,
-    ascii: bool,
-    /// Columns and rows.
-    size: (u16, u16),
-}
-
-impl PictureScreen {
-    /// Settles on a protocol for this terminal. The terminal is asked only if its answer decides.
-    ///
-    /// # Errors
-    /// The terminal can't show what is `wanted`, or can't be asked.
-    pub fn open(
-        wanted: Protocol,
-        depth: ColorDepth,
-        ascii: bool,
-        env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, GraphicsError> {
-        let can_ask = stdin().is_terminal() && !silent(&env);
-        let ask = || {
-            if can_ask {
-                probe::ask(&stdin(), &mut stdout(), PATIENCE)
-            } else {
-                Ok(Answer::default())
-            }
-        };
-        let protocol = choose(wanted, in_multiplexer(&env), viuer::is_iterm_supported(), ask)?;
-        Ok(Self { protocol, depth, ascii, size: size() })
-    }
-
-    /// Prints one picture, `width` columns wide or as wide as the terminal.
-    ///
-    /// # Errors
-    /// Standard output can't be written.
-    pub fn print(
-        &self,
-        image: &RgbImage,
-        width: Option<u32>,
-        out: &mut impl Write,
-    ) -> Result<(), GraphicsError> {
-        let most = self.size.0;
-        let columns = width.map_or(most, |width| width.clamp(1, u32::from(most)) as u16);
-        let pixels = self.protocol != Protocol::Blocks;
-        // Text may scroll away at the top; pixels may not.
-        let rows = if pixels { self.size.1.saturating_sub(1).max(1) } else { u16::MAX / 4 };
-        let (columns, rows) = fit(image.width(), image.height(), columns, rows);
-        let few_colours = matches!(self.depth, ColorDepth::Sixteen | ColorDepth::Mono);
-        if !pixels && (few_colours || self.ascii) {
-            for line in render(image, columns, rows, ColorDepth::Mono, self.ascii).lines() {
-                writeln!(out, "{}", line.trim_end()).map_err(GraphicsError::Output)?;
-            }
-            return out.flush().map_err(GraphicsError::Output);
-        }
-        let config = viuer::Config {
-            absolute_offset: false,
-            width: Some(columns.into()),
-            height: Some(rows.into()),
-            use_kitty: self.protocol == Protocol::Kitty,
-            use_iterm: self.protocol == Protocol::Iterm,
-            ..plain(self.depth == ColorDepth::True)
-        };
-        let image = if pixels { sized(image, columns, rows) } else { even(image) };
-        viuer::print(&image, &config)?;
-        Ok(())
-    }
-}
-
-/// Every setting given: `viuer`'s defaults look into the environment.
+/// Returns a configuration with every setting given, because `viuer`'s defaults look into the environment.
 fn plain(truecolor: bool) -> viuer::Config {
     viuer::Config {
         transparent: false,
@@ -210,7 +238,7 @@ fn plain(truecolor: bool) -> viuer::Config {
     }
 }
 
-/// No more pixels than the cells have, and not too few for `viuer`.
+/// Scales a picture so that it has no more pixels than its cells, and not too few for `viuer`.
 fn sized(image: &RgbImage, columns: u16, rows: u16) -> DynamicImage {
     let (width, height) = image.dimensions();
     let most = (u32::from(columns) * CELL.0, u32::from(rows) * CELL.1);
@@ -225,33 +253,6 @@ fn sized(image: &RgbImage, columns: u16, rows: u16) -> DynamicImage {
     }
     let filter = imageops::FilterType::Triangle;
     DynamicImage::ImageRgb8(imageops::resize(image, least(wide), least(high), filter))
-}
-
-/// Prints one picture at the top left corner of a cleared screen, as large as it fits above the last row.
-///
-/// It asks the terminal nothing, so it may run where another part reads keys; flush all other output before. Returns
-/// the columns and rows that it took.
-///
-/// # Errors
-/// When standard output can't be written.
-pub fn zoom(
-    image: &RgbImage,
-    columns: u16,
-    rows: u16,
-    truecolor: bool,
-) -> viuer::ViuResult<(u32, u32)> {
-    let (columns, rows) = fit(image.width(), image.height(), columns, rows.saturating_sub(1));
-    if columns == 0 {
-        return Ok((0, 0));
-    }
-    let config = viuer::Config {
-        restore_cursor: true,
-        width: Some(columns.into()),
-        height: Some(rows.into()),
-        use_iterm: !in_multiplexer(|name| std::env::var(name).ok()),
-        ..plain(truecolor)
-    };
-    viuer::print(&even(image), &config)
 }
 
 #[cfg(test)]

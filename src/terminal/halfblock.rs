@@ -7,21 +7,21 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 
 const UPPER_HALF: char = '▀';
-/// Dark to bright.
+/// Characters from dark to bright.
 const BLOCKS: [char; 5] = [' ', '░', '▒', '▓', '█'];
 const ASCII: [char; 10] = [' ', '.', ':', '-', '=', '+', '*', '#', '%', '@'];
 
-/// Changes of a channel that are not worth their bytes, of 255.
+/// The greatest change of a channel, of 255, that is not worth the bytes of a new cell.
 const UNSEEN: u8 = 5;
 
-/// A picture at the size and in the colours of one place on the screen; worth keeping.
+/// A picture at the size and in the colours of one place on the screen. Keep it: scaling takes time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cells {
     columns: u16,
     rows: u16,
-    /// Row by row.
+    /// The cells, row by row.
     looks: Vec<Look>,
-    /// What the cells stand for, two rows per row of cells.
+    /// The pixels behind the cells, two rows for each row of cells.
     pixels: RgbImage,
 }
 
@@ -32,8 +32,8 @@ struct Look {
     bg: Color,
 }
 
-/// Columns and rows, in cells, of a `width` × `height` pixel picture within a box of cells; a cell is twice as high
-/// as wide. Small pictures are enlarged. (0, 0) where there is nothing to show or no room.
+/// Returns the columns and rows of a picture of `width` × `height` pixels within a box of cells. A cell is twice as
+/// high as wide. Small pictures are enlarged. Without a pixel or without room the result is (0, 0).
 pub fn fit(width: u32, height: u32, columns: u16, rows: u16) -> (u16, u16) {
     if width == 0 || height == 0 || columns == 0 || rows == 0 {
         return (0, 0);
@@ -45,9 +45,8 @@ pub fn fit(width: u32, height: u32, columns: u16, rows: u16) -> (u16, u16) {
     (columns, rows)
 }
 
-/// The picture with its last row doubled if the number of rows is odd.
-///
-/// `viuer` takes the height's parity over to what it scales, and half a cell would be missing.
+/// Returns the picture with its last row doubled if the number of rows is odd. Otherwise `viuer` would keep an odd
+/// number of rows when it scales, and half a cell would be missing.
 pub fn even(image: &RgbImage) -> DynamicImage {
     let (width, height) = image.dimensions();
     if height.is_multiple_of(2) {
@@ -59,14 +58,14 @@ pub fn even(image: &RgbImage) -> DynamicImage {
     DynamicImage::ImageRgb8(padded)
 }
 
-/// Scales a picture into a box of cells, keeping its aspect ratio.
-///
-/// `ascii` keeps to ASCII: coloured blanks, one pixel per cell, or the ASCII ramp.
+/// Scales a picture into a box of cells and keeps its aspect ratio. With `ascii` there are only ASCII characters:
+/// coloured blanks, one pixel per cell, or a ramp.
 pub fn render(image: &RgbImage, columns: u16, rows: u16, depth: ColorDepth, ascii: bool) -> Cells {
     render_after(None, image, columns, rows, depth, ascii)
 }
 
-/// [`render`] for a place that shows `before`: pixels that have hardly changed stay as they are, which saves bytes.
+/// Like [`render`], for a place that shows `before`. Pixels that have hardly changed stay as they are, which saves
+/// bytes.
 pub fn render_after(
     before: Option<&Cells>,
     image: &RgbImage,
@@ -94,7 +93,7 @@ pub fn render_after(
     Cells { columns, rows, looks, pixels }
 }
 
-/// Takes back changes too small to see. What is shown never differs from the picture by more than [`UNSEEN`].
+/// Takes back changes that are too small to see. The result never differs from the picture by more than [`UNSEEN`].
 fn settle(pixels: &mut RgbImage, before: &RgbImage) {
     for (pixel, shown) in pixels.pixels_mut().zip(before.pixels()) {
         if pixel.0.iter().zip(shown.0).all(|(&new, old)| new.abs_diff(old) <= UNSEEN) {
@@ -103,7 +102,7 @@ fn settle(pixels: &mut RgbImage, before: &RgbImage) {
     }
 }
 
-/// One cell of two pixels.
+/// Returns the look of a cell of two pixels.
 fn look(upper: [u8; 3], lower: [u8; 3], depth: ColorDepth, ascii: bool) -> Look {
     let color: fn([u8; 3]) -> Color = match depth {
         ColorDepth::True => coarse,
@@ -124,18 +123,19 @@ fn mean(upper: [u8; 3], lower: [u8; 3]) -> [u8; 3] {
     std::array::from_fn(|i| upper[i].midpoint(lower[i]))
 }
 
-/// Brightness by the weights of Rec. 709, 0 to 255.
+/// Returns the brightness by the weights of Rec. 709, 0 to 255.
 fn luminance([r, g, b]: [u8; 3]) -> u8 {
     ((2126 * u32::from(r) + 7152 * u32::from(g) + 722 * u32::from(b) + 5000) / 10_000) as u8
 }
 
-/// Five bits per channel: small changes from one preview to the next then cost no bytes.
+/// Returns the colour in five bits per channel, so that small changes from one preview to the next cost no bytes.
 fn coarse(pixel: [u8; 3]) -> Color {
     let [r, g, b] = pixel.map(|value| (value & 0xf8) | (value >> 5));
     Color::Rgb(r, g, b)
 }
 
-/// The nearest colour of the xterm palette, without the 16 that users redefine: 6×6×6 cube or grey ramp.
+/// Returns the nearest colour of the xterm palette: of its 6×6×6 cube or its ramp of greys, not of the 16 colours that
+/// users redefine.
 fn indexed(pixel: [u8; 3]) -> Color {
     const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
     let distance = |a: [u8; 3]| -> u32 {
@@ -154,12 +154,12 @@ fn indexed(pixel: [u8; 3]) -> Color {
 }
 
 impl Cells {
-    /// Columns and rows, cells.
+    /// Returns the columns and rows.
     pub fn size(&self) -> (u16, u16) {
         (self.columns, self.rows)
     }
 
-    /// Draws in the middle of an area, clipped by it.
+    /// Draws the picture in the middle of an area and cuts off what lies outside.
     pub fn draw(&self, area: Rect, buf: &mut Buffer) {
         let area = area.intersection(buf.area);
         if self.columns == 0 || area.is_empty() {
@@ -180,14 +180,14 @@ impl Cells {
         }
     }
 
-    /// The characters alone, row by row, for a ramp.
+    /// Returns the characters without their colours, row by row, for a ramp.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let rows = self.looks.chunks(usize::from(self.columns.max(1)));
         rows.map(|row| row.iter().map(|look| look.symbol).collect())
     }
 }
 
-/// Where `len` cells begin in the middle of `room`, and how many of them are cut off before.
+/// Returns where `len` cells in the middle of `room` begin, and how many of them are cut off before it.
 fn placed(start: u16, room: u16, len: u16) -> (u16, u16) {
     (start + room.saturating_sub(len) / 2, len.saturating_sub(room) / 2)
 }
@@ -362,8 +362,8 @@ mod tests {
         Cells::default().draw(buf.area, &mut buf);
     }
 
-    /// A photo, what is masked of it, and what a model in training makes of it: about three of five patches blurred,
-    /// off by up to 3 levels each, with noise of as much.
+    /// Returns a photo, the photo with three of five patches masked, and what a model in training might make of it:
+    /// those patches blurred and up to 3 levels off, with as much noise.
     fn triple(photo: &RgbImage, blur: f32, noise: u32) -> [RgbImage; 3] {
         let mut raw = imageops::blur(photo, blur);
         for (i, value) in raw.iter_mut().enumerate() {
@@ -384,7 +384,8 @@ mod tests {
         [photo.clone(), masked, reconstructed]
     }
 
-    /// Bytes that a terminal gets for each of these sheets, drawn at 32 × 16 cells per picture one after the other.
+    /// Returns the bytes that a terminal gets for each of these sheets if they are drawn one after the other, with
+    /// 32 × 16 cells per picture.
     fn bytes(sheets: &[Vec<RgbImage>], depth: ColorDepth) -> Vec<usize> {
         let area = Rect::new(0, 0, 98, 17 * sheets[0].len() as u16 / 3);
         let sent = Sent::default();

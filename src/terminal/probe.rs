@@ -1,4 +1,4 @@
-//! Asks the terminal what it can show, with a deadline: many never answer.
+//! Asks the terminal what it can show, with a deadline because many never answer.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
@@ -8,81 +8,30 @@ use rustix::termios::{
 use std::io::{self, Stdin, Write};
 use std::time::{Duration, Instant};
 
-/// Two kitty pictures of one pixel that are only asked about, the second in a file that isn't there, then the primary
-/// device attributes, which nearly all terminals answer: after them nothing more will come.
+/// Asks about two kitty pictures of one pixel, the second in a file that doesn't exist, and then for the primary
+/// device attributes. Nearly all terminals answer the last question, after which nothing more comes.
 ///
-/// `viuer` asks about a file as well, and waits for ever if the terminal doesn't answer to that.
+/// The file is there because `viuer` asks about one too, and waits for ever if the terminal doesn't answer.
 const QUERY: &[u8] = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\
     \x1b_Gi=32,s=1,v=1,a=q,t=t;L3RtcC90dHktZ3JhcGhpY3MtcHJvdG9jb2wtbm9uZQ==\x1b\\\x1b[c";
 const INTERRUPT: u8 = 3;
 
-/// What the bytes so far say.
+/// What the terminal has answered so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Answer {
-    /// Pictures by the kitty protocol, and an answer about files.
+    /// Whether it shows pictures by the kitty protocol and has answered about the file.
     pub kitty: bool,
-    /// The device attributes came: this is all.
+    /// Whether the device attributes have come, the last part of the answer.
     pub complete: bool,
-    /// Ctrl-C was typed.
+    /// Whether Ctrl-C was typed.
     pub interrupted: bool,
 }
 
-/// Reads replies out of everything received so far; typed keys and cut-off replies may be among it.
-pub(crate) fn parse(bytes: &[u8]) -> Answer {
-    let (mut pictures, mut files, mut complete) = (false, false, false);
-    for (at, _) in bytes.iter().enumerate().filter(|&(_, &byte)| byte == 0x1b) {
-        let rest = &bytes[at + 1..];
-        if let Some(body) = rest.strip_prefix(b"_G") {
-            let end = body.windows(2).position(|pair| pair == b"\x1b\\");
-            let reply = end.map_or(&b""[..], |end| &body[..end]);
-            let (id, message) = split(reply);
-            pictures |= id == b"i=31" && message == b"OK";
-            files |= id == b"i=32";
-        } else if let Some(body) = rest.strip_prefix(b"[?") {
-            let end = body.iter().position(|byte| !byte.is_ascii_digit() && *byte != b';');
-            complete |= end.is_some_and(|end| body[end] == b'c');
-        }
-    }
-    Answer { kitty: pictures && files, complete, interrupted: bytes.contains(&INTERRUPT) }
-}
-
-/// `KEY=VALUE` of the picture, and the message, in `i=31,p=1;OK`.
-fn split(reply: &[u8]) -> (&[u8], &[u8]) {
-    let mut parts = reply.splitn(2, |&byte| byte == b';');
-    let keys = parts.next().unwrap_or_default();
-    let id = keys.split(|&byte| byte == b',').find(|key| key.starts_with(b"i="));
-    (id.unwrap_or_default(), parts.next().unwrap_or_default())
-}
-
-/// The terminal's former settings, put back at the end.
-struct Quiet<'a> {
-    stdin: &'a Stdin,
-    before: Termios,
-}
-
-impl<'a> Quiet<'a> {
-    /// No echo, no lines, and Ctrl-C as a byte: a signal would leave the terminal like this.
-    fn new(stdin: &'a Stdin) -> io::Result<Self> {
-        let before = tcgetattr(stdin)?;
-        let mut quiet = before.clone();
-        quiet.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
-        quiet.special_codes[SpecialCodeIndex::VMIN] = 0;
-        quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(stdin, OptionalActions::Now, &quiet)?;
-        Ok(Self { stdin, before })
-    }
-}
-
-impl Drop for Quiet<'_> {
-    fn drop(&mut self) {
-        let _ = tcsetattr(self.stdin, OptionalActions::Now, &self.before);
-    }
-}
-
-/// Asks and waits at most `patience`. `stdin` and `out` must be the terminal; keys typed meanwhile are lost.
+/// Asks the terminal and waits at most `patience`. `stdin` and `out` must be the terminal. Keys that are typed
+/// meanwhile are lost.
 ///
 /// # Errors
-/// When the terminal can't be set up, written or read; `Interrupted` by Ctrl-C.
+/// If the terminal can't be set up, written or read. Ctrl-C gives the kind `Interrupted`.
 pub(crate) fn ask(stdin: &Stdin, out: &mut impl Write, patience: Duration) -> io::Result<Answer> {
     let _quiet = Quiet::new(stdin)?;
     out.write_all(QUERY)?;
@@ -108,6 +57,59 @@ pub(crate) fn ask(stdin: &Stdin, out: &mut impl Write, patience: Duration) -> io
         answer = parse(&received);
     }
     if answer.interrupted { Err(io::ErrorKind::Interrupted.into()) } else { Ok(answer) }
+}
+
+/// Reads the replies in everything received so far. Typed keys and incomplete replies may be among them.
+pub(crate) fn parse(bytes: &[u8]) -> Answer {
+    let (mut pictures, mut files, mut complete) = (false, false, false);
+    for (at, _) in bytes.iter().enumerate().filter(|&(_, &byte)| byte == 0x1b) {
+        let rest = &bytes[at + 1..];
+        if let Some(body) = rest.strip_prefix(b"_G") {
+            let end = body.windows(2).position(|pair| pair == b"\x1b\\");
+            let reply = end.map_or(&b""[..], |end| &body[..end]);
+            let (id, message) = split(reply);
+            pictures |= id == b"i=31" && message == b"OK";
+            files |= id == b"i=32";
+        } else if let Some(body) = rest.strip_prefix(b"[?") {
+            let end = body.iter().position(|byte| !byte.is_ascii_digit() && *byte != b';');
+            complete |= end.is_some_and(|end| body[end] == b'c');
+        }
+    }
+    Answer { kitty: pictures && files, complete, interrupted: bytes.contains(&INTERRUPT) }
+}
+
+/// Returns the picture's `i=ID` and the message of a reply such as `i=31,p=1;OK`.
+fn split(reply: &[u8]) -> (&[u8], &[u8]) {
+    let mut parts = reply.splitn(2, |&byte| byte == b';');
+    let keys = parts.next().unwrap_or_default();
+    let id = keys.split(|&byte| byte == b',').find(|key| key.starts_with(b"i="));
+    (id.unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+/// The terminal's former settings. Dropping them puts them back.
+struct Quiet<'a> {
+    stdin: &'a Stdin,
+    before: Termios,
+}
+
+impl<'a> Quiet<'a> {
+    /// Turns off echo, line input and signals. Ctrl-C then comes as a byte: as a signal it would leave the terminal in
+    /// this mode.
+    fn new(stdin: &'a Stdin) -> io::Result<Self> {
+        let before = tcgetattr(stdin)?;
+        let mut quiet = before.clone();
+        quiet.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+        quiet.special_codes[SpecialCodeIndex::VMIN] = 0;
+        quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(stdin, OptionalActions::Now, &quiet)?;
+        Ok(Self { stdin, before })
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.stdin, OptionalActions::Now, &self.before);
+    }
 }
 
 #[cfg(test)]

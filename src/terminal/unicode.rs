@@ -1,17 +1,17 @@
-//! What the environment says about characters.
+//! Which characters the terminal shows, by the environment.
 
 /// Whether the locale has characters beyond ASCII.
 pub fn has_unicode(env: impl Fn(&str) -> Option<String>) -> bool {
     let names = ["LC_ALL", "LC_CTYPE", "LANG"];
     let locale = names.into_iter().find_map(|name| env(name).filter(|value| !value.is_empty()));
-    // Nothing set is what containers and bare ssh commands have; their terminals are UTF-8 all the same.
+    // Containers and bare ssh commands set none of these variables, but their terminals take UTF-8 all the same.
     locale.is_none_or(|locale| {
         let locale = locale.to_uppercase().replace('-', "");
         locale.contains("UTF8")
     })
 }
 
-/// The sign between a figure and its error: ASCII where the locale of this process has nothing else.
+/// Returns the sign between a figure and its error, in ASCII if the locale of this process has nothing else.
 pub fn plus_minus() -> &'static str {
     if has_unicode(|name| std::env::var(name).ok()) { "±" } else { "+-" }
 }

@@ -2,30 +2,30 @@
 
 use super::series::{XAxis, column_of};
 
-/// Factors of the moving average to choose from.
+/// The factors of the moving average that the user can choose from.
 pub(super) const SMOOTHING: [f64; 5] = [0.0, 0.6, 0.9, 0.97, 0.99];
-/// Least width of a window, in steps or seconds.
+/// The least width of a window, in steps or seconds.
 const LEAST_WINDOW: f64 = 4.0;
 
-/// What there is to show, in steps or seconds.
+/// The range of all data, in steps or seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Extent {
     pub start: f64,
-    /// Where the live run is.
+    /// Where the live run is now.
     pub newest: f64,
     /// Where the longest of the runs ends.
     pub end: f64,
 }
 
 impl From<(f64, f64)> for Extent {
-    /// Of a live run alone.
+    /// Returns the extent of a live run without earlier ones.
     fn from((start, end): (f64, f64)) -> Self {
         Self { start, newest: end, end }
     }
 }
 
 impl Extent {
-    /// With some width, also around one place and when it is no range at all.
+    /// Returns an extent that has some width, even if this one is a single place or no range at all.
     fn widened(self) -> Self {
         let Self { start, newest, end } = self;
         if !start.is_finite() || !end.is_finite() || start > end {
@@ -37,14 +37,14 @@ impl Extent {
         }
     }
 
-    /// Where a window of this width starts that keeps the newest data in sight.
+    /// Returns where a window of this width has to start to show the newest data.
     fn following(self, width: f64) -> f64 {
         (self.newest - width).max(self.start)
     }
 }
 
-/// How a chart looks at its data. Ranges and places are in steps or seconds, as `axis` says; `full` is the extent of
-/// all data.
+/// How the charts look at their data. Ranges and places are in steps or seconds, as `axis` says. The parameter `full`
+/// of the functions is the extent of all data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChartView {
     pub axis: XAxis,
@@ -61,7 +61,7 @@ pub struct ChartView {
 struct Window {
     start: f64,
     width: f64,
-    /// It ends at the newest data, whatever comes.
+    /// The window moves on with the newest data.
     follows: bool,
 }
 
@@ -79,12 +79,12 @@ impl Default for ChartView {
 }
 
 impl ChartView {
-    /// Factor of the moving average.
+    /// Returns the factor of the moving average.
     pub fn beta(&self) -> f64 {
         SMOOTHING[self.smoothing.min(SMOOTHING.len() - 1)]
     }
 
-    /// The visible range; never empty.
+    /// Returns the visible range, which is never empty.
     pub fn window(&self, full: impl Into<Extent>) -> (f64, f64) {
         let full = full.into().widened();
         let Some(Window { start, width, follows }) = self.zoomed else {
@@ -96,12 +96,12 @@ impl ChartView {
         (start, start + width)
     }
 
-    /// Shows half as much, around the cursor if it is in sight; else a window at the newest data stays there.
+    /// Shows half as much: around the cursor if it is visible, or else at the newest data if the window is there.
     pub fn zoom_in(&mut self, full: impl Into<Extent>) {
         self.zoom(0.5, full.into());
     }
 
-    /// Shows twice as much, at most everything.
+    /// Shows twice as much, up to everything.
     pub fn zoom_out(&mut self, full: impl Into<Extent>) {
         self.zoom(2.0, full.into());
     }
@@ -111,7 +111,7 @@ impl ChartView {
         let width = ((end - start) * factor).max(LEAST_WINDOW.min(end - start));
         let seen = self.cursor.filter(|cursor| (start..=end).contains(cursor));
         let start = match seen {
-            // What is under the cursor stays under it.
+            // The data under the cursor stays under it.
             Some(cursor) => cursor - (cursor - start) / (end - start) * width,
             None if self.follows() => full.widened().following(width),
             None => f64::midpoint(start, end) - width / 2.0,
@@ -119,7 +119,7 @@ impl ChartView {
         self.show(start, width, full);
     }
 
-    /// Whether the newest data is in sight whatever comes.
+    /// Whether the newest data stays visible.
     pub fn follows(&self) -> bool {
         self.zoomed.is_none_or(|window| window.follows)
     }
@@ -141,14 +141,14 @@ impl ChartView {
         self.zoomed = Some(Window { start, width, follows });
     }
 
-    /// Shows everything again, without a cursor.
+    /// Shows everything again and removes the cursor.
     pub fn reset(&mut self) {
         self.zoomed = None;
         self.cursor = None;
     }
 
-    /// Moves the window by a fifth of itself, back (-1) or on (1). It stops at the newest data on its way and follows
-    /// them from there.
+    /// Moves the window by a fifth of its width, back (-1) or forward (1). A window that would pass the newest data
+    /// stops there and follows them.
     pub fn pan(&mut self, direction: i32, full: impl Into<Extent>) {
         if self.zoomed.is_some() {
             let full = full.into();
@@ -163,8 +163,8 @@ impl ChartView {
         }
     }
 
-    /// Moves the cursor by columns of a plot `width` cells wide (without its labels); it appears at the newest
-    /// data and pushes the window at its ends.
+    /// Moves the cursor by columns of a plot that is `width` cells wide, labels not counted. A cursor that wasn't
+    /// there appears at the newest data. At an end of the window it pushes the window on.
     pub fn cursor_move(&mut self, columns: i32, width: u16, full: impl Into<Extent>) {
         let full = full.into();
         let plot = usize::from(width).max(1);
@@ -189,12 +189,12 @@ impl ChartView {
         self.cursor = None;
     }
 
-    /// Place of the cursor, in steps or seconds.
+    /// Returns the place of the cursor, in steps or seconds.
     pub fn cursor(&self) -> Option<f64> {
         self.cursor
     }
 
-    /// Steps or time; shows everything again, since a window of one means nothing on the other.
+    /// Changes between steps and time, and shows everything again: a window in steps means nothing in seconds.
     pub fn toggle_axis(&mut self) {
         self.axis = match self.axis {
             XAxis::Step => XAxis::Time,

@@ -1,20 +1,20 @@
-//! The clock of a run.
+//! The clock of a run: how long it has trained.
 
 use crate::event::{Event, Phase, Stamped};
 
-/// Seconds of training, pauses left out, going on between reports.
+/// The seconds of training without pauses. The clock runs on between reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Clock {
-    /// Up to `since`.
+    /// Seconds of training up to `since`, or in all while the clock stands still.
     worked_s: f64,
-    /// Since when it runs, seconds since 1970-01-01 UTC; it stands still in a pause.
+    /// When the clock began to run, in seconds since 1970-01-01 UTC; `None` while it stands still.
     since: Option<f64>,
-    /// This process has ended a step: loading and compiling don't count.
+    /// Whether this process has ended a step. Loading and compiling before that are no training.
     going: bool,
 }
 
 impl Clock {
-    /// A process begins after this much training.
+    /// Sets the clock to this much training, standing still, as at the begin of a process.
     pub(super) fn restart(&mut self, worked_s: f64) {
         *self = Self { worked_s, ..Self::default() };
     }
@@ -24,12 +24,12 @@ impl Clock {
         self.since = None;
     }
 
-    /// Seconds of training at a time.
+    /// Returns the seconds of training at a time.
     pub(super) fn read(&self, time: f64) -> f64 {
         self.worked_s + self.since.map_or(0.0, |since| (time - since).max(0.0))
     }
 
-    /// Reports set it, pauses stop it.
+    /// Takes in an event: a report sets the clock, a pause stops it.
     pub(super) fn apply(&mut self, stamped: &Stamped, paused: bool) {
         match &stamped.event {
             Event::Step(report) => {
@@ -38,7 +38,7 @@ impl Clock {
                 self.going = true;
             }
             Event::Phase { phase: Phase::Paused } => self.stop(stamped.time),
-            // Saving in a pause doesn't end it.
+            // The pause goes on while a checkpoint is saved in it.
             Event::Phase { phase: Phase::Saving } => {}
             Event::Phase { .. } if self.going => {
                 self.since.get_or_insert(stamped.time);

@@ -1,10 +1,10 @@
-//! Load of the machine: CPU, memory, and the GPU where the driver tells.
+//! The load of the machine: CPU, memory, and the GPU if the driver tells.
 
 use crate::gpu::{Gpu, Gpus};
 use std::time::{Duration, Instant};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-/// Figures of the machine. Shares are 0 to 1.
+/// The load of the machine at one moment. Shares are 0 to 1.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Host {
     pub cpu: f64,
@@ -20,6 +20,7 @@ pub struct Monitor {
     last: Option<Instant>,
 }
 
+/// The time between two readings.
 const PERIOD: Duration = Duration::from_secs(2);
 
 impl Monitor {
@@ -30,7 +31,7 @@ impl Monitor {
         Self { system: System::new_with_specifics(what), gpus: Gpus::open(), last: None }
     }
 
-    /// New figures when it is time for them.
+    /// Returns new figures every two seconds, and `None` in between.
     pub fn poll(&mut self) -> Option<Host> {
         if self.last.is_some_and(|last| last.elapsed() < PERIOD) {
             return None;

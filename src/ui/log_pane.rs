@@ -1,12 +1,12 @@
-//! The lines of the log with scroll and filters.
+//! The lines of the log, with what filters and scrolling show of them.
 
 use crate::event::Level;
 use std::collections::VecDeque;
 
-/// Older lines are in `events.jsonl`.
+/// The number of lines kept. Older ones are in `events.jsonl`.
 const KEPT: usize = 5000;
 
-/// One line.
+/// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLine {
     /// Seconds since 1970-01-01 UTC.
@@ -15,24 +15,24 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// What the pane shows of the log.
+/// The log and what the pane shows of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LogPane {
     lines: VecDeque<LogLine>,
-    /// Only lines with this text, whatever the case.
+    /// Only lines that hold this text are shown, in upper or lower case. An empty filter shows all.
     pub filter: String,
-    /// The filter is being typed.
+    /// Whether the user is typing the filter.
     pub editing: bool,
-    /// Leave out plain lines.
+    /// Whether only warnings and errors are shown.
     pub warnings_only: bool,
-    /// Lines back from the newest.
+    /// The number of lines from the newest to the lowest one shown.
     pub scroll: usize,
 }
 
 impl LogPane {
     pub fn push(&mut self, line: LogLine) {
         if self.scroll > 0 && self.matches(&line) {
-            self.scroll += 1; // what is being read stays in place
+            self.scroll += 1; // the lines that someone reads stay in place
         }
         self.lines.push_back(line);
         if self.lines.len() > KEPT {
@@ -47,7 +47,7 @@ impl LogPane {
                 || line.text.to_lowercase().contains(&self.filter.to_lowercase()))
     }
 
-    /// The newest `height` lines that match, above the scroll position, oldest first.
+    /// Returns the newest `height` lines that match, up to the scroll position, oldest first.
     pub fn visible(&self, height: usize) -> Vec<&LogLine> {
         let matching = self.lines.iter().rev().filter(|line| self.matches(line));
         let mut lines: Vec<_> = matching.skip(self.scroll).take(height).collect();
@@ -55,14 +55,14 @@ impl LogPane {
         lines
     }
 
-    /// Positive goes back in time.
+    /// Scrolls by a number of lines; a positive one goes back in time.
     pub fn scroll_by(&mut self, lines: i64) {
         let count = self.lines.iter().filter(|line| self.matches(line)).count();
         let last = count.saturating_sub(1) as i64;
         self.scroll = (self.scroll as i64 + lines).clamp(0, last.max(0)) as usize;
     }
 
-    /// The newest line, for the notice line of small screens.
+    /// Returns the newest line, for the notice line.
     pub fn newest(&self) -> Option<&LogLine> {
         self.lines.back()
     }

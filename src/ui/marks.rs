@@ -1,4 +1,4 @@
-//! What happened at a step, as marks under the loss chart.
+//! The marks under the loss chart: checkpoints, resumed runs and alarms.
 
 use super::series::XAxis;
 
@@ -10,7 +10,7 @@ pub struct Mark {
     /// Seconds of training elapsed.
     pub time: f64,
     pub kind: MarkKind,
-    /// What it was, in a line.
+    /// What happened, in one line.
     pub text: String,
 }
 
@@ -23,7 +23,7 @@ impl Mark {
     }
 }
 
-/// Later kinds hide earlier ones in the same column.
+/// What a mark stands for. In the same column, a later kind of this list hides an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MarkKind {
     Checkpoint,

@@ -1,9 +1,9 @@
-//! What evaluations measured over a run: a series for each name that they carry.
+//! The accuracies that evaluations measured over a run: a series for each name.
 
 use super::series::{Point, Series};
 use crate::event::{Evaluated, Metric};
 
-/// Curves by name, in the order in which the names came up.
+/// Curves by name, in the order in which the names first came.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     curves: Vec<(String, Series)>,
@@ -11,7 +11,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Takes in an evaluation; `time` is the training time up to it, seconds.
+    /// Takes in an evaluation. `time` is the training time up to it, in seconds.
     pub fn push(&mut self, evaluated: &Evaluated, time: f64) {
         for Metric { name, value, .. } in &evaluated.metrics {
             let known = self.curves.iter().position(|(known, _)| known == name);
@@ -26,7 +26,7 @@ impl Metrics {
         }
     }
 
-    /// Forgets what lies after `step`, which a resumed run lost.
+    /// Forgets what lies after `step`, as a resumed run has lost it.
     pub fn truncate_after(&mut self, step: f64) {
         for (_, series) in &mut self.curves {
             series.truncate_after(step);
@@ -34,12 +34,12 @@ impl Metrics {
         self.curves.retain(|(_, series)| !series.is_empty());
     }
 
-    /// Names and values by step.
+    /// Returns the name and the values of each curve.
     pub fn curves(&self) -> &[(String, Series)] {
         &self.curves
     }
 
-    /// What is the same at every step, of the newest evaluation that told any.
+    /// Returns the values that are the same at every step, from the newest evaluation that had any.
     pub fn baselines(&self) -> &[Metric] {
         &self.baselines
     }

@@ -1,6 +1,6 @@
 //! The screen: a front end that draws what the trainer tells and passes on what keys say.
 //!
-//! One thread reads keys, takes events and draws ([`event_loop`]). It shares nothing with the trainer but channels.
+//! One thread reads keys, takes events and draws ([`event_loop()`]). It shares nothing with the trainer but channels.
 //! [`run`] shows the run of this process, [`watch`] that of another.
 
 pub mod app;

@@ -37,13 +37,13 @@ impl Overlay {
         Self { name: name.into(), train, val }
     }
 
-    /// Newest x that is known of it.
+    /// Returns where the run ends on `axis`, as far as it is known.
     pub fn end(&self, axis: XAxis) -> f64 {
         extent(&[&self.train, &self.val], axis).1
     }
 }
 
-/// What a chart of a live run covers with the runs behind it.
+/// Returns what a chart covers of a live run and the earlier ones behind it.
 pub fn extent_with(live: &[&Series], overlays: &[Overlay], axis: XAxis) -> Extent {
     let (start, newest) = extent(live, axis);
     let end = overlays.iter().map(|overlay| overlay.end(axis)).fold(newest, f64::max);

@@ -1,4 +1,4 @@
-//! A metric over a run as plain data: smoothing, search and thinning for the charts. Nothing here draws.
+//! A metric over a run as plain data, with smoothing, search and thinning for the charts. Nothing here draws.
 
 use crate::event::StepReport;
 use std::cell::{Ref, RefCell};
@@ -16,7 +16,7 @@ pub struct Point {
 }
 
 impl Point {
-    /// The coordinate on `axis`: steps or seconds.
+    /// Returns the coordinate on `axis`, in steps or seconds.
     pub fn x(&self, axis: XAxis) -> f64 {
         match axis {
             XAxis::Step => self.step,
@@ -35,7 +35,7 @@ pub enum XAxis {
     Time,
 }
 
-/// Append-only points in the order of their steps and times.
+/// Points in the order of their steps and times.
 #[derive(Debug, Clone, Default)]
 pub struct Series {
     points: Vec<Point>,
@@ -47,8 +47,9 @@ impl Series {
         Self::default()
     }
 
-    /// Appends a point. What was known from its step on is replaced: a resumed run repeats steps, and the later
-    /// value counts. A time before the last one becomes the last one; a point without a finite place is left out.
+    /// Appends a point. It replaces all points from its step on, because a resumed run repeats steps and the later
+    /// value counts. A time before that of the last point becomes that time. A point without a finite place is left
+    /// out.
     pub fn push(&mut self, mut point: Point) {
         if !point.step.is_finite() || !point.time.is_finite() {
             return;
@@ -63,7 +64,7 @@ impl Series {
         self.points.push(point);
     }
 
-    /// Appends the loss of every step of a report; its time is spread evenly over them.
+    /// Appends the loss of every step of a report. The time of the report is spread evenly over them.
     pub fn push_losses(&mut self, report: &StepReport) {
         let first = report.step - (report.losses.len() as u64).min(report.step);
         let old = self.last().map_or(0.0, |point| point.time);
@@ -78,7 +79,7 @@ impl Series {
         }
     }
 
-    /// Forgets every point after `step`, which a resumed run lost.
+    /// Forgets every point after `step`, as a resumed run has lost it.
     pub fn truncate_after(&mut self, step: f64) {
         self.shorten(self.points.partition_point(|point| point.step <= step));
     }
@@ -106,12 +107,12 @@ impl Series {
         &self.points
     }
 
-    /// The point whose step or time is nearest to `x`.
+    /// Returns the point whose step or time is nearest to `x`.
     pub fn nearest(&self, x: f64, axis: XAxis) -> Option<&Point> {
         self.nearest_index(x, axis).map(|index| &self.points[index])
     }
 
-    /// Where in [`Self::points`] the nearest point is.
+    /// Returns the index in [`Self::points`] of the point nearest to `x`.
     pub fn nearest_index(&self, x: f64, axis: XAxis) -> Option<usize> {
         let after = self.points.partition_point(|point| point.x(axis) < x);
         let before = after.checked_sub(1);
@@ -126,8 +127,8 @@ impl Series {
         }
     }
 
-    /// [`smoothed`] of all points, kept and only extended by what was pushed since the last call with this `beta`.
-    /// Drop the result before asking for another `beta`.
+    /// Returns [`smoothed`] of all points. The values are kept, so that the next call with the same `beta` only adds
+    /// those of new points. Drop the result before asking for another `beta`.
     pub fn smoothed(&self, beta: f64) -> Ref<'_, [f64]> {
         if let Ok(mut cache) = self.smooth.try_borrow_mut() {
             if cache.beta.to_bits() != beta.to_bits() {
@@ -139,13 +140,13 @@ impl Series {
     }
 }
 
-/// What a chart of `series` covers on `axis`: from the start of the run to the newest point, and not nothing.
+/// Returns what a chart of `series` covers on `axis`: from the start of the run to the newest point, at least 1.
 pub fn extent(series: &[&Series], axis: XAxis) -> (f64, f64) {
     let newest = series.iter().filter_map(|one| one.last()).map(|point| point.x(axis));
     (0.0, newest.fold(1.0, f64::max))
 }
 
-/// A running mean with exponential weights and how far it got.
+/// A running mean with exponential weights, and its value at each point so far.
 #[derive(Debug, Clone, Default)]
 struct Average {
     beta: f64,
@@ -167,16 +168,16 @@ impl Average {
     }
 }
 
-/// Exponential moving average, corrected for its start as Adam's moments are: the first value is the first point's.
-/// NaN and infinity don't enter; the mean is carried over them (NaN before the first finite value). `beta` 0 gives
-/// the finite values as they are.
+/// Returns the exponential moving average, corrected for its start as Adam's moments are: its first value is that of
+/// the first point. NaN and infinity don't enter: there the mean stays what it was (NaN before the first finite
+/// value). A `beta` of 0 gives the finite values as they are.
 pub fn smoothed(points: &[Point], beta: f64) -> Vec<f64> {
     let mut average = Average { beta, ..Average::default() };
     average.extend(points);
     average.values
 }
 
-/// What lies in one column of a chart.
+/// The values in one column of a chart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bucket {
     /// Least finite value; NaN if there is none.
@@ -196,18 +197,18 @@ impl Bucket {
     }
 }
 
-/// The column of `x`, of `columns` over `range`: the one rule for every series, mark and cursor.
+/// Returns the column of `x` if `columns` divide `range`. Series, marks and the cursor all follow this rule.
 pub fn column_of(x: f64, range: (f64, f64), columns: usize) -> Option<usize> {
     if columns == 0 || !(range.0..=range.1).contains(&x) {
         return None;
     }
     let share = (x - range.0) / (range.1 - range.0);
-    // A range of one place has 0 / 0 here.
+    // A range of one place gives 0 / 0.
     let share = if share.is_finite() { share } else { 0.5 };
     Some(((share * columns as f64) as usize).min(columns - 1))
 }
 
-/// Thins `values` (one per point) to least and greatest per column, so that no spike is lost.
+/// Thins `values` (one per point) to the least and the greatest of each column, so that no spike is lost.
 pub fn bucketed(
     points: &[Point],
     values: &[f64],
@@ -218,7 +219,7 @@ pub fn bucketed(
     bucketed_by(points, |index| values.get(index).copied(), x_range, columns, axis)
 }
 
-/// [`bucketed`] with the value of the point at an index from a function; None leaves the point out.
+/// Like [`bucketed`], with a function that returns the value of the point at an index. `None` leaves the point out.
 pub fn bucketed_by(
     points: &[Point],
     value: impl Fn(usize) -> Option<f64>,
@@ -249,7 +250,7 @@ pub fn bucketed_by(
     buckets
 }
 
-/// Indices of the points inside `range`, both ends included.
+/// Returns the indices of the points inside `range`, both ends included.
 fn visible(points: &[Point], range: (f64, f64), axis: XAxis) -> Range<usize> {
     let start = points.partition_point(|point| point.x(axis) < range.0);
     let end = points.partition_point(|point| point.x(axis) <= range.1);

@@ -1,4 +1,4 @@
-//! The real terminal: entered, counted, and always given back.
+//! The real terminal: it is set up for the screen, its bytes are counted, and it is given back in any case.
 
 use super::Console;
 use crate::control::socket;
@@ -17,15 +17,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-/// Whether the screen is up: a panic message must then wait.
+/// Whether the screen is up. A panic's message is then held back, since it would be drawn over.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 /// The first panic while the screen was up.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
-/// A signal asked for the end: nothing may wait for a key any more.
+/// Whether a signal has asked for the end, after which nothing may wait for a key.
 static LEAVING: AtomicBool = AtomicBool::new(false);
-/// How long a key is waited for before looking whether it still matters.
+/// How long [`RealConsole`] waits for a key before it looks whether it still has to wait.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Long enough for crossterm to look once.
+/// A wait just long enough for crossterm to look for input once.
 const GLANCE: Duration = Duration::from_micros(50);
 /// The terminal of the screen while it is up.
 static SCREEN: Mutex<Option<File>> = Mutex::new(None);
@@ -48,17 +48,18 @@ impl Write for Counted {
 /// ratatui's terminal on standard output.
 pub(crate) type Tty = Terminal<CrosstermBackend<Counted>>;
 
-/// The terminal while it is ours. Dropping it gives the terminal back.
+/// The terminal while the screen is up. Dropping the guard gives it back.
 pub(crate) struct TerminalGuard {
     stderr: Option<OwnedFd>,
     down: bool,
 }
 
 impl TerminalGuard {
-    /// Raw mode and alternate screen; standard error goes to `stderr_log`, so that no library writes over the screen.
+    /// Enters raw mode and the alternate screen, and sends standard error to `stderr_log`, so that no library writes
+    /// over the screen.
     ///
     /// # Errors
-    /// Standard output is no terminal that takes this.
+    /// If standard output is not a terminal that takes this.
     pub(crate) fn enter(stderr_log: &Path) -> io::Result<(Self, Tty)> {
         hold_back_panics();
         tty::enable_raw_mode()?;
@@ -73,7 +74,7 @@ impl TerminalGuard {
         Ok((guard, Terminal::new(backend)?))
     }
 
-    /// Gives the terminal back; a second call does nothing. Errors mean that it is gone already.
+    /// Gives the terminal back. A second call does nothing. Errors are ignored, as they mean that it is gone already.
     pub(crate) fn leave(&mut self) {
         if std::mem::replace(&mut self.down, true) {
             return;
@@ -86,8 +87,8 @@ impl TerminalGuard {
     }
 }
 
-/// Alternate screen and raw mode off. Also for the moment before the process is ended from another thread. Not through
-/// standard output, which keeps what a terminal that is gone didn't take.
+/// Leaves the alternate screen and raw mode. Another thread may call this just before it ends the process. It doesn't
+/// write through standard output, whose buffer keeps what a terminal that is gone didn't take.
 fn give_back() {
     if let Some(mut screen) = SCREEN.lock().unwrap_or_else(PoisonError::into_inner).take() {
         let _ = execute!(screen, tty::LeaveAlternateScreen, cursor::Show);
@@ -100,7 +101,7 @@ pub(crate) fn stop_waiting() {
     LEAVING.store(true, Ordering::Relaxed);
 }
 
-/// Gives the terminal back if the screen is up; nothing else may be drawn afterwards.
+/// Gives the terminal back if the screen is up. Nothing may be drawn afterwards.
 pub(crate) fn abandon() {
     if ACTIVE.swap(false, Ordering::SeqCst) {
         give_back();
@@ -113,7 +114,7 @@ impl Drop for TerminalGuard {
     }
 }
 
-/// The message of a panic that happened while the screen was up.
+/// Takes the message of a panic that happened while the screen was up.
 pub(crate) fn held_back_panic() -> Option<String> {
     PANIC.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -140,18 +141,19 @@ fn redirect_stderr(log: &Path) -> io::Result<OwnedFd> {
     Ok(before)
 }
 
-/// Keys and pictures of the real terminal. One thread reads and draws: viuer and crossterm must not read at once.
+/// The keys and pictures of the real terminal. One thread reads and draws, because viuer and crossterm must not read
+/// at the same time.
 pub(crate) struct RealConsole {
     pub depth: ColorDepth,
-    /// The terminal is gone, as a signal or its watch has told.
+    /// Set by a signal or by the watch over the terminal when the terminal is gone.
     pub hung_up: Arc<AtomicBool>,
-    /// The process was stopped: its shell has set up the terminal as it likes.
+    /// Set when the process goes on after a stop. The shell has changed the terminal meanwhile.
     pub woken: Arc<AtomicBool>,
 }
 
-/// What the terminal has sent, or its new size, without a wait.
+/// Returns what the terminal has sent, or its new size, without waiting.
 ///
-/// crossterm spins for the last millisecond of every wait, and a zero wait doesn't look at all.
+/// crossterm spins for the last millisecond of every wait, and with a wait of zero it doesn't look at all.
 fn ready() -> io::Result<Option<Event>> {
     if event::poll(GLANCE)? { event::read().map(Some) } else { Ok(None) }
 }
@@ -169,14 +171,14 @@ impl Console for RealConsole {
     fn next(&mut self, wait: Duration) -> io::Result<Option<Event>> {
         self.still_there()?;
         if self.woken.swap(false, Ordering::Relaxed) {
-            // Off first: crossterm takes the mode for what it has set itself.
+            // crossterm believes that raw mode is still on, so it has to be turned off first.
             tty::disable_raw_mode()?;
             tty::enable_raw_mode()?;
             execute!(io::stdout(), tty::EnterAlternateScreen, cursor::Hide)?;
             let (columns, rows) = tty::size()?;
-            return Ok(Some(Event::Resize(columns, rows))); // everything is drawn again
+            return Ok(Some(Event::Resize(columns, rows))); // makes the loop draw everything again
         }
-        // What crossterm has read already isn't seen by `wait`.
+        // `wait` doesn't see what crossterm has already read.
         let event = match ready()? {
             None => {
                 let stdin = io::stdin();
@@ -198,7 +200,7 @@ impl Console for RealConsole {
         execute!(io::stdout(), tty::Clear(tty::ClearType::All))?;
         crate::terminal::graphics::zoom(picture, columns, rows, self.depth == ColorDepth::True)
             .map_err(io::Error::other)?;
-        // A signal may end the run meanwhile, and nobody presses a key then.
+        // If a signal ends the run meanwhile, nobody will press a key.
         while ACTIVE.load(Ordering::SeqCst) && !LEAVING.load(Ordering::Relaxed) {
             self.still_there()?;
             if event::poll(PATIENCE)? && matches!(event::read()?, Event::Key(_) | Event::Resize(..))
@@ -214,7 +216,7 @@ impl Console for RealConsole {
     }
 
     fn synchronized(&self) -> bool {
-        // tmux 3.3 ignores it, later ones resend the whole pane for it.
+        // tmux 3.3 ignores synchronized updates, and later versions resend the whole pane for each.
         std::env::var_os("TMUX").is_none()
     }
 }

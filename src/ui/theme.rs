@@ -3,7 +3,7 @@
 use crate::terminal::colors::ColorDepth;
 use ratatui::style::{Color, Modifier, Style};
 
-/// What a thing on the screen means; its look follows from the depth.
+/// The style of each meaning on the screen. It follows from the terminal's colour depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Theme {
     pub depth: ColorDepth,
@@ -18,7 +18,8 @@ impl Theme {
         }
     }
 
-    pub fn text(self) -> Style {
+    /// Plain text, in the terminal's own colours.
+    pub fn text() -> Style {
         Style::new()
     }
 
@@ -36,12 +37,12 @@ impl Theme {
         self.style(81, Color::Cyan, Modifier::BOLD)
     }
 
-    /// Raw training loss behind its mean.
+    /// The raw training loss behind its mean.
     pub fn train_raw(self) -> Style {
         self.style(24, Color::Blue, Modifier::DIM)
     }
 
-    /// Smoothed training loss.
+    /// The smoothed training loss.
     pub fn train(self) -> Style {
         self.style(75, Color::LightBlue, Modifier::empty())
     }
@@ -50,7 +51,7 @@ impl Theme {
         self.style(214, Color::Yellow, Modifier::BOLD)
     }
 
-    /// Earlier runs: the first six differ in colour.
+    /// Earlier runs. The first six differ in colour.
     pub fn overlay(self, index: usize) -> Style {
         use Color::{Cyan, Gray, Green, LightGreen, LightRed, Magenta};
         const COLORS: [(u8, Color); 6] = [
@@ -66,7 +67,7 @@ impl Theme {
             .map_or(self.dim(), |&(indexed, sixteen)| self.style(indexed, sixteen, Modifier::DIM))
     }
 
-    /// Curves of accuracies: the first four differ in colour.
+    /// Curves of accuracies. The first four differ in colour.
     pub fn metric(self, index: usize) -> Style {
         use Color::{Cyan, Green, Magenta, Yellow};
         const COLORS: [(u8, Color); 4] = [(114, Green), (214, Yellow), (141, Magenta), (81, Cyan)];
@@ -74,7 +75,7 @@ impl Theme {
         self.style(indexed, sixteen, Modifier::empty())
     }
 
-    /// A line that must not be missed.
+    /// A line that nobody should miss.
     pub fn alarm(self) -> Style {
         self.error().add_modifier(Modifier::BOLD | Modifier::REVERSED)
     }

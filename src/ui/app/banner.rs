@@ -4,12 +4,12 @@ use super::App;
 use crate::control::Link;
 use crate::event::Alarm;
 
-/// A line that stays as long as what it tells.
+/// A line that stays on the screen as long as its cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Banner {
     pub word: &'static str,
     pub text: String,
-    /// As many others wait behind it.
+    /// The number of other alarms that wait to be shown.
     pub more: usize,
 }
 
@@ -23,7 +23,8 @@ impl Banner {
 }
 
 impl App {
-    /// What must be seen until it is over: the death of the process, its failure, or an alarm nobody has acknowledged.
+    /// Returns what has to be seen until it is over: that the process is gone or has failed, or the newest alarm that
+    /// nobody has acknowledged.
     pub fn banner(&self) -> Option<Banner> {
         let failure = || self.failure.clone().unwrap_or_else(|| "without a word".to_owned());
         match self.link() {
@@ -42,12 +43,12 @@ impl App {
         Some(Banner { word: ALARM, text, more: unseen.count() })
     }
 
-    /// Alarms that hold, oldest first. Those of a run that is over, or not known yet, are history.
+    /// Returns the alarms that hold, oldest first. A run that is over has none, nor has one that is still being read.
     pub fn alarms(&self) -> &[Alarm] {
         if self.is_over() || self.is_reading() { &[] } else { &self.state.alarms }
     }
 
-    /// Hides the newest alarm in the banner; whether there was one.
+    /// Hides the newest alarm in the banner. Returns whether there was one.
     pub(super) fn acknowledge(&mut self) -> bool {
         let unseen = |alarm: &&Alarm| !self.seen_alarms.contains(alarm);
         let Some(newest) = self.alarms().iter().rev().find(unseen).cloned() else { return false };

@@ -13,7 +13,7 @@ impl App {
     pub(super) fn key(&mut self, key: &KeyEvent) -> Option<Effect> {
         let action = keymap::action(key);
         let interrupt = action == Some(Action::Quit) && key.code == KeyCode::Char('c');
-        self.log.editing &= !interrupt; // Ctrl-C is no text
+        self.log.editing &= !interrupt; // Ctrl-C quits even while the filter is typed
         if self.log.editing {
             self.type_filter(key.code);
             return None;
@@ -36,7 +36,7 @@ impl App {
         }
     }
 
-    /// The screen under a box.
+    /// Returns the screen that a box lies over.
     fn base(&self) -> Screen {
         if self.over { Screen::Ended } else { Screen::Dashboard }
     }

@@ -1,4 +1,4 @@
-//! The state of the screen and how messages change it: no channel, no clock, no terminal.
+//! The state of the screen, and how messages change it. This module knows no channel, no clock and no terminal.
 
 mod banner;
 mod fold;
@@ -26,25 +26,25 @@ use crossterm::event::KeyEvent;
 use std::collections::BTreeSet;
 use viewer::Seat;
 
-/// Seconds that a notice stays.
+/// Seconds that a notice stays on the screen.
 const NOTICE_S: f64 = 6.0;
 
-/// What reaches the screen.
+/// A message to the screen. Nothing else changes its state.
 #[derive(Debug, Clone)]
 pub enum Msg {
     Key(KeyEvent),
     Event(Box<Stamped>),
-    /// The sheet asked for by [`Effect::LoadSheet`].
+    /// The sheet that [`Effect::LoadSheet`] asked for; `None` if it can't be read.
     SheetLoaded {
         step: u64,
         sheet: Option<Sheet>,
     },
     Host(Host),
-    /// The trainer of this process ended; the text of its error if it failed.
+    /// The trainer of this process has ended, with the text of its error if it failed.
     Ended(Option<String>),
     /// What became of the process that a viewer watches.
     Link(Link),
-    /// The time, seconds since 1970-01-01 UTC.
+    /// The time, in seconds since 1970-01-01 UTC.
     Tick(f64),
     /// Bytes written to the terminal so far.
     Written(u64),
@@ -52,7 +52,7 @@ pub enum Msg {
     Drawn(Drawn),
 }
 
-/// What a frame tells the state: measures that only drawing knows and the next key depends on.
+/// Sizes that only drawing knows and the meaning of the next key depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drawn {
     /// Columns of the loss chart's plot.
@@ -61,7 +61,7 @@ pub struct Drawn {
     pub help_end: Option<u16>,
 }
 
-/// What the screen wants done.
+/// What the loop has to do for the screen.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Send(Command),
@@ -69,9 +69,9 @@ pub enum Effect {
     LoadSheet(PreviewFile),
     /// Show the selected picture on the whole screen until a key.
     FullPicture,
-    /// Leave the screen; training goes on.
+    /// Leave the screen while training goes on.
     Detach,
-    /// The run has ended: leave.
+    /// Leave the screen of a run that has ended.
     Leave,
 }
 
@@ -83,9 +83,9 @@ pub enum Screen {
         scroll: u16,
     },
     Quit(QuitChoice),
-    /// The run failed: its error and folder, until a key.
+    /// The run failed. Its error and its directory are shown until a key is pressed.
     Failed,
-    /// The run ended in order: the dashboard stays until a key.
+    /// The run ended in order. The dashboard stays until a key is pressed.
     Ended,
 }
 
@@ -108,30 +108,30 @@ impl QuitChoice {
     }
 }
 
-/// Everything that the views read.
+/// The state of the screen: everything that drawing reads.
 pub struct App {
-    /// Run folder, for titles and messages.
+    /// The run directory, for titles and messages.
     pub(crate) run: String,
     pub state: RunState,
     pub train: Series,
     pub val: Series,
     pub grad_norm: Series,
     pub rate: Series,
-    /// What evaluations measured.
+    /// The accuracies that evaluations measured.
     pub metrics: Metrics,
     pub marks: Vec<Mark>,
-    /// Earlier runs behind the loss.
+    /// Earlier runs that are drawn behind the loss.
     pub overlays: Vec<Overlay>,
     pub log: LogPane,
     pub chart: ChartView,
-    /// Learning rate by step: the function that trains.
+    /// The learning rate of a step, by the function that training uses.
     pub(crate) lr: Box<dyn Fn(u64) -> f64 + Send>,
     pub previews: Vec<PreviewFile>,
     /// The sheet on the screen and its step.
     pub sheet: Option<(u64, Sheet)>,
-    /// Step of the sheet that was asked for.
+    /// The step of the sheet that was asked for and has not come yet.
     loading: Option<u64>,
-    /// Steps of sheets that could not be read.
+    /// The steps of sheets that could not be read.
     missing: BTreeSet<u64>,
     pub selected: usize,
     pub(crate) raw: bool,
@@ -139,15 +139,15 @@ pub struct App {
     hidden: Vec<Panel>,
     pub enlarged: Option<Panel>,
     pub screen: Screen,
-    /// Events that came while the view is frozen.
+    /// The events that have come since the view was frozen; `None` if it isn't.
     frozen: Option<Vec<Stamped>>,
     pub(crate) host: Host,
     pub notice: Option<(String, f64)>,
-    /// What ended the trainer of this process early.
+    /// The error that ended the trainer of this process.
     pub(crate) error: Option<String>,
     /// The newest error that the run's log tells of.
     failure: Option<String>,
-    /// Alarms that hold and were acknowledged.
+    /// The alarms that hold and that someone has acknowledged.
     seen_alarms: Vec<Alarm>,
     pub(crate) colors: Detected,
     pub(crate) ascii: bool,
@@ -157,12 +157,12 @@ pub struct App {
     seat: Seat,
     /// The trainer of this process has ended.
     over: bool,
-    /// Columns of the loss chart in the last frame, for cursor moves of one column.
+    /// Columns of the loss chart in the last frame: the cursor moves by one of them.
     pub chart_columns: u16,
 }
 
 impl App {
-    /// The screen of the trainer's own process; see [`Self::viewer`] for others.
+    /// Returns the state of a screen in the trainer's own process. [`Self::viewer`] makes it that of another process.
     pub fn new(
         run: String,
         lr: Box<dyn Fn(u64) -> f64 + Send>,
@@ -209,7 +209,7 @@ impl App {
         }
     }
 
-    /// Takes in one message.
+    /// Takes in one message. Returns what is to be done outside because of it.
     pub fn update(&mut self, message: Msg) -> Option<Effect> {
         match message {
             Msg::Key(key) => self.key(&key),
@@ -252,7 +252,7 @@ impl App {
         }
     }
 
-    /// Shows the sheet that was asked for last. In place of one that can't be read the next nearest is asked for.
+    /// Shows a sheet if it is the one that was asked for last. If it can't be read, the next nearest is asked for.
     fn take_sheet(&mut self, step: u64, sheet: Option<Sheet>) -> Option<Effect> {
         let asked = self.loading == Some(step);
         if asked {
@@ -273,7 +273,7 @@ impl App {
         let effect = self.thaw();
         self.clock.stop(self.now);
         self.over = true;
-        self.log.editing = false; // keys leave now
+        self.log.editing = false; // from now on a key leaves
         self.screen = if error.is_some() { Screen::Failed } else { Screen::Ended };
         self.error = error;
         effect
@@ -293,17 +293,18 @@ impl App {
         self.state.phase == Some(Phase::Paused)
     }
 
-    /// The earlier runs to draw.
+    /// Returns the earlier runs to draw.
     pub fn overlays_shown(&self) -> &[Overlay] {
         if self.chart.alone { &[] } else { &self.overlays }
     }
 
-    /// What the chart covers, with the earlier runs that it shows.
+    /// Returns what the charts cover, with the earlier runs that they show.
     pub fn extent(&self) -> Extent {
         extent_with(&[&self.train, &self.val], self.overlays_shown(), self.chart.axis)
     }
 
-    /// Seconds of training, pauses left out, going on between reports as long as the run is known to live.
+    /// Returns the seconds of training without pauses. The count goes on between reports while the run is known to
+    /// go on.
     pub fn elapsed_s(&self) -> f64 {
         self.clock.read(if self.is_live() { self.now } else { self.state.time })
     }
@@ -324,7 +325,7 @@ impl App {
         Theme { depth: self.colors.depth }
     }
 
-    /// The selected pictures side by side, for the whole screen.
+    /// Returns the selected pictures side by side, for the whole screen.
     pub fn full_picture(&self) -> Option<image::RgbImage> {
         let (_, sheet) = self.sheet.as_ref()?;
         let row = sheet.rows.get(self.selected).or(sheet.rows.first())?;

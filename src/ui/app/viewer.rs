@@ -1,4 +1,4 @@
-//! Where the screen sits: in the trainer's own process, or in another that watches it.
+//! What the screen may do in the trainer's own process, and in another one that watches the run.
 
 use super::{App, Effect, Screen};
 use crate::control::Link;
@@ -9,12 +9,13 @@ use crate::event::Reason;
 pub(super) enum Seat {
     /// The trainer's own.
     Trainer,
-    /// One that watches, with what it knows of the trainer: nothing while it reads what happened so far.
+    /// One that watches, with what it knows of the trainer. It knows nothing while it reads the log so far.
     Viewer(Option<Link>),
 }
 
 impl App {
-    /// The screen of a process that watches a run; what it may do follows from the [`Link`]s it is told.
+    /// Turns the state into that of a process that watches a run. What it may do follows from the [`Link`]s that it
+    /// is told.
     #[must_use]
     pub fn viewer(self) -> Self {
         Self { seat: Seat::Viewer(None), ..self }
@@ -24,7 +25,7 @@ impl App {
         self.seat != Seat::Trainer
     }
 
-    /// What a viewer knows of the process behind the run.
+    /// Returns what a viewer knows of the process behind the run.
     pub fn link(&self) -> Option<&Link> {
         match &self.seat {
             Seat::Trainer => None,
@@ -32,12 +33,12 @@ impl App {
         }
     }
 
-    /// Whether a viewer still reads what happened before it came.
+    /// Whether a viewer still reads what happened before it was started.
     pub fn is_reading(&self) -> bool {
         self.seat == Seat::Viewer(None)
     }
 
-    /// Whether the run is known to go on: its clock runs.
+    /// Whether the run is known to go on, so that its clock runs.
     pub fn is_live(&self) -> bool {
         match self.link() {
             None => !self.is_viewer() && !self.over,
@@ -58,12 +59,12 @@ impl App {
         }
     }
 
-    /// How a run that is over ended; None if it failed.
+    /// Returns how a run that is over ended; `None` if it failed.
     pub fn ended_by(&self) -> Option<Reason> {
         self.state.finished.as_ref().map(|finished| finished.reason)
     }
 
-    /// Why a viewer sends no order.
+    /// Returns why a viewer sends no order.
     fn refusal(&self) -> String {
         match self.link() {
             None => "no orders yet: the run is being read".to_owned(),
@@ -74,14 +75,14 @@ impl App {
         }
     }
 
-    /// Tells why there is no order from here. At the trainer's own screen that is plain to see.
+    /// Shows why a viewer sends no order. The trainer's own screen shows by itself that the run has ended.
     pub(super) fn refuse(&mut self) {
         if self.is_viewer() {
             self.notify(self.refusal());
         }
     }
 
-    /// Takes in what became of the process behind the run.
+    /// Takes in what became of the process behind the run, with a notice if that changes what keys can do.
     pub(super) fn relink(&mut self, link: Link) -> Option<Effect> {
         let before = self.link().cloned();
         let news = match (&before, &link) {
@@ -98,7 +99,7 @@ impl App {
             self.notify(news);
         }
         if !self.can_steer() && matches!(self.screen, Screen::Quit(_)) {
-            self.screen = Screen::Dashboard; // there is nothing to choose any more
+            self.screen = Screen::Dashboard; // without orders the box has nothing to choose from
         }
         let thawed = if self.is_over() { self.thaw() } else { None };
         if before.is_none() { self.load_nearest().or(thawed) } else { thawed }

@@ -1,5 +1,5 @@
-//! What evaluations measured, over the same steps or time as the loss: a curve for each metric, and what the methods
-//! reach without training as dashed lines.
+//! The accuracy chart, over the same steps or time as the loss: a curve for each metric that evaluations measured, and
+//! dashed lines for what the same methods reach without training.
 
 use super::axes::{Axes, draw_parts, note};
 use super::canvas::{Canvas, Pen};
@@ -16,11 +16,11 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
-/// The chart: it fills its area and draws no border. The top line names the curves with their values at the cursor, or
-/// the last ones.
+/// The accuracy chart. It fills its area and draws no border. The top row names the curves with their values at the
+/// cursor, or their last ones.
 pub(super) struct AccuracyChart<'a> {
     pub metrics: &'a Metrics,
-    /// What the charts cover.
+    /// The range of all data, the same as for the loss.
     pub extent: Extent,
     pub view: &'a ChartView,
     pub theme: Theme,
@@ -59,13 +59,13 @@ impl Widget for AccuracyChart<'_> {
             for baseline in self.metrics.baselines().iter().filter(|known| known.value.is_finite())
             {
                 let row = scale.row(baseline.value);
-                // Two cells of line, two of nothing.
+                // Two cells of line and two without.
                 let dash = 2 * canvas.dots.0;
                 (0..width * canvas.dots.0)
                     .filter(|x| (x / dash).is_multiple_of(2))
                     .for_each(|x| canvas.dot(0, (x, row)));
             }
-            // Accuracies are shares: a logarithmic scale is for the loss.
+            // A logarithmic scale is for the loss only: accuracies are shares.
             let mut view = self.view.clone();
             view.log_y = false;
             for (index, (_, series)) in curves.iter().enumerate() {
@@ -98,7 +98,7 @@ impl AccuracyChart<'_> {
         series.points().iter().filter(inside)
     }
 
-    /// From the visible values and the baselines; never beyond 0 and 1.
+    /// Returns a scale for the visible values and the baselines that never goes beyond 0 and 1.
     fn scale(&self, range: (f64, f64), rows: usize) -> Option<Scale> {
         let seen = self.metrics.curves().iter().flat_map(|(_, series)| self.visible(series, range));
         let last = self.metrics.curves().iter().filter_map(|(_, series)| series.last());
@@ -110,7 +110,7 @@ impl AccuracyChart<'_> {
         if !low.is_finite() || rows == 0 {
             return None;
         }
-        // A curve that hardly moves is no mountain range.
+        // A minimum height keeps noise in a flat curve from filling the chart.
         let middle = f64::midpoint(low, high);
         let (low, high) = (low.min(middle - 0.025), high.max(middle + 0.025));
         let grid = nice_step(low, high) / 2.0;
@@ -120,14 +120,14 @@ impl AccuracyChart<'_> {
         Some(Scale { low: inside(low), high: inside(high), rows })
     }
 
-    /// How a curve looks; without colours it is drawn in letters, which the header tells.
+    /// Returns how a curve looks. Without colours it is drawn in its letter, which the top row explains.
     fn pen(&self, index: usize) -> Pen {
         let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
         let letter = char::from_u32('a' as u32 + (index % 26) as u32);
         Pen { glyph: letter.filter(|_| plain), style: self.theme.metric(index) }
     }
 
-    /// The first curve lies on top, the baselines at the bottom.
+    /// Returns what is seen in a cell. The first curve lies on top and the baselines at the bottom.
     fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
         let layers = (1..=self.metrics.curves().len()).chain([0]);
         let mut found = layers.map(|layer| (layer, canvas.bits(layer, column, row)));
@@ -139,7 +139,7 @@ impl AccuracyChart<'_> {
         Some((pen, bits))
     }
 
-    /// Each evaluation as a point where there is room between them.
+    /// Draws each evaluation as a point if there is room between them.
     fn draw_points(
         &self,
         range: (f64, f64),
@@ -165,7 +165,7 @@ impl AccuracyChart<'_> {
         }
     }
 
-    /// Curves with their values, then the baselines; what has no room is left out from the right.
+    /// Draws the names and values of the curves, then those of the baselines, as far as there is room.
     fn draw_header(&self, row: Rect, buf: &mut Buffer) {
         let cursor = self.view.cursor();
         let x = cursor.unwrap_or(f64::MAX);

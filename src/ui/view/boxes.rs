@@ -1,35 +1,16 @@
-//! What lies over the dashboard: help, the quit box, the failure screen.
+//! The boxes over the dashboard: the help, the ways to quit, and the error of a failed run.
 
 use crate::text::units::bytes;
 use crate::ui::app::{App, QuitChoice};
 use crate::ui::keymap::BINDINGS;
+use crate::ui::theme::Theme;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
-/// A box of this size in the middle, cut to the screen; returns what is inside.
-fn middle(app: &App, title: &str, size: (u16, u16), style: Style, frame: &mut Frame<'_>) -> Rect {
-    let screen = frame.area();
-    let (width, height) = (size.0.min(screen.width), size.1.min(screen.height));
-    let area = Rect {
-        x: screen.x + (screen.width - width) / 2,
-        y: screen.y + (screen.height - height) / 2,
-        width,
-        height,
-    };
-    let mut block = Block::bordered().border_style(style).title(format!(" {title} "));
-    if app.ascii {
-        block = block.border_set(super::ASCII_BORDER);
-    }
-    let inner = block.inner(area);
-    frame.render_widget(Clear, area);
-    frame.render_widget(block, area);
-    inner
-}
-
-/// All keys, then how the screen is drawn; returns how far it can be scrolled.
+/// Draws all keys, then how the screen is drawn. Returns how far it can be scrolled.
 pub(super) fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
     let theme = app.theme();
     let mut lines: Vec<Line<'_>> = BINDINGS
@@ -55,7 +36,7 @@ pub(super) fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
     last
 }
 
-/// The three ways out.
+/// Draws the three ways to quit.
 pub(super) fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let inner = middle(app, "leave?", (66, 8), theme.warning(), frame);
@@ -75,7 +56,7 @@ pub(super) fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
         let style = if option == choice {
             theme.focus().add_modifier(Modifier::REVERSED)
         } else {
-            theme.text()
+            Theme::text()
         };
         buttons.push(Span::styled(format!("[ {} ]", option.text()), style));
         buttons.push(Span::raw("  "));
@@ -85,7 +66,7 @@ pub(super) fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-/// What went wrong and where everything is.
+/// Draws the error of the run and where its files are.
 pub(super) fn failed(app: &App, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let inner = middle(app, "the run failed", (78, 14), theme.error(), frame);
@@ -103,4 +84,24 @@ pub(super) fn failed(app: &App, frame: &mut Frame<'_>) {
     lines.push(Line::default());
     lines.push(Line::styled("any key leaves", theme.dim()));
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
+}
+
+/// Draws a box of this size in the middle, cut to the screen. Returns the area inside.
+fn middle(app: &App, title: &str, size: (u16, u16), style: Style, frame: &mut Frame<'_>) -> Rect {
+    let screen = frame.area();
+    let (width, height) = (size.0.min(screen.width), size.1.min(screen.height));
+    let area = Rect {
+        x: screen.x + (screen.width - width) / 2,
+        y: screen.y + (screen.height - height) / 2,
+        width,
+        height,
+    };
+    let mut block = Block::bordered().border_style(style).title(format!(" {title} "));
+    if app.ascii {
+        block = block.border_set(super::ASCII_BORDER);
+    }
+    let inner = block.inner(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(block, area);
+    inner
 }

@@ -5,7 +5,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-/// Dots in cells, on layers: 2 × 4 braille dots a cell, or one in ASCII.
+/// Layers of dots. A cell has 2 × 4 braille dots, or a single one in ASCII.
 pub(super) struct Canvas {
     pub width: usize,
     pub height: usize,
@@ -16,18 +16,18 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// `width` × `height` cells.
+    /// Returns an empty canvas of `width` × `height` cells.
     pub(super) fn new(width: usize, height: usize, layers: usize, ascii: bool) -> Self {
         let dots = if ascii { (1, 1) } else { (2, 4) };
         Self { width, height, dots, layers: vec![0; width * height * layers] }
     }
 
-    /// Bits of a layer in the cell at `column` and `row`.
+    /// Returns the bits of a layer in the cell at `column` and `row`.
     pub(super) fn bits(&self, layer: usize, column: usize, row: usize) -> u8 {
         self.layers[(layer * self.height + row) * self.width + column]
     }
 
-    /// Sets the dot in dot column `x`, dot row `y` from the top; outside nothing happens.
+    /// Sets the dot in dot column `x` and dot row `y` from the top. A dot outside the canvas is left out.
     pub(super) fn dot(&mut self, layer: usize, (x, y): (usize, usize)) {
         const BITS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
         let (column, row) = (x / self.dots.0, y / self.dots.1);
@@ -37,7 +37,7 @@ impl Canvas {
         }
     }
 
-    /// A straight line of dots without gaps.
+    /// Draws a straight line of dots without gaps.
     pub(super) fn line(&mut self, layer: usize, from: (usize, usize), to: (usize, usize)) {
         let length = from.0.abs_diff(to.0).max(from.1.abs_diff(to.1));
         for index in 0..=length {
@@ -47,7 +47,7 @@ impl Canvas {
         }
     }
 
-    /// Draws each cell for which `look` returns a pen and dots.
+    /// Draws each cell for which `look` returns a pen and the bits of its dots.
     pub(super) fn draw(
         &self,
         plot: Rect,
@@ -64,7 +64,8 @@ impl Canvas {
         }
     }
 
-    /// A connected curve with a bar from least to greatest in each dot column. NaN breaks it; a lone point stays a dot.
+    /// Draws a connected curve with a bar from the least to the greatest value in each dot column. NaN interrupts the
+    /// curve, and a point between two NaN is a single dot.
     pub(super) fn curve(
         &mut self,
         layer: usize,
@@ -87,7 +88,7 @@ impl Canvas {
     }
 }
 
-/// How a layer looks: the glyph of a cell with dots, or braille if there is none.
+/// How a layer looks: the glyph of every cell that has dots, or their braille character if there is no glyph.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pen {
     pub glyph: Option<char>,
@@ -95,7 +96,7 @@ pub(super) struct Pen {
 }
 
 impl Pen {
-    /// The character of a cell with these dots.
+    /// Returns the character of a cell with these dots.
     pub(super) fn draw(self, bits: u8) -> char {
         self.glyph.or_else(|| char::from_u32(0x2800 + u32::from(bits))).unwrap_or('*')
     }

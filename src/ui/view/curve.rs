@@ -1,10 +1,10 @@
-//! A curve of the loss chart before and after it has a scale.
+//! A curve of a chart, and the scale that gives its values their rows.
 
 use super::canvas::Canvas;
 use crate::ui::chart_view::ChartView;
 use crate::ui::series::{Bucket, Point, bucketed_by, column_of};
 
-/// Loss to dot rows. Levels are losses, or their decimal logarithms.
+/// Gives levels their dot rows. A level is a value, or its decimal logarithm on a logarithmic axis.
 pub(super) struct Scale {
     pub low: f64,
     pub high: f64,
@@ -18,10 +18,10 @@ impl Scale {
     }
 }
 
-/// A layer before it has a scale: buckets and the ends that lead out of the window, in levels.
+/// The values of a curve in the visible range as levels, one bucket a dot column, and the lines that lead out of it.
 pub(super) struct Curve {
     pub buckets: Vec<Option<Bucket>>,
-    /// Lines from one (x, level) to another.
+    /// The lines to the points outside the visible range, each from one (x, level) to another.
     pub ends: Vec<[(f64, f64); 2]>,
 }
 
@@ -33,7 +33,7 @@ impl Curve {
         view: &ChartView,
     ) -> Self {
         let (log, axis) = (view.log_y, view.axis);
-        // NaN and infinity stay in: they are marked.
+        // NaN and infinity are kept because the chart marks them.
         let shown = |value: &f64| !log || *value > 0.0 || !value.is_finite();
         let kept = |index: usize| Some(value(index)).filter(shown);
         let level = |value: f64| if log { value.log10() } else { value };

@@ -1,4 +1,4 @@
-//! Sparklines, where the time goes, and the load of the machine.
+//! The figures panel: sparklines, how the time is spent, and the load of the machine.
 
 use super::sparks::Spark;
 use crate::event::TimeSplit;
@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// One figure per line, the most telling first.
+/// Draws one figure per row, the most important first.
 pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let mut rows = area.rows();
     for (label, unit, series) in
@@ -26,7 +26,7 @@ pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     }
 }
 
-/// A stacked bar and its legend.
+/// Returns a stacked bar of how the time is spent, and its legend.
 fn time_lines(app: &App, width: u16) -> Vec<Line<'static>> {
     let theme = app.theme();
     let time = app.state.last_step.as_ref().map_or(TimeSplit::default(), |report| report.spent);
@@ -48,7 +48,7 @@ fn time_lines(app: &App, width: u16) -> Vec<Line<'static>> {
     let mut drawn = 0;
     for (name, seconds, letter, style) in parts {
         done += seconds;
-        // Rounded at the running end, so that the parts fill the bar exactly.
+        // Rounding the end of each part, not its length, makes the parts fill the bar exactly.
         let end = (done / total * room).round() as usize;
         let mark = if app.ascii { letter } else { '█' };
         bar.push(Span::styled(mark.to_string().repeat(end - drawn), style));

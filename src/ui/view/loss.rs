@@ -1,8 +1,4 @@
-//! Training and validation loss over the same steps or time, with earlier runs behind.
-
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
-use ratatui::widgets::Widget;
+//! The loss chart: training and validation loss over the same steps or time, with earlier runs behind them.
 
 use super::axes::{Axes, note};
 use super::canvas::{Canvas, Pen};
@@ -16,9 +12,12 @@ use crate::ui::marks::{Mark, MarkKind};
 use crate::ui::overlay::{Overlay, extent_with};
 use crate::ui::series::{Series, column_of};
 use crate::ui::theme::Theme;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::Widget;
 
-/// The loss chart: it fills its area and draws no border. The top line holds the values at the cursor (or the last
-/// ones), the line under the plot the marks, the upper right corner the names and values of the runs behind.
+/// The loss chart. It fills its area and draws no border. The top row has the values at the cursor, or the last ones;
+/// the line under the plot has the marks; the upper right corner has the names and values of the earlier runs.
 pub(super) struct LossChart<'a> {
     pub train: &'a Series,
     pub val: &'a Series,
@@ -30,15 +29,10 @@ pub(super) struct LossChart<'a> {
     pub ascii: bool,
 }
 
-/// Layers of the live run. After them come training and validation of each earlier run in turn.
+/// The layers of the live run. After them come the training and the validation loss of each earlier run in turn.
 const RAW: usize = 0;
 const TRAIN: usize = 1;
 const VAL: usize = 2;
-
-/// Whether a layer has validation losses.
-fn is_val(layer: usize) -> bool {
-    layer >= VAL && layer.is_multiple_of(2)
-}
 
 impl<'a> LossChart<'a> {
     pub(super) fn of(app: &'a App) -> Self {
@@ -106,7 +100,7 @@ impl Widget for LossChart<'_> {
 }
 
 impl LossChart<'_> {
-    /// All layers; raw is empty where the smoothed line is the same.
+    /// Returns the curves of all layers. The raw one is empty if the smoothed line is the same.
     fn curves(&self, range: (f64, f64), columns: usize) -> Vec<Curve> {
         let place = (range, columns);
         let behind = if self.view.beta() > 0.0 {
@@ -127,7 +121,7 @@ impl LossChart<'_> {
         curves
     }
 
-    /// The smoothed line of a training loss.
+    /// Returns the smoothed curve of a training loss.
     fn mean(&self, train: &Series, place: ((f64, f64), usize)) -> Curve {
         let (points, beta) = (train.points(), self.view.beta());
         if beta == 0.0 {
@@ -138,7 +132,8 @@ impl LossChart<'_> {
         Curve::new(points, mean, place, self.view)
     }
 
-    /// From the visible levels. Rare spikes of the training loss that would flatten all else are left above the top.
+    /// Returns a scale for the visible levels, or `None` if none is finite. Rare spikes of the training loss that would
+    /// flatten all else stay above its top.
     fn scale(&self, curves: &[Curve], rows: usize) -> Option<Scale> {
         let fold = |levels: &mut dyn Iterator<Item = f64>| {
             let start = (f64::INFINITY, f64::NEG_INFINITY);
@@ -172,13 +167,13 @@ impl LossChart<'_> {
             let pad = if pad > 0.0 { pad } else { 1.0 };
             (low, high) = (low - pad, high + pad);
         }
-        // Ends on a coarse grid stay put while the data moves: fewer cells change.
+        // Ends on a coarse grid stay where they are while the data moves, so that fewer cells change.
         let grid = nice_step(low, high) / 4.0;
         let (low, high) = ((low / grid).floor() * grid, (high / grid).ceil() * grid);
         (low.is_finite() && high > low).then_some(Scale { low, high, rows })
     }
 
-    /// Levels with labels: 3 to 6 where the plot is high enough.
+    /// Returns the levels that get labels: 3 to 6 of them if the plot is high enough.
     fn ticks(&self, scale: &Scale) -> Vec<(f64, String)> {
         let (low, high) = (scale.low, scale.high);
         if !self.view.log_y {
@@ -205,7 +200,7 @@ impl LossChart<'_> {
         multiples(low, high, step).map(|v| (v.log10(), tick_label(v, step))).collect()
     }
 
-    /// How a layer looks. Without colour the curves differ by their characters.
+    /// Returns how a layer looks. Without colours the curves differ by their characters.
     fn pen(&self, layer: usize) -> Pen {
         let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
         let (glyph, style) = match layer {
@@ -217,22 +212,22 @@ impl LossChart<'_> {
         Pen { glyph, style }
     }
 
-    /// Of an earlier run: its number where colours don't tell.
+    /// Returns how an earlier run looks. Without colours it is drawn in its number.
     pub(super) fn overlay_pen(&self, index: usize) -> Pen {
         let plain = self.ascii || self.theme.depth == ColorDepth::Mono;
         let number = char::from_digit(index.min(8) as u32 + 1, 10);
         Pen { glyph: number.filter(|_| plain), style: self.theme.overlay(index) }
     }
 
-    /// The smoothed line hides the raw one, which would blur it; the validation line does not interrupt the others.
-    /// Earlier runs lie under both, their validation in dashes.
+    /// Returns what is seen in a cell. The smoothed line hides the raw one, which would blur it, and the validation
+    /// line doesn't interrupt the others. Earlier runs lie under both, their validation loss in dashes.
     fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
         let bits = |layer| canvas.bits(layer, column, row);
         let [raw, train, val] = [RAW, TRAIN, VAL].map(bits);
         let (layer, bits) = if val > 0 {
             (VAL, train | val)
         } else if train > 0 {
-            // Too few rows to tell a spike by its upper end.
+            // With so few rows only the raw line can show a spike.
             (TRAIN, if canvas.height <= 3 { raw | train } else { train })
         } else {
             let behind = VAL + 1..=VAL + 2 * self.overlays.len();
@@ -243,7 +238,7 @@ impl LossChart<'_> {
         Some((self.pen(layer), bits))
     }
 
-    /// Validation values as points where there is room between them.
+    /// Draws the validation losses as points if there is room between them.
     fn draw_points(
         &self,
         range: (f64, f64),
@@ -271,7 +266,7 @@ impl LossChart<'_> {
         }
     }
 
-    /// `^` in the top row over what lies higher.
+    /// Draws `^` in the top row where values lie above it.
     fn draw_clipped(
         &self,
         curves: &[Curve],
@@ -310,7 +305,7 @@ impl LossChart<'_> {
         }
     }
 
-    /// Draws a sign on the line under the plot where a loss is NaN or infinite; it hides marks.
+    /// Draws a sign on the line under the plot where a loss is NaN or infinite. It hides marks.
     fn draw_nan(&self, curves: &[Curve], dots: usize, line: Rect, buf: &mut Buffer) {
         let glyph = if self.ascii { '!' } else { '✗' };
         for curve in curves {
@@ -322,6 +317,11 @@ impl LossChart<'_> {
             }
         }
     }
+}
+
+/// Whether a layer is a validation loss.
+fn is_val(layer: usize) -> bool {
+    layer >= VAL && layer.is_multiple_of(2)
 }
 
 #[cfg(test)]

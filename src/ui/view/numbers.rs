@@ -1,10 +1,10 @@
-//! Numbers as they stand in charts: labels at even distances, and values of stable width.
+//! Numbers in charts: labels at even distances, and values whose width hardly changes.
 
 use crate::text::units::span;
 use crate::ui::series::{XAxis, column_of};
 
-/// Step between labels: the greatest of 1, 2, 2.5 or 5 times a power of ten with three multiples in the range (five at
-/// most).
+/// Returns the step between labels: the greatest of 1, 2, 2.5 or 5 times a power of ten that has three multiples or
+/// more in the range (five at most).
 pub(super) fn nice_step(low: f64, high: f64) -> f64 {
     let power = (high - low).log10().floor();
     for power in [power, power - 1.0, power - 2.0] {
@@ -17,7 +17,7 @@ pub(super) fn nice_step(low: f64, high: f64) -> f64 {
     (high - low) / 4.0
 }
 
-/// The multiples of `step` in a range; none when they are too many to draw.
+/// Returns the multiples of `step` in a range, or none if they are too many to draw.
 pub(super) fn multiples(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
     let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
     let sane = first.is_finite() && last - first < 1000.0;
@@ -25,7 +25,7 @@ pub(super) fn multiples(low: f64, high: f64, step: f64) -> impl Iterator<Item = 
     (0..count).map(move |index| (first + index as f64) * step)
 }
 
-/// A label of at most seven characters that tells values `step` apart.
+/// Returns a label of at most seven characters, with enough decimals for values that are `step` apart.
 pub(super) fn tick_label(value: f64, step: f64) -> String {
     let power = step.log10().floor();
     let halves = if (step / 10_f64.powf(power) - 2.5).abs() < 1e-6 { 1.0 } else { 0.0 };
@@ -35,7 +35,7 @@ pub(super) fn tick_label(value: f64, step: f64) -> String {
     if plain.len() > 7 { format!("{value:.1e}") } else { plain }
 }
 
-/// A measured value in five significant digits, mostly six characters wide.
+/// Returns a measured value in five significant digits, mostly six characters wide.
 pub(super) fn format_value(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
@@ -48,7 +48,8 @@ pub(super) fn format_value(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A step as 950, 12.5k or 1.5M, with as many decimals as `spacing` between labels needs; in full if they are many.
+/// Returns a step as 950, 12.5k or 1.5M, with as many decimals as labels at a distance of `spacing` need. A step that
+/// would need more than two is written in full.
 pub(super) fn format_step(step: f64, spacing: f64) -> String {
     let (unit, name) = match step.abs() {
         size if size >= 1e6 => (1e6, "M"),
@@ -62,7 +63,7 @@ pub(super) fn format_step(step: f64, spacing: f64) -> String {
     format!("{:.decimals$}{name}", step / unit)
 }
 
-/// Labels under a plot: the column of each and its text.
+/// Returns the labels under a plot: the column of each and its text.
 pub(super) fn x_ticks(range: (f64, f64), columns: usize, axis: XAxis) -> Vec<(usize, String)> {
     const TIMES: [f64; 14] = [
         1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0,

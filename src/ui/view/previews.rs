@@ -1,4 +1,4 @@
-//! The pictures panel: what the model sees and what it fills in.
+//! The previews panel: what the model sees and what it fills in.
 
 use crate::event::TaskKind;
 use crate::picture::sheet::{Sheet, SheetRow};
@@ -13,33 +13,33 @@ use ratatui::style::Style;
 use ratatui::widgets::Widget;
 use std::collections::HashMap;
 
-/// Pictures narrower than this, in columns, show too little: fewer of them are better.
+/// Pictures narrower than this show too little, so that fewer and larger ones are better. In columns.
 const COMFORTABLE: u16 = 15;
-/// The least that is drawn at all, columns.
+/// The least width of a picture that is drawn at all, in columns.
 const SMALLEST: u16 = 4;
-/// Wider pictures cost a slow line too much, columns.
+/// The greatest width of a picture, in columns: wider ones cost too much on a slow line.
 const LARGEST: u16 = 64;
-/// From this many rows on, a line says step and page.
+/// A panel of at least this many rows has a line that tells the step and the page.
 const ROWS_FOR_INFO: u16 = 10;
-/// Between the pictures of a triple, columns.
+/// The columns between the pictures of a triple.
 const PICTURE_GAP: u16 = 1;
-/// Between triples, columns.
+/// The columns between triples.
 const TRIPLE_GAP: u16 = 3;
 
-/// Triples original · masked · reconstructed with decibels, as many as fit.
+/// Triples of original, masked and reconstructed picture with its decibels, as many as fit.
 pub(super) struct Previews<'a> {
     pub sheet: Option<&'a Sheet>,
-    /// What to say while there is no sheet.
+    /// The text while there is no sheet.
     pub none: &'a str,
-    /// Names the sheet: another sheet has another number.
+    /// A number that tells sheets apart.
     pub id: u64,
     pub cache: &'a mut PreviewCache,
-    /// Decibels over the hidden pixels, per image.
+    /// PSNR over the hidden pixels of each image, in decibels.
     pub psnr: &'a [f64],
     pub step: u64,
-    /// Index of an image; it is always among those that are shown.
+    /// The index of the selected image, which is always among those shown.
     pub selected: usize,
-    /// The model's output everywhere instead of the reconstruction.
+    /// Whether the third picture is the model's output everywhere, without the visible patches pasted in.
     pub raw: bool,
     pub theme: Theme,
     pub ascii: bool,
@@ -86,28 +86,28 @@ impl Kind {
     }
 }
 
-/// Pictures as cells, for one sheet at one size; a frame without changes scales nothing.
+/// The pictures of one sheet as cells of one size. A frame without changes scales nothing.
 #[derive(Debug, Default)]
 pub struct PreviewCache {
     frame: Option<Frame>,
     pictures: HashMap<(usize, Kind), Cells>,
-    /// Of the sheet before: what is still on the screen and may stay.
+    /// The pictures of the sheet before. They are still on the screen, and pixels that hardly change may stay.
     before: HashMap<(usize, Kind), Cells>,
     scaled: u64,
 }
 
-/// All that the cells of a picture depend on.
+/// All that the cells of a picture depend on beside the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Frame {
     id: u64,
-    /// Columns and rows of a picture.
+    /// The columns and rows of a picture.
     size: (u16, u16),
     depth: ColorDepth,
     ascii: bool,
 }
 
 impl PreviewCache {
-    /// Pictures scaled so far.
+    /// Returns the number of pictures scaled so far.
     pub fn scaled(&self) -> u64 {
         self.scaled
     }
@@ -141,15 +141,14 @@ struct Grid {
     across: u16,
     /// Triples shown at once.
     shown: usize,
-    /// A picture, cells.
+    /// The columns of a picture.
     columns: u16,
     rows: u16,
 }
 
 impl Grid {
-    /// The most triples with comfortable pictures, and the largest pictures for that number.
-    ///
-    /// `None` when not even one triple fits.
+    /// Returns the grid with the most triples of comfortable pictures, and among those the one with the largest
+    /// pictures; `None` if not even one triple fits.
     fn choose(width: u16, height: u16, triples: usize) -> Option<Self> {
         // No terminal shows more than this.
         let most = triples.min(64);
@@ -157,7 +156,7 @@ impl Grid {
             let ways = (1..=shown as u16).flat_map(|across| [(across, false), (across, true)]);
             let grids = ways
                 .filter_map(|(across, stacked)| Self::sized(width, height, shown, across, stacked));
-            // The first of equals: few side by side.
+            // Of equals the first is taken, which has the fewest triples side by side.
             grids.reduce(|best, grid| if grid.columns > best.columns { grid } else { best })
         };
         let comfortable = |grid: &Self| grid.columns >= COMFORTABLE;
@@ -177,7 +176,7 @@ impl Grid {
         (columns >= SMALLEST).then_some(grid)
     }
 
-    /// Size of a triple with its captions, cells.
+    /// Returns the columns and rows of a triple with its captions.
     fn triple(self) -> (u16, u16) {
         if self.stacked {
             (self.columns, 3 * (self.rows + 1))
@@ -186,7 +185,7 @@ impl Grid {
         }
     }
 
-    /// Where the picture `column` (0 to 2) of the triple in place `slot` stands, with its caption's line.
+    /// Returns the area of picture `column` (0 to 2) of the triple in place `slot`, with the line of its caption.
     fn place(self, area: Rect, slot: usize, column: u16) -> Rect {
         let (width, height) = self.triple();
         let slot = slot as u16;
@@ -252,7 +251,7 @@ impl Previews<'_> {
         format!("step {step}, {what}, {range} of {count}")
     }
 
-    /// The pictures of an image with their captions, long to short.
+    /// Returns the pictures of an image, each with its possible captions from long to short.
     fn captions(&self, index: usize, chosen: bool) -> [(Kind, Vec<String>); 3] {
         let mark = match (chosen, self.ascii) {
             (false, _) => "",
@@ -276,7 +275,7 @@ impl Previews<'_> {
     }
 }
 
-/// One line at the top of an area, cut off at its end.
+/// Writes one line at the top of an area, cut off at its end.
 fn write(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
     if !area.is_empty() {
         buf.set_stringn(area.x, area.y, text, usize::from(area.width), style);

@@ -1,4 +1,4 @@
-//! The values of the loss chart in words: those of the live run in the header, those of earlier runs in the legend.
+//! The values of the loss chart as text: those of the live run in the top row, those of earlier runs in the legend.
 
 use super::axes::draw_parts;
 use super::loss::LossChart;
@@ -15,24 +15,23 @@ use std::fmt::Write as _;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub x: f64,
-    /// The live run has come as far.
+    /// Whether the live run has come as far.
     pub live: bool,
-    /// What lies this far off is in the same column.
+    /// The greatest distance of a place in the same column.
     pub slack: f64,
 }
 
-/// Cells of a value in the legend, with the space before it.
+/// The cells of a value in the legend, with the space before it.
 const VALUE: usize = 8;
-/// Cells before a name: the pen between spaces.
+/// The cells before a name: the pen between spaces.
 const SWATCH: usize = 3;
-/// Cells of a name that are left when there is a value beside it.
+/// The least cells of a name that has a value beside it.
 const LEAST_NAME: usize = 8;
 /// A plot below this width has no legend.
 const LEAST_PLOT: u16 = 24;
 
 impl LossChart<'_> {
-    /// The values at the cursor, else the last ones; also what the curves are. What has no room is left out from the
-    /// right.
+    /// Draws the values at the cursor, or the last ones, with the names of the curves, as far as there is room.
     pub(super) fn draw_header(&self, place: Option<Place>, row: Rect, buf: &mut Buffer) {
         let parts = match place {
             Some(place) if !place.live => self.ahead(place.x),
@@ -41,7 +40,7 @@ impl LossChart<'_> {
         draw_parts(parts, row, buf);
     }
 
-    /// The cursor stands where only earlier runs have been.
+    /// Returns the top row for a cursor at a place that the live run has not reached.
     fn ahead(&self, x: f64) -> Vec<(String, Style)> {
         let text = match self.view.axis {
             XAxis::Step => format!("step {}", format_step(x, 1.0)),
@@ -86,8 +85,8 @@ impl LossChart<'_> {
         parts
     }
 
-    /// Names of the earlier runs in the upper right corner, with their values at the cursor or their last ones, as far
-    /// as there is room: training, then validation. Of long names the end is kept.
+    /// Draws the names of the earlier runs in the upper right corner, with their training and validation loss at the
+    /// cursor, or their last ones, as far as there is room. Of long names the end is kept.
     pub(super) fn draw_legend(&self, place: Option<Place>, plot: Rect, buf: &mut Buffer) {
         let rows = usize::from(plot.height / 3);
         if self.overlays.is_empty() || rows == 0 || plot.width < LEAST_PLOT {
@@ -108,7 +107,7 @@ impl LossChart<'_> {
             let mut text = format!(" {line} {name:<0$}", width - SWATCH - values * VALUE);
             for value in self.values(run, place).into_iter().take(values) {
                 let value = value.map_or("-".to_owned(), format_value);
-                let _ = write!(text, " {value:>7}"); // a string takes everything
+                let _ = write!(text, " {value:>7}"); // writing to a string can't fail
             }
             buf.set_stringn(left, plot.y + index as u16, text, width, pen.style);
         }
@@ -118,7 +117,7 @@ impl LossChart<'_> {
         }
     }
 
-    /// Training and validation loss of an earlier run; none after its end.
+    /// Returns the training and validation loss of an earlier run; there is none after its end.
     fn values(&self, run: &Overlay, place: Option<Place>) -> [Option<f64>; 2] {
         let axis = self.view.axis;
         if place.is_some_and(|place| place.x > run.end(axis) + place.slack) {
@@ -134,7 +133,7 @@ impl LossChart<'_> {
     }
 }
 
-/// The last characters of a name: what tells runs apart stands at the end.
+/// Returns the last characters of a name, because the names of runs differ at their end.
 fn tail(name: &str, most: usize) -> String {
     let count = name.chars().count();
     if count <= most {

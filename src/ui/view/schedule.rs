@@ -1,9 +1,4 @@
-//! The learning rate of a whole run, by the function that trains.
-
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
-use ratatui::style::Style;
-use ratatui::widgets::Widget;
+//! The chart of the learning rate over a whole run, by the function that training uses.
 
 use super::axes::{Axes, draw_parts};
 use super::canvas::{Canvas, Pen};
@@ -12,10 +7,15 @@ use crate::terminal::colors::ColorDepth;
 use crate::ui::app::App;
 use crate::ui::series::{Bucket, XAxis, column_of};
 use crate::ui::theme::Theme;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::widgets::Widget;
 
-/// Past and future learning rates with the end of the warm-up and the step that the run is at. No border.
+/// The past and future learning rates, with the end of the warm-up and the step that the run is at. The chart fills
+/// its area and draws no border.
 pub(super) struct ScheduleChart<'a> {
-    /// Learning rate of a step, counted from 0.
+    /// The learning rate of a step, counted from 0.
     pub lr: &'a dyn Fn(u64) -> f64,
     /// Length of the run, in optimizer steps.
     pub total_steps: u64,
@@ -91,7 +91,8 @@ impl ScheduleChart<'_> {
         column_of(step as f64, (0.0, end), columns).unwrap_or(0)
     }
 
-    /// Rates of each dot column at its first, middle and last step; the peak after the warm-up is always among them.
+    /// Returns the rates of each dot column at its first, middle and last step. The peak after the warm-up is always
+    /// among them.
     fn rates(&self, columns: usize) -> Vec<Option<Bucket>> {
         let last = self.total_steps - 1;
         let place = |share: f64| ((share * self.total_steps as f64) as u64).min(last);
@@ -112,7 +113,7 @@ impl ScheduleChart<'_> {
         (0..columns).map(column).collect()
     }
 
-    /// The past lies on the future.
+    /// Returns what is seen in a cell. The past lies on the future.
     fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
         let mono = self.theme.depth == ColorDepth::Mono;
         let past = Pen { glyph: self.ascii.then_some('*'), style: self.theme.lr() };

@@ -1,17 +1,16 @@
-//! One metric on one line.
-
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
-use ratatui::widgets::Widget;
+//! A sparkline: one metric on one row.
 
 use super::numbers::format_value;
 use crate::ui::series::{Point, Series};
 use crate::ui::theme::Theme;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::Widget;
 
-/// Label, sparkline of the latest points between their least and greatest value, last value. It fills one line.
+/// A label, the latest points as bars between their least and greatest value, and the last value. It fills one row.
 pub(super) struct Spark<'a> {
     pub label: &'a str,
-    /// Unit of the value, shown after it.
+    /// The unit of the value, which is shown after it.
     pub unit: &'a str,
     pub series: &'a Series,
     pub theme: Theme,
@@ -19,15 +18,15 @@ pub(super) struct Spark<'a> {
     pub ascii: bool,
 }
 
-/// Cells for the label, so that lines above each other align.
+/// The cells of the label, the same for all so that rows align.
 const LABEL: usize = 10;
-/// Cells for the value.
+/// The cells of the value.
 const VALUE: usize = 7;
-/// Cells for the unit.
+/// The cells of the unit.
 const UNIT: usize = 6;
-/// Cells below which there is no sparkline.
+/// The least number of bars that are drawn.
 const LEAST_BARS: usize = 4;
-/// Points in one bar of a long series.
+/// The points in one bar of a long series.
 const POINTS_PER_BAR: usize = 4;
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -43,8 +42,8 @@ impl Widget for Spark<'_> {
         let last = self.series.last();
         let text = last.map_or_else(|| "-".to_owned(), |point| format_value(point.value));
         let finite = last.is_none_or(|point| point.value.is_finite());
-        let style = if finite { self.theme.text() } else { self.theme.error() };
-        // What has no room goes in this order: bars, label, unit.
+        let style = if finite { Theme::text() } else { self.theme.error() };
+        // A narrow row gives up the bars first, then the label, then the unit.
         let unit = if width >= VALUE + 1 + UNIT { UNIT + 1 } else { 0 };
         let label = if width >= LABEL + 1 + VALUE + unit { LABEL + 1 } else { 0 };
         let bars = width.saturating_sub(label + VALUE + unit + 1);
@@ -67,12 +66,13 @@ impl Widget for Spark<'_> {
 }
 
 impl Spark<'_> {
-    /// A bar shows the value in it that is farthest from the middle of the window: neither peak nor dip is lost.
+    /// Draws the bars. Each shows the one of its values that is farthest from the median, so that neither a peak nor a
+    /// dip is lost.
     fn draw_bars(&self, row: Rect, buf: &mut Buffer) {
         let columns = usize::from(row.width);
         let points = self.series.points();
         let every = if points.len() <= columns { 1 } else { POINTS_PER_BAR };
-        // Groups start at fixed points, so that a bar keeps its height while the line moves on.
+        // Groups start at fixed points, so that a bar keeps its height while the row moves on.
         let groups = points.len().div_ceil(every);
         let window = &points[groups.saturating_sub(columns) * every..];
         let mut values: Vec<f64> =
@@ -94,7 +94,7 @@ impl Spark<'_> {
                 cell.set_char('!').set_style(self.theme.error());
             } else if let Some(extreme) = extreme {
                 let share = (extreme.value - low) / (high - low);
-                // A constant has no share: half height.
+                // A constant has no share and gets half the height.
                 let share = if share.is_finite() { share } else { 0.5 };
                 let level = ((share * top as f64).round() as usize).min(top);
                 cell.set_char(steps[level]).set_style(self.theme.train());

@@ -1,4 +1,4 @@
-//! The status line, the notice line and the key hints.
+//! The status line, the notice line, the key hints, and the title of the loss chart.
 
 use crate::control::Link;
 use crate::event::{Level, Phase, Reason};
@@ -11,34 +11,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use std::fmt::Write as _;
 
-/// What the trainer is doing, in a word, and how it looks.
-fn phase(app: &App) -> (&'static str, Style) {
-    let theme = app.theme();
-    match app.link() {
-        None if app.is_reading() => return ("reading...", theme.warning()),
-        Some(Link::Gone(_)) => return ("DEAD", theme.error()),
-        Some(Link::Lost) => return ("no connection", theme.warning()),
-        Some(Link::Over) if app.ended_by().is_none() => return ("failed", theme.error()),
-        _ if app.error.is_some() => return ("failed", theme.error()),
-        _ => {}
-    }
-    match app.ended_by() {
-        Some(Reason::Completed) => return ("finished", theme.good()),
-        Some(Reason::Stopped) => return ("stopped", theme.warning()),
-        None => {}
-    }
-    match app.state.phase {
-        None | Some(Phase::Starting) => ("loading...", theme.warning()),
-        Some(Phase::Compiling) => ("compiling/autotuning...", theme.warning()),
-        Some(Phase::Running) => ("running", theme.good()),
-        Some(Phase::Paused) => ("PAUSED", theme.warning()),
-        Some(Phase::Evaluating) => ("validating", theme.val()),
-        Some(Phase::Saving) => ("saving", theme.lr()),
-        Some(Phase::Stopping) => ("stopping", theme.warning()),
-    }
-}
-
-/// One line; what matters most stands left and survives a narrow screen.
+/// Draws the status line. What matters most is at the left, where a narrow screen still shows it.
 pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let (word, style) = phase(app);
@@ -74,7 +47,34 @@ pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     frame.render_widget(Line::from(parts), area);
 }
 
-/// Title of the loss panel with all modes of the chart.
+/// Returns what the trainer is doing, in a word or two, and the style of that.
+fn phase(app: &App) -> (&'static str, Style) {
+    let theme = app.theme();
+    match app.link() {
+        None if app.is_reading() => return ("reading...", theme.warning()),
+        Some(Link::Gone(_)) => return ("DEAD", theme.error()),
+        Some(Link::Lost) => return ("no connection", theme.warning()),
+        Some(Link::Over) if app.ended_by().is_none() => return ("failed", theme.error()),
+        _ if app.error.is_some() => return ("failed", theme.error()),
+        _ => {}
+    }
+    match app.ended_by() {
+        Some(Reason::Completed) => return ("finished", theme.good()),
+        Some(Reason::Stopped) => return ("stopped", theme.warning()),
+        None => {}
+    }
+    match app.state.phase {
+        None | Some(Phase::Starting) => ("loading...", theme.warning()),
+        Some(Phase::Compiling) => ("compiling/autotuning...", theme.warning()),
+        Some(Phase::Running) => ("running", theme.good()),
+        Some(Phase::Paused) => ("PAUSED", theme.warning()),
+        Some(Phase::Evaluating) => ("validating", theme.val()),
+        Some(Phase::Saving) => ("saving", theme.lr()),
+        Some(Phase::Stopping) => ("stopping", theme.warning()),
+    }
+}
+
+/// Returns the title of the loss panel with all modes of the chart.
 pub(super) fn chart_modes(app: &App) -> String {
     let chart = &app.chart;
     let mut title = "loss".to_owned();
@@ -82,7 +82,7 @@ pub(super) fn chart_modes(app: &App) -> String {
         title += "  log";
     }
     if chart.beta() > 0.0 {
-        let _ = write!(title, "  smooth {}", chart.beta()); // a string takes everything
+        let _ = write!(title, "  smooth {}", chart.beta()); // writing to a string can't fail
     }
     if chart.axis == XAxis::Time {
         title += "  by time";
@@ -97,8 +97,8 @@ pub(super) fn chart_modes(app: &App) -> String {
     title
 }
 
-/// Draws the banner with the notice of the moment beside it, or the notice, or the newest line of the log.
-/// `chart_columns` says which mark is under the cursor.
+/// Draws the banner and the notice of the moment, or without both the newest line of the log. `chart_columns` decides
+/// which mark is under the cursor.
 pub(super) fn notice(app: &App, chart_columns: u16, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let banner = app.banner();
@@ -119,7 +119,7 @@ pub(super) fn notice(app: &App, chart_columns: u16, area: Rect, frame: &mut Fram
     frame.render_widget(Line::from(parts), area);
 }
 
-/// A banner in at most `room` cells: the end of its text goes first.
+/// Returns a banner in at most `room` cells, with the end of its text cut off if need be.
 fn banner_text(banner: &Banner, room: usize, ascii: bool) -> String {
     let more = if banner.more > 0 { format!("+{} more ", banner.more) } else { String::new() };
     let text = format!(" {} {} ", banner.word, banner.text);
@@ -133,7 +133,7 @@ fn banner_text(banner: &Banner, room: usize, ascii: bool) -> String {
     format!("{}{end}{more}", cut.trim_end())
 }
 
-/// What was asked for or happened just now.
+/// Returns what a key asked for or what happened just now.
 fn of_the_moment(app: &App, chart_columns: u16) -> Option<(String, Style)> {
     let theme = app.theme();
     let marked = || app.told_by_mark(chart_columns).map(|text| (text, theme.title()));
@@ -145,7 +145,7 @@ fn of_the_moment(app: &App, chart_columns: u16) -> Option<(String, Style)> {
     notice.or_else(marked)
 }
 
-/// What there is to say while nothing happens.
+/// Returns the text and its style while nothing happens.
 fn standing(app: &App) -> (String, Style) {
     let theme = app.theme();
     match (app.link(), app.ended_by()) {
@@ -168,7 +168,7 @@ fn standing(app: &App) -> (String, Style) {
     }
 }
 
-/// The keys that a newcomer needs first; the rest is behind `?`.
+/// Draws the keys that a newcomer needs first, as many as fit. `?` shows all of them.
 pub(super) fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let theme = app.theme();
     let pause = if app.paused() { "resume" } else { "pause" };
@@ -200,7 +200,7 @@ pub(super) fn hints(app: &App, area: Rect, frame: &mut Frame<'_>) {
     for (key, what) in &pairs {
         let len = (key.len() + what.len() + 3) as u16;
         if width + len > area.width {
-            break; // no half words
+            break; // half a hint would help nobody
         }
         width += len;
         parts.push(Span::styled((*key).to_owned(), theme.key()));
