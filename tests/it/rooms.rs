@@ -1,6 +1,6 @@
 //! The rooms of `src/` stand in one order, and a room imports only rooms below it: so there is no circle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -177,6 +177,35 @@ fn libraries_stay_in_the_rooms_that_they_belong_to() {
         }
     }
     assert!(found.is_empty(), "libraries out of their rooms:\n{}", found.join("\n"));
+}
+
+/// The name of the type that a line makes known outside of its module.
+fn public_type(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub")?;
+    let rest =
+        rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest);
+    let kinds = ["struct ", "enum ", "trait ", "type ", "union "];
+    kinds.iter().find_map(|kind| rest.trim_start().strip_prefix(kind)).map(word)
+}
+
+#[test]
+fn no_public_type_name_stands_for_two_things() {
+    let mut first: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        // Two halves of a door have the same face on purpose.
+        if path.ends_with("enabled.rs") || path.ends_with("disabled.rs") {
+            continue;
+        }
+        for name in code(&text).lines().filter_map(public_type) {
+            if let Some(other) = first.insert(name.to_owned(), path.clone()) {
+                found.push(format!("{name}: src/{} and src/{}", other.display(), path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "names of two types:\n{}", found.join("\n"));
+    let line = "pub(super) struct Comms {";
+    assert_eq!((public_type(line), public_type("struct Comms {")), (Some("Comms"), None));
 }
 
 #[test]
