@@ -17,6 +17,7 @@ pub enum Form {
     /// The line stands alone, as on standard output: `step  25/400  epoch 1.00  evaluated: top-1 50.0 %`.
     Full { total_steps: u64 },
     /// The line stands in a log beside the charts: `step 25: top-1 50.0 %`.
+    #[cfg_attr(not(feature = "tui"), expect(dead_code, reason = "only the screen has such a log"))]
     Short,
 }
 

@@ -70,6 +70,10 @@ pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
 ///
 /// # Errors
 /// If the file can't be read, or a whole line is not an event; the message has its number.
+#[cfg_attr(
+    not(feature = "tui"),
+    allow(dead_code, reason = "only the screen and tests read a log at once")
+)]
 pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
     let mut events = Vec::new();
     let mut reader = BufReader::new(fs::File::open(path)?);

@@ -248,24 +248,10 @@ fn records(mut bytes: &[u8]) -> Vec<&[u8]> {
     all
 }
 
-#[test]
-fn event_files_hold_scalars_and_previews_in_sound_records() {
-    let temp = tempfile::tempdir().expect("a temporary folder");
-    let folder = temp.path();
-    train(folder, &[]);
-    program(folder, &["export", "run", "--format", "tensorboard", "-o", "tb"], 0);
-    let files: Vec<_> = fs::read_dir(folder.join("tb")).expect("a folder").flatten().collect();
-    assert_eq!(files.len(), 1);
-    assert!(files[0].file_name().to_string_lossy().starts_with("events.out.tfevents."));
-    let bytes = fs::read(files[0].path()).expect("readable");
-    let records = records(&bytes);
-    let version = fields(records[0]);
-    assert!(
-        version.iter().any(|(n, f)| *n == 3 && matches!(f, Field::Bytes(b"brain.Event:2"))),
-        "{version:?}"
-    );
+/// Returns the training losses and the PNG files of the previews in the records of an event file, by step.
+fn losses_and_previews(records: &[&[u8]]) -> (BTreeMap<u64, f32>, BTreeMap<u64, Vec<u8>>) {
     let (mut losses, mut pictures) = (BTreeMap::new(), BTreeMap::new());
-    for record in &records[1..] {
+    for record in records {
         let (mut step, mut value) = (0, Vec::new());
         for (number, field) in fields(record) {
             match (number, field) {
@@ -299,6 +285,26 @@ fn event_files_hold_scalars_and_previews_in_sound_records() {
             }
         }
     }
+    (losses, pictures)
+}
+
+#[test]
+fn event_files_hold_scalars_and_previews_in_sound_records() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    train(folder, &[]);
+    program(folder, &["export", "run", "--format", "tensorboard", "-o", "tb"], 0);
+    let files: Vec<_> = fs::read_dir(folder.join("tb")).expect("a folder").flatten().collect();
+    assert_eq!(files.len(), 1);
+    assert!(files[0].file_name().to_string_lossy().starts_with("events.out.tfevents."));
+    let bytes = fs::read(files[0].path()).expect("readable");
+    let records = records(&bytes);
+    let version = fields(records[0]);
+    assert!(
+        version.iter().any(|(n, f)| *n == 3 && matches!(f, Field::Bytes(b"brain.Event:2"))),
+        "{version:?}"
+    );
+    let (losses, mut pictures) = losses_and_previews(&records[1..]);
     let log = fs::read_to_string(folder.join("run/events.jsonl")).expect("a log");
     let mut expected = BTreeMap::new();
     for line in log.lines() {
@@ -319,6 +325,59 @@ fn event_files_hold_scalars_and_previews_in_sound_records() {
     assert_eq!(losses, expected);
 }
 
+/// Command lines that must fail, with the exit code and a part of the message.
+const MISTAKES: [(&[&str], i32, &str); 15] = [
+    (
+        &["export", "run", "--format", "csv", "-o", "taken"],
+        2,
+        "taken exists: choose another file, or replace it with --force",
+    ),
+    (&["export", "run", "--format", "csv", "-o", "full"], 2, "full is a folder"),
+    (&["export", "run", "--format", "hf", "-o", "taken"], 2, "taken is a file"),
+    (&["export", "run", "--format", "hf", "-o", "full"], 2, "full is not empty"),
+    (&["export", "run", "--format", "timm", "-o", "-"], 2, "is for csv and jsonl"),
+    (
+        &["export", "run", "--format", "timm", "-o", "no/where.safetensors"],
+        1,
+        "cannot write no/where.safetensors",
+    ),
+    (&["export", "nothing", "--format", "timm", "-o", "x.safetensors"], 2, "no run at nothing"),
+    (&["export", "nothing", "--format", "csv", "-o", "x.csv"], 2, "no run at nothing"),
+    (
+        &["export", "lone.safetensors", "--format", "csv", "-o", "x.csv"],
+        2,
+        "this checkpoint lies in no run",
+    ),
+    (
+        &["export", "run", "--format", "onnx", "-o", "x"],
+        2,
+        "timm, hf, safetensors, csv, jsonl, tensorboard",
+    ),
+    (
+        &["import", "weights.pth"],
+        2,
+        "`simmim-tui import --converter | python3 - weights.pth weights.safetensors`",
+    ),
+    (&["import", "text.safetensors"], 2, "text.safetensors is no valid safetensors file"),
+    (&["import", "lone.safetensors", "-o", "taken"], 2, "ends in .safetensors"),
+    (&["import", "lone.safetensors", "-o", "lone.safetensors"], 2, "--force"),
+    (
+        &[
+            "train",
+            "--no-ui",
+            "--run-dir",
+            "other",
+            "--device",
+            "cpu",
+            "--init",
+            "lone.safetensors",
+        ],
+        2,
+        "model.embed_dim is 16 (configured 192), model.depth is 1 (configured 6), model.heads is 2 (configured 3); \
+         what fits: --set model.embed_dim=16 --set model.depth=1 --set model.heads=2",
+    ),
+];
+
 #[test]
 fn mistakes_get_a_line_and_change_nothing() {
     let temp = tempfile::tempdir().expect("a temporary folder");
@@ -331,58 +390,7 @@ fn mistakes_get_a_line_and_change_nothing() {
     fs::write(folder.join("weights.pth"), b"PK\x03\x04 and so on, a zip archive")
         .expect("writable");
     fs::write(folder.join("text.safetensors"), "hello").expect("writable");
-    let cases: [(&[&str], i32, &str); 15] = [
-        (
-            &["export", "run", "--format", "csv", "-o", "taken"],
-            2,
-            "taken exists: choose another file, or replace it with --force",
-        ),
-        (&["export", "run", "--format", "csv", "-o", "full"], 2, "full is a folder"),
-        (&["export", "run", "--format", "hf", "-o", "taken"], 2, "taken is a file"),
-        (&["export", "run", "--format", "hf", "-o", "full"], 2, "full is not empty"),
-        (&["export", "run", "--format", "timm", "-o", "-"], 2, "is for csv and jsonl"),
-        (
-            &["export", "run", "--format", "timm", "-o", "no/where.safetensors"],
-            1,
-            "cannot write no/where.safetensors",
-        ),
-        (&["export", "nothing", "--format", "timm", "-o", "x.safetensors"], 2, "no run at nothing"),
-        (&["export", "nothing", "--format", "csv", "-o", "x.csv"], 2, "no run at nothing"),
-        (
-            &["export", "lone.safetensors", "--format", "csv", "-o", "x.csv"],
-            2,
-            "this checkpoint lies in no run",
-        ),
-        (
-            &["export", "run", "--format", "onnx", "-o", "x"],
-            2,
-            "timm, hf, safetensors, csv, jsonl, tensorboard",
-        ),
-        (
-            &["import", "weights.pth"],
-            2,
-            "`simmim-tui import --converter | python3 - weights.pth weights.safetensors`",
-        ),
-        (&["import", "text.safetensors"], 2, "text.safetensors is no valid safetensors file"),
-        (&["import", "lone.safetensors", "-o", "taken"], 2, "ends in .safetensors"),
-        (&["import", "lone.safetensors", "-o", "lone.safetensors"], 2, "--force"),
-        (
-            &[
-                "train",
-                "--no-ui",
-                "--run-dir",
-                "other",
-                "--device",
-                "cpu",
-                "--init",
-                "lone.safetensors",
-            ],
-            2,
-            "model.embed_dim is 16 (configured 192), model.depth is 1 (configured 6), model.heads is 2 (configured 3); \
-             what fits: --set model.embed_dim=16 --set model.depth=1 --set model.heads=2",
-        ),
-    ];
-    for (words, code, part) in cases {
+    for (words, code, part) in MISTAKES {
         let told = program(folder, words, code).stderr;
         assert!(told.contains(part), "{words:?}: {told}");
     }
@@ -461,21 +469,17 @@ fn write(path: &Path, tensors: &NamedTensors) {
     fs::write(path, bytes).expect("writable");
 }
 
-#[test]
-fn official_names_are_understood() {
-    let temp = tempfile::tempdir().expect("a temporary folder");
-    let folder = temp.path();
-    train(folder, &["--set", "model.position=relative", "--set", "model.layer_scale=0.1"]);
-    let mut expected = best(folder).engine.weights;
-    let tensor = |shape: &[usize], value: f32| HostTensor {
-        shape: shape.to_vec(),
-        data: vec![value; shape.iter().product()],
-    };
+fn tensor(shape: &[usize], value: f32) -> HostTensor {
+    HostTensor { shape: shape.to_vec(), data: vec![value; shape.iter().product()] }
+}
+
+/// Returns `weights` as the official code names and lays them out. What it doesn't keep is set to zero in `weights`.
+fn in_official_names(weights: &mut NamedTensors) -> NamedTensors {
     let mut official = NamedTensors::from([
         ("encoder.cls_token".to_owned(), tensor(&[1, 1, 16], 3.0)),
         ("encoder.rel_pos_bias.relative_position_index".to_owned(), tensor(&[5, 5], 1.0)),
     ]);
-    for (name, own) in &mut expected {
+    for (name, own) in weights {
         let mut theirs = own.clone();
         let renamed = match name.as_str() {
             "mask_token" => "encoder.mask_token".to_owned(),
@@ -504,16 +508,11 @@ fn official_names_are_understood() {
         };
         official.insert(renamed, theirs);
     }
-    write(&folder.join("official.safetensors"), &official);
-    let words = ["import", "official.safetensors", "-o", "back.safetensors"];
-    let told = program(folder, &words, 0).stderr;
-    assert!(
-        told.contains("official SimMIM weights") && told.contains("without the class token"),
-        "{told}"
-    );
-    let back = checkpoint::load(&folder.join("back.safetensors")).expect("sound");
-    assert_eq!(back.engine.weights, expected);
+    official
+}
 
+/// Official weights with one mistake each, and weights of other models, are refused with a line that says why.
+fn assert_others_are_refused(folder: &Path, official: NamedTensors) {
     let one = |name: &str| NamedTensors::from([(name.to_owned(), tensor(&[1], 1.0))]);
     let mut surplus = official.clone();
     surplus.insert("encoder.blocks.0.attn.q_norm.weight".to_owned(), tensor(&[8], 1.0));
@@ -541,6 +540,25 @@ fn official_names_are_understood() {
         assert!(told.contains(part) && told.contains("odd.safetensors"), "{part}: {told}");
     }
     assert!(!folder.join("never.safetensors").exists());
+}
+
+#[test]
+fn official_names_are_understood() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    train(folder, &["--set", "model.position=relative", "--set", "model.layer_scale=0.1"]);
+    let mut expected = best(folder).engine.weights;
+    let official = in_official_names(&mut expected);
+    write(&folder.join("official.safetensors"), &official);
+    let words = ["import", "official.safetensors", "-o", "back.safetensors"];
+    let told = program(folder, &words, 0).stderr;
+    assert!(
+        told.contains("official SimMIM weights") && told.contains("without the class token"),
+        "{told}"
+    );
+    let back = checkpoint::load(&folder.join("back.safetensors")).expect("sound");
+    assert_eq!(back.engine.weights, expected);
+    assert_others_are_refused(folder, official);
 }
 
 /// Runs `tests/python/check_export.py` with the interpreter that `SIMMIM_PYTHON` names, or else with `python3`. The

@@ -113,24 +113,29 @@ fn a_classifier_learns_and_a_broken_run_ends_as_the_whole_one() {
     assert!(config.from.is_some_and(|from| from.is_absolute() && from.is_file()));
 
     // Resume from the middle of the third epoch, and from the end of an epoch.
-    let (whole, last) = (common::newest_state(&run), 60);
     for step in [14, 35] {
-        let copy = folder.join(format!("from-{step}"));
-        common::copy(&run, &copy);
-        for path in checkpoint::list(&copy.join("checkpoints")).expect("readable") {
-            if path != checkpoint_at(&copy, step) {
-                fs::remove_file(path).expect("removable");
-            }
-        }
-        fs::remove_file(copy.join("checkpoints/best.safetensors")).expect("removable");
-        let name = copy.to_str().expect("a plain path");
-        let arguments: &[&str] = if step == 14 { &[] } else { &["finetune"] };
-        let ended = common::run(folder, &[arguments, &["--resume", name, "--no-ui"]].concat());
-        let ended = ended.expect(0, "the continuation");
-        assert!(ended.stdout.contains(&format!("going on after step {step}")), "{}", ended.stdout);
-        assert_eq!(events_of(&copy, "finished").last().expect("one")["step"], last);
-        assert_same_state(&common::newest_state(&copy), &whole, &format!("from step {step}"));
+        assert_resumes_from(folder, &run, step);
     }
+}
+
+/// Resuming a copy of a finished run from `step` must end as the run did.
+fn assert_resumes_from(folder: &Path, run: &Path, step: u64) {
+    let (whole, last) = (common::newest_state(run), 60);
+    let copy = folder.join(format!("from-{step}"));
+    common::copy(run, &copy);
+    for path in checkpoint::list(&copy.join("checkpoints")).expect("readable") {
+        if path != checkpoint_at(&copy, step) {
+            fs::remove_file(path).expect("removable");
+        }
+    }
+    fs::remove_file(copy.join("checkpoints/best.safetensors")).expect("removable");
+    let name = copy.to_str().expect("a plain path");
+    let arguments: &[&str] = if step == 14 { &[] } else { &["finetune"] };
+    let ended = common::run(folder, &[arguments, &["--resume", name, "--no-ui"]].concat());
+    let ended = ended.expect(0, "the continuation");
+    assert!(ended.stdout.contains(&format!("going on after step {step}")), "{}", ended.stdout);
+    assert_eq!(events_of(&copy, "finished").last().expect("one")["step"], last);
+    assert_same_state(&common::newest_state(&copy), &whole, &format!("from step {step}"));
 }
 
 #[test]
