@@ -82,6 +82,7 @@ use error::Error;
 /// # Errors
 /// Returns every error that ends the program with another exit code than 0.
 pub fn run(cli: Cli) -> Result<(), Error> {
+    engine::device::fix_library_settings();
     match cli.command {
         None => command::train::run(&cli.train),
         Some(CliCommand::Train(args)) => command::train::run(&args),

@@ -330,6 +330,24 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
 }
 
 #[test]
+fn settings_of_libraries_that_lie_about_are_not_obeyed() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let victim = temp.path().join("victim");
+    let below = temp.path().join("below");
+    fs::create_dir(&below).expect("a folder");
+    let logger = format!("level = \"full\"\nappend = false\nfile = '{}'\n", victim.display());
+    let logs = format!("[autodiff.logger]\n{logger}[fusion.logger]\n{logger}");
+    for (name, settings) in
+        [("burn.toml", logs.as_str()), ("burn.toml", "[[["), ("cubecl.toml", "[[[")]
+    {
+        fs::write(&victim, "mine").expect("writable");
+        fs::write(temp.path().join(name), settings).expect("writable");
+        common::run_tiny(&below, &["--no-ui", "--set", "train.epochs=1"]).expect(0, settings);
+        assert_eq!(fs::read_to_string(&victim).expect("readable"), "mine", "{settings}");
+    }
+}
+
+#[test]
 fn a_checkpoint_of_a_newer_format_is_neither_passed_over_nor_touched() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path();

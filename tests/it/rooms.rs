@@ -12,8 +12,9 @@ const ROOMS: [&str; 26] = [
 ];
 
 /// Crates that only some rooms may name, so that each library has one place where it is used.
-const KEPT_TO: [(&str, &[&str]); 7] = [
+const KEPT_TO: [(&str, &[&str]); 8] = [
     ("burn", &["engine", "model", "ops"]),
+    ("burn_std", &["engine"]),
     ("crossterm", &["ui"]),
     ("gemm", &["ops"]),
     ("indicatif", &["text"]),

@@ -1,7 +1,10 @@
 //! Which device computes. Burn's backends are chosen here and nowhere else.
 
 mod cuda;
+mod library_settings;
 pub mod precision;
+
+pub use library_settings::fix_library_settings;
 
 use super::learner::{Learner, LearnerConfig};
 use super::{Engine, MakeEngine};

@@ -61,16 +61,17 @@ impl Cuda {
 }
 
 /// Keeps tuned and compiled kernels in the user's cache directory, so that only the first run on a machine waits for them.
-/// A `cubecl.toml` or `burn.toml` that names other places is followed. To be called before the device is used.
+/// CubeCL's environment variables are followed, files in the working directory are not: see
+/// [`fix_library_settings`](crate::engine::device::fix_library_settings). To be called before the device is used.
 fn keep_kernels() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        let settings = CubeClRuntimeConfig::default().override_from_env();
         let folder = dirs::cache_dir().map(|folder| folder.join("simmim-tui"));
-        // Without a current directory CubeCL would panic while it looks for its file.
-        if let (Some(folder), Ok(_)) = (folder, std::env::current_dir()) {
-            let found = CubeClRuntimeConfig::from_current_dir().override_from_env();
-            CubeClRuntimeConfig::set(with_cache(found, &folder));
-        }
+        CubeClRuntimeConfig::set(match folder {
+            Some(folder) => with_cache(settings, &folder),
+            None => settings,
+        });
     });
 }
 
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels_are_kept_for_the_user_unless_a_file_says_otherwise() {
+    fn kernels_are_kept_for_the_user_unless_settings_name_another_place() {
         let folder = Path::new("/cache/simmim-tui");
         let usual = with_cache(CubeClRuntimeConfig::default(), folder);
         assert_eq!(usual.autotune.cache.root(), folder);
