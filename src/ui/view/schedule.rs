@@ -113,8 +113,8 @@ impl ScheduleChart<'_> {
         (0..columns).map(column).collect()
     }
 
-    /// Returns what is seen in a cell. The future has all dots of the curve; a cell that the past has reached is drawn as
-    /// past with all of them.
+    /// Returns what is seen in a cell. The future has all dots of the curve, and a cell that the past has reached shows
+    /// them as past.
     fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
         let mono = self.theme.depth == ColorDepth::Mono;
         let past = Pen { glyph: self.ascii.then_some('*'), style: self.theme.lr() };
