@@ -10,7 +10,7 @@
 //! RUN/: config.toml · events.jsonl (every Event) · previews/ · checkpoints/ · control.sock ──▶ attach, ctl
 //! ```
 //!
-//! No tensor crosses a thread: what leaves the trainer are events, and what comes in are orders.
+//! While a run goes on, no tensor crosses a thread: what leaves the trainer are events, and what comes in are orders.
 //!
 //! # Rooms
 //!

@@ -145,7 +145,9 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     };
     let images = config.train.batch_size as f64;
 
-    let alone = time_alone(args, &next(&mut loader(&config, &data))?, &mut step);
+    // This loader is gone before the step is timed: its threads would take processors away from it.
+    let batch = next(&mut loader(&config, &data))?;
+    let alone = time_alone(args, &batch, &mut step);
     let end_to_end = time_behind(&mut loader(&config, &data), args.steps, images, &mut step)?;
     // These are read before anything that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();

@@ -113,7 +113,8 @@ impl ScheduleChart<'_> {
         (0..columns).map(column).collect()
     }
 
-    /// Returns what is seen in a cell. The past lies on the future.
+    /// Returns what is seen in a cell. The future has all dots of the curve, and a cell that the past has reached shows
+    /// them as past.
     fn topmost(&self, canvas: &Canvas, column: usize, row: usize) -> Option<(Pen, u8)> {
         let mono = self.theme.depth == ColorDepth::Mono;
         let past = Pen { glyph: self.ascii.then_some('*'), style: self.theme.lr() };
@@ -121,7 +122,7 @@ impl ScheduleChart<'_> {
         match [PAST, FUTURE].map(|layer| canvas.bits(layer, column, row)) {
             [0, 0] => None,
             [0, bits] => Some((future, bits)),
-            [bits, _] => Some((past, bits)),
+            [_, bits] => Some((past, bits)),
         }
     }
 
