@@ -182,6 +182,26 @@ pub struct StepReport {
     pub elapsed_s: f64,
 }
 
+#[cfg(test)]
+impl StepReport {
+    /// Returns the report of a period that ends with `step`, for tests.
+    pub fn sample(step: u64) -> Self {
+        Self {
+            step,
+            epoch: 0.0,
+            loss: 1.0,
+            losses: vec![1.0],
+            lr: 0.1,
+            grad_norm: 1.0,
+            images_per_s: 1.0,
+            data_wait: 0.0,
+            spent: TimeSplit::default(),
+            eta_s: 1.0,
+            elapsed_s: 1.0,
+        }
+    }
+}
+
 /// Seconds by activity since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct TimeSplit {

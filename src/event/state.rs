@@ -85,25 +85,11 @@ impl RunState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AlarmKind, TimeSplit};
+    use crate::event::AlarmKind;
 
     #[test]
     fn a_restart_forgets_what_was_lost() {
-        let step = |step| {
-            Event::Step(StepReport {
-                step,
-                epoch: 0.0,
-                loss: 1.0,
-                losses: vec![1.0],
-                lr: 0.1,
-                grad_norm: 1.0,
-                images_per_s: 1.0,
-                data_wait: 0.0,
-                spent: TimeSplit::default(),
-                eta_s: 1.0,
-                elapsed_s: 1.0,
-            })
-        };
+        let step = |step| Event::Step(StepReport::sample(step));
         let started = |step| Event::Started(Started::sample(step));
         let evaluated = |step| {
             let (metrics, baselines) = (Vec::new(), Vec::new());

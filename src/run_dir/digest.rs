@@ -266,23 +266,16 @@ fn is_step(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Alarm, AlarmKind, Finished, Started, StepReport, TimeSplit, Validation};
+    use crate::event::{Alarm, AlarmKind, Finished, Started, StepReport, Validation};
     use crate::run_dir::{EventLog, RunDir};
     use std::io::Write as _;
 
     fn step(step: u64) -> Event {
         Event::Step(StepReport {
-            step,
             epoch: 0.5,
             loss: 1.0 / step as f32,
             losses: vec![0.5; 20],
-            lr: 1e-3,
-            grad_norm: 1.0,
-            images_per_s: 1.0,
-            data_wait: 0.0,
-            spent: TimeSplit::default(),
-            eta_s: 1.0,
-            elapsed_s: 1.0,
+            ..StepReport::sample(step)
         })
     }
 

@@ -96,7 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Level, StepReport, TimeSplit};
+    use crate::event::{Level, StepReport};
     use crate::run_dir::event_log;
     use crossbeam_channel::unbounded;
 
@@ -123,21 +123,7 @@ mod tests {
 
     #[test]
     fn a_front_end_that_sleeps_misses_figures_but_no_state() {
-        let step = |step| {
-            Event::Step(StepReport {
-                step,
-                epoch: 0.0,
-                loss: 1.0,
-                losses: Vec::new(),
-                lr: 0.1,
-                grad_norm: 1.0,
-                images_per_s: 1.0,
-                data_wait: 0.0,
-                spent: TimeSplit::default(),
-                eta_s: 1.0,
-                elapsed_s: 1.0,
-            })
-        };
+        let step = |step| Event::Step(StepReport::sample(step));
         let (mut sender, heard) = unbounded();
         for number in 0..QUEUE as u64 + 1000 {
             sender.hear(&Stamped::now(step(number)), 0);

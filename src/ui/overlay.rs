@@ -53,26 +53,14 @@ pub fn extent_with(live: &[&Series], overlays: &[Overlay], axis: XAxis) -> Exten
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Started, StepReport, TimeSplit, Validation};
+    use crate::event::{Started, StepReport, Validation};
 
     fn started(step: u64) -> Event {
         Event::Started(Started::sample(step))
     }
 
     fn report(step: u64, losses: &[f32], elapsed_s: f64) -> Event {
-        Event::Step(StepReport {
-            step,
-            epoch: 0.0,
-            loss: 1.0,
-            losses: losses.to_vec(),
-            lr: 0.1,
-            grad_norm: 1.0,
-            images_per_s: 1.0,
-            data_wait: 0.0,
-            spent: TimeSplit::default(),
-            eta_s: 1.0,
-            elapsed_s,
-        })
+        Event::Step(StepReport { losses: losses.to_vec(), elapsed_s, ..StepReport::sample(step) })
     }
 
     fn validated(step: u64, val_loss: f64) -> Event {

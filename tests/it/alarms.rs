@@ -3,18 +3,8 @@
 use crate::common::{self, Reader, Running};
 use std::fs;
 
-/// Settings under which the loss soon becomes NaN.
-const HOT: [&str; 6] = [
-    "schedule.base_lr=100",
-    "schedule.warmup_epochs=0",
-    "train.grad_clip=0",
-    "data.std=[0.001, 0.001, 0.001]",
-    "loss.kind=mse",
-    "train.epochs=60",
-];
-
 fn hot<'a>(extra: &[&'a str]) -> Vec<&'a str> {
-    let sets: Vec<&str> = HOT.into_iter().flat_map(|set| ["--set", set]).collect();
+    let sets: Vec<&str> = common::HOT.into_iter().flat_map(|set| ["--set", set]).collect();
     common::tiny(&[&sets[..], &["--run-dir", "run"], extra].concat())
 }
 

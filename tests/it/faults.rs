@@ -198,15 +198,7 @@ fn a_wrong_command_line_is_a_usage_error() {
 #[test]
 fn a_loss_that_is_not_a_number_stops_the_run_with_its_own_code_and_good_weights() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    let sets = [
-        "schedule.base_lr=100",
-        "schedule.warmup_epochs=0",
-        "train.grad_clip=0",
-        "data.std=[0.001, 0.001, 0.001]",
-        "loss.kind=mse",
-        "train.epochs=60",
-    ];
-    let extra: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    let extra: Vec<&str> = common::HOT.into_iter().flat_map(|set| ["--set", set]).collect();
     let ended = common::run_tiny(temp.path(), &[&extra[..], &["--run-dir", "run"]].concat());
     let ended = ended.expect(3, "a rate far too high");
     let parts = ["not a number at step ", "lower schedule.base_lr", "--resume"];

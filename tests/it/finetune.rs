@@ -4,11 +4,9 @@ use crate::common::{self, Ended, assert_same_state, checkpoint_at, events_of};
 use image::{Rgb, RgbImage};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
-use simmim_tui::engine::device::{self, Device};
-use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::event::TaskKind;
 use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::{Job, Start, Trainer};
+use simmim_tui::train::{Start, Trainer};
 use simmim_tui::weights::checkpoint;
 use std::fs;
 use std::path::Path;
@@ -222,16 +220,7 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         Start::Fresh
     };
     let data = data::open_labelled(&config.data).expect("labelled").data;
-    let job = Job {
-        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(config)),
-        config: config.clone(),
-        device: Device::Cpu,
-        data,
-        eval: None,
-        run,
-        start,
-        notices: Vec::new(),
-    };
+    let job = common::job(config.clone(), data, run, start);
     Trainer::new(job, Vec::new(), crossbeam_channel::never()).expect("the trainer is built")
 }
 

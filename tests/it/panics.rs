@@ -10,8 +10,6 @@ use simmim_tui::config::file;
 use simmim_tui::control::Link;
 use simmim_tui::control::follow::News;
 use simmim_tui::data::{self, ImageError, ImageSource};
-use simmim_tui::engine::device::{self, Device};
-use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::event::Command;
 use simmim_tui::process::flags::Flags;
 use simmim_tui::run_dir::RunDir;
@@ -49,16 +47,7 @@ fn job(cursed: bool) -> Job {
         data.val = Arc::new(Cursed);
     }
     let run = RunDir::create(Path::new("run")).expect("a new run");
-    Job {
-        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&config)),
-        config,
-        device: Device::Cpu,
-        data,
-        eval: None,
-        run,
-        start: Start::Fresh,
-        notices: Vec::new(),
-    }
+    common::job(config, data, run, Start::Fresh)
 }
 
 fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {

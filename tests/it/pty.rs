@@ -173,15 +173,7 @@ fn answers_of_the_terminal_are_no_keys() {
 #[test]
 fn a_failed_run_shows_why_and_ends_with_its_code_after_a_key() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    let hot = [
-        "schedule.base_lr=100",
-        "schedule.warmup_epochs=0",
-        "train.grad_clip=0",
-        "data.std=[0.001, 0.001, 0.001]",
-        "loss.kind=mse",
-        "train.epochs=60",
-    ];
-    let hot: Vec<&str> = hot.into_iter().flat_map(|set| ["--set", set]).collect();
+    let hot: Vec<&str> = common::HOT.into_iter().flat_map(|set| ["--set", set]).collect();
     let extra = [&["--run-dir", "run"][..], &hot].concat();
     let mut tty = Tty::start(temp.path(), &common::tiny(&extra), USUAL, &[]);
     tty.until_shown("the run failed");

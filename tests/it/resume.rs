@@ -32,16 +32,7 @@ fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
         Start::Fresh
     };
     let data = data::open(&config.data).expect("the pictures can be opened");
-    let job = Job {
-        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(config)),
-        config: config.clone(),
-        device: Device::Cpu,
-        data,
-        eval: None,
-        run,
-        start,
-        notices: Vec::new(),
-    };
+    let job = common::job(config.clone(), data, run, start);
     let (events, _) = crossbeam_channel::unbounded();
     Trainer::new(job, vec![Box::new(events)], crossbeam_channel::never())
         .expect("the trainer is built")

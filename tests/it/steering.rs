@@ -4,8 +4,6 @@ use crate::common::{self, checkpoint_at};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
-use simmim_tui::engine::device::{self, Device};
-use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::event::{Command, Event, Order, Phase, Reason, Stamped};
 use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::{Job, RunSummary, Start, TrainError, Trainer};
@@ -26,16 +24,12 @@ fn config(sets: &[&str]) -> Config {
 fn job(config: Config, run: RunDir) -> Job {
     let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
     let data = data::open(&config.data).expect("the photos are inside");
-    Job {
-        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&config)),
+    common::job(
         config,
-        device: Device::Cpu,
         data,
-        eval: None,
         run,
-        start: found.map_or(Start::Fresh, |found| Start::Resume(Box::new(found))),
-        notices: Vec::new(),
-    }
+        found.map_or(Start::Fresh, |found| Start::Resume(Box::new(found))),
+    )
 }
 
 struct Running {

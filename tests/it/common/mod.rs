@@ -11,8 +11,13 @@ pub mod memory;
 pub mod pty;
 
 use serde_json::Value;
+use simmim_tui::config::Config;
+use simmim_tui::data::Dataset;
 use simmim_tui::engine::EngineState;
+use simmim_tui::engine::device::{self, Device};
+use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::run_dir::RunDir;
+use simmim_tui::train::{Job, Start};
 use simmim_tui::weights::checkpoint;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -51,6 +56,16 @@ pub fn tiny<'a>(extra: &[&'a str]) -> Vec<&'a str> {
     let sets = TINY.into_iter().flat_map(|set| ["--set", set]);
     sets.chain(extra.iter().copied()).collect()
 }
+
+/// Settings under which the loss soon becomes NaN.
+pub const HOT: [&str; 6] = [
+    "schedule.base_lr=100",
+    "schedule.warmup_epochs=0",
+    "train.grad_clip=0",
+    "data.std=[0.001, 0.001, 0.001]",
+    "loss.kind=mse",
+    "train.epochs=60",
+];
 
 /// How a process ended.
 #[derive(Debug)]
@@ -362,4 +377,18 @@ impl Drop for Disk {
 fn mount(arguments: &[&str]) -> bool {
     let output = Command::new("mount").args(arguments).output();
     output.is_ok_and(|output| output.status.success())
+}
+
+/// Returns a job that trains on the CPU, as the program makes one.
+pub fn job(config: Config, data: Dataset, run: RunDir, start: Start) -> Job {
+    Job {
+        engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&config)),
+        config,
+        device: Device::Cpu,
+        data,
+        eval: None,
+        run,
+        start,
+        notices: Vec::new(),
+    }
 }
