@@ -1,5 +1,6 @@
 //! The boxes over the dashboard: the help, the ways to quit, and the error of a failed run.
 
+use crate::text::shell::for_shell;
 use crate::text::units::bytes;
 use crate::ui::app::{App, QuitChoice};
 use crate::ui::keymap::BINDINGS;
@@ -9,6 +10,7 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
+use std::path::Path;
 
 /// Draws all keys, then how the screen is drawn. Returns how far it can be scrolled.
 pub(super) fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
@@ -80,7 +82,8 @@ pub(super) fn failed(app: &App, frame: &mut Frame<'_>) {
     if let Some(path) = &app.state.checkpoint {
         lines.push(Line::raw(format!("checkpoint {path}")));
     }
-    lines.push(Line::raw(format!("continue   simmim-tui --resume {}", app.run)));
+    let run = for_shell(Path::new(&app.run));
+    lines.push(Line::raw(format!("continue   simmim-tui --resume {run}")));
     lines.push(Line::default());
     lines.push(Line::styled("any key leaves", theme.dim()));
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);

@@ -2,6 +2,7 @@
 
 use crate::control::Link;
 use crate::event::{Level, Phase, Reason};
+use crate::text::shell::for_shell;
 use crate::text::units::span;
 use crate::ui::app::{App, Banner, Screen};
 use crate::ui::series::XAxis;
@@ -10,6 +11,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// Draws the status line. What matters most is at the left, where a narrow screen still shows it.
 pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
@@ -156,7 +158,8 @@ fn standing(app: &App) -> (String, Style) {
             return ("the run has finished; q leaves".to_owned(), theme.good());
         }
         (Some(Link::Over), Some(Reason::Stopped)) => {
-            let text = format!("stopped and saved: simmim-tui --resume {}; q leaves", app.run);
+            let run = for_shell(Path::new(&app.run));
+            let text = format!("stopped and saved: simmim-tui --resume {run}; q leaves");
             return (text, theme.good());
         }
         _ => {}
