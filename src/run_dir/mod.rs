@@ -19,6 +19,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 pub use digest::{Digest, digest};
@@ -61,6 +62,10 @@ pub fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// How long a resume waits for a lock that another process still holds, and how often it looks.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
 /// An open run directory. It is locked until this value is dropped or the process ends.
 #[derive(Debug)]
 pub struct RunDir {
@@ -79,11 +84,11 @@ impl RunDir {
         }
         if holds_run(root) {
             // If the run is being written, that is the more useful message.
-            lock(root)?;
+            lock(root, || false)?;
             return Err(RunDirError::Occupied { path: root.to_owned() });
         }
         make_dir(root)?;
-        let run = Self::own(root)?;
+        let run = Self::own(root, || false)?;
         if holds_run(root) {
             // Another process made and finished a run here between the check above and the lock.
             return Err(RunDirError::Occupied { path: root.to_owned() });
@@ -112,7 +117,8 @@ impl RunDir {
         unreachable!("4 billion runs in one directory")
     }
 
-    /// Opens the directory of a run that is to be resumed, and locks it.
+    /// Opens the directory of a run that is to be resumed, and locks it. A process that has just reported its end, or that
+    /// is about to start another program, may hold the lock for some milliseconds more: that is waited for.
     ///
     /// # Errors
     /// If there is no such directory, it is locked, or it can't be written.
@@ -120,7 +126,11 @@ impl RunDir {
         if !root.is_dir() {
             return Err(RunDirError::NotFound { path: root.to_owned() });
         }
-        let run = Self::own(root)?;
+        let start = Instant::now();
+        let run = Self::own(root, || {
+            std::thread::sleep(LOCK_RETRY);
+            start.elapsed() < LOCK_WAIT
+        })?;
         make_dir(&run.checkpoints())?;
         make_dir(&run.previews())?;
         for folder in [root.to_owned(), run.checkpoints(), run.previews()] {
@@ -129,9 +139,9 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Takes the lock and writes into it who this process is.
-    fn own(root: &Path) -> Result<Self, RunDirError> {
-        let lock = lock(root)?;
+    /// Takes the lock and writes into it who this process is. `again` is as for [`lock`].
+    fn own(root: &Path, again: impl FnMut() -> bool) -> Result<Self, RunDirError> {
+        let lock = lock(root, again)?;
         Owner::me().write(&lock).map_err(|source| RunDirError::Io {
             what: "write",
             path: owner::path(root),
@@ -179,21 +189,28 @@ impl RunDir {
     }
 }
 
-/// Takes the lock of a run without changing the contents of the lock file.
-fn lock(root: &Path) -> Result<File, RunDirError> {
+/// Takes the lock of a run without changing the contents of the lock file. While another process holds it, `again` waits
+/// and says whether to try once more.
+fn lock(root: &Path, mut again: impl FnMut() -> bool) -> Result<File, RunDirError> {
     let path = owner::path(root);
     let mut options = File::options();
     // The file is not truncated, because it names the last process that wrote the run.
     let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
     let lock =
         opened.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            let owner = Owner::read(root).map(|owner| format!(" ({})", owner.describe()));
-            Err(RunDirError::Locked { path: root.to_owned(), owner: owner.unwrap_or_default() })
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if again() => {}
+            Err(TryLockError::WouldBlock) => {
+                let owner = Owner::read(root).map(|owner| format!(" ({})", owner.describe()));
+                let owner = owner.unwrap_or_default();
+                return Err(RunDirError::Locked { path: root.to_owned(), owner });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(RunDirError::Io { what: "lock", path, source });
+            }
         }
-        Err(TryLockError::Error(source)) => Err(RunDirError::Io { what: "lock", path, source }),
     }
 }
 
@@ -273,6 +290,23 @@ pub fn sync_dir(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_is_let_go_while_someone_waits_is_taken() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let mut holder = Some(RunDir::create(&temp.path().join("run")).expect("a new run"));
+        let root = holder.as_ref().expect("held").root().to_owned();
+        let mut waits = 0;
+        let taken = lock(&root, || {
+            waits += 1;
+            if waits == 3 {
+                holder = None;
+            }
+            waits <= 3
+        });
+        assert!(taken.is_ok() && waits == 3, "{taken:?} after {waits} waits");
+        assert!(lock(&root, || false).is_err(), "it is held now");
+    }
 
     #[test]
     fn a_run_directory_is_locked_while_open_and_free_afterwards() {
