@@ -5,8 +5,7 @@ use image::{Rgb, RgbImage};
 use simmim_tui::config::{Config, file};
 use simmim_tui::data;
 use simmim_tui::event::TaskKind;
-use simmim_tui::run_dir::RunDir;
-use simmim_tui::train::{Start, Trainer};
+use simmim_tui::train::Trainer;
 use simmim_tui::weights::checkpoint;
 use std::fs;
 use std::path::Path;
@@ -212,13 +211,7 @@ fn what_cannot_be_a_classifier_is_told_in_one_line_and_nothing_is_written() {
 
 /// Returns a trainer of a classifier that starts in a new folder or resumes from the newest checkpoint there.
 fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
-    let run = if resume { common::reopen(root) } else { RunDir::create(root).expect("a new run") };
-    let start = if resume {
-        let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
-        Start::Resume(Box::new(found.expect("a checkpoint")))
-    } else {
-        Start::Fresh
-    };
+    let (run, start) = common::begin(root, resume);
     let data = data::open_labelled(&config.data).expect("labelled").data;
     let job = common::job(config.clone(), data, run, start);
     Trainer::new(job, Vec::new(), crossbeam_channel::never()).expect("the trainer is built")

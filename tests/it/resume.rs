@@ -5,7 +5,6 @@ use simmim_tui::config::{Config, file};
 use simmim_tui::data;
 use simmim_tui::engine::device::{self, Device};
 use simmim_tui::engine::learner::LearnerConfig;
-use simmim_tui::run_dir::RunDir;
 use simmim_tui::train::{Job, Start, Trainer};
 use simmim_tui::weights::checkpoint::{self, FoundCheckpoint};
 use std::path::Path;
@@ -24,13 +23,7 @@ fn config(pictures: &Path, sets: &[&str]) -> Config {
 
 /// Returns a trainer that starts in a new folder or resumes from the newest checkpoint there.
 fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
-    let run = if resume { common::reopen(root) } else { RunDir::create(root).expect("a new run") };
-    let start = if resume {
-        let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
-        Start::Resume(Box::new(found.expect("a checkpoint")))
-    } else {
-        Start::Fresh
-    };
+    let (run, start) = common::begin(root, resume);
     let data = data::open(&config.data).expect("the pictures can be opened");
     let job = common::job(config.clone(), data, run, start);
     let (events, _) = crossbeam_channel::unbounded();

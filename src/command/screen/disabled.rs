@@ -3,8 +3,7 @@
 use crate::command::train::reactions::Reactions;
 use crate::error::Error;
 use crate::event::state::RunState;
-use crate::train::Job;
-use crate::train::Session;
+use crate::train::{Job, Session};
 
 /// Arguments about the look of the screen: none.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -1,13 +1,15 @@
 //! Comparison of a classifier with values that PyTorch computed: logits, label smoothing, layer-wise learning rates. The
 //! metadata of such a file has `classes`.
 
-use super::{ErrorScale, Group, Make, ParityError, absolute, compare, drop_key_bias, relative};
-use crate::config::{LossConfig, OptimizerConfig, Position, Precision};
+use super::{
+    ErrorScale, Group, Make, ParityError, absolute, compare, drop_key_bias, plain_learner, relative,
+};
+use crate::config::{OptimizerConfig, Position};
 use crate::engine::layer_decay::LayerDecay;
 use crate::engine::learner::LearnerConfig;
-use crate::engine::{Engine, EngineState, Guard, MicroBatch, Target};
+use crate::engine::{Engine, EngineState, MicroBatch, Target};
 use crate::model::ModelShape;
-use crate::model::patch::{Normalization, Pixels};
+use crate::model::patch::Pixels;
 use crate::model::state::NamedTensors;
 use crate::model::tensors::TensorFile;
 use serde::Deserialize;
@@ -91,20 +93,11 @@ struct ClassifierCase<'a> {
 impl ClassifierCase<'_> {
     fn engine(&self, make: &Make<'_>) -> Result<Box<dyn Engine>, ParityError> {
         let ClassifierFile { betas, eps, weight_decay, .. } = self.config;
+        let optimizer = OptimizerConfig { betas, eps, weight_decay };
         let mut engine = make(LearnerConfig {
-            shape: self.shape.clone(),
-            loss: LossConfig::default(),
             label_smoothing: self.config.label_smoothing,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            optimizer: OptimizerConfig { betas, eps, weight_decay },
             layer_decay: LayerDecay { factor: self.config.layer_decay, depth: self.config.depth },
-            grad_clip: self.config.clip_grad_norm,
-            accumulation: 1,
-            drop_path: 0.0,
-            seed: 0,
-            guard: Guard::Host,
-            precision: Precision::Fp32,
-            activation_checkpointing: false,
+            ..plain_learner(self.shape.clone(), optimizer, self.config.clip_grad_norm)
         });
         engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
         Ok(engine)

@@ -222,6 +222,26 @@ pub fn check_with(
 
 type Make<'a> = dyn Fn(LearnerConfig) -> Box<dyn Engine> + 'a;
 
+/// Returns a learner that adds nothing to what the reference computed: fp32, no drop path, no layer decay, no
+/// normalization of the images.
+fn plain_learner(shape: ModelShape, optimizer: OptimizerConfig, grad_clip: f64) -> LearnerConfig {
+    LearnerConfig {
+        layer_decay: LayerDecay::off(shape.depth),
+        shape,
+        loss: LossConfig::default(),
+        label_smoothing: 0.0,
+        normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        optimizer,
+        grad_clip,
+        accumulation: 1,
+        drop_path: 0.0,
+        seed: 0,
+        guard: Guard::Host,
+        precision: Precision::Fp32,
+        activation_checkpointing: false,
+    }
+}
+
 struct Case {
     file: TensorFile,
     config: FileConfig,
@@ -263,25 +283,15 @@ impl Case {
 
     fn engine(&self, make: &Make<'_>, kind: LossKind) -> Result<Box<dyn Engine>, ParityError> {
         let optimizer = &self.config.optimizer;
-        let mut engine = make(LearnerConfig {
-            shape: self.shape.clone(),
-            loss: LossConfig { kind, ..LossConfig::default() },
-            label_smoothing: 0.0,
-            layer_decay: LayerDecay::off(self.shape.depth),
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            optimizer: OptimizerConfig {
-                betas: optimizer.betas,
-                eps: optimizer.eps,
-                weight_decay: optimizer.weight_decay,
-            },
-            grad_clip: optimizer.clip_grad_norm,
-            accumulation: 1,
-            drop_path: 0.0,
-            seed: 0,
-            guard: Guard::Host,
-            precision: Precision::Fp32,
-            activation_checkpointing: false,
-        });
+        let optimizer = OptimizerConfig {
+            betas: optimizer.betas,
+            eps: optimizer.eps,
+            weight_decay: optimizer.weight_decay,
+        };
+        let plain =
+            plain_learner(self.shape.clone(), optimizer, self.config.optimizer.clip_grad_norm);
+        let mut engine =
+            make(LearnerConfig { loss: LossConfig { kind, ..LossConfig::default() }, ..plain });
         engine.load(&EngineState { weights: self.weights.clone(), ..EngineState::default() })?;
         Ok(engine)
     }

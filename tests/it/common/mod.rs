@@ -392,3 +392,13 @@ pub fn job(config: Config, data: Dataset, run: RunDir, start: Start) -> Job {
         notices: Vec::new(),
     }
 }
+
+/// Makes a new run directory, or opens an earlier one to resume from its newest checkpoint.
+pub fn begin(root: &Path, resume: bool) -> (RunDir, Start) {
+    if !resume {
+        return (RunDir::create(root).expect("a new run"), Start::Fresh);
+    }
+    let run = reopen(root);
+    let found = checkpoint::find(&run.checkpoints(), None).expect("sound checkpoints");
+    (run, Start::Resume(Box::new(found.expect("a checkpoint"))))
+}
