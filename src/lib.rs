@@ -51,6 +51,8 @@ pub mod cli;
 pub(crate) mod command;
 pub mod config;
 pub mod control;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod data;
 pub mod engine;
 pub mod error;

