@@ -113,8 +113,8 @@ pub trait Machine: Send {
     /// If the machine has failed.
     fn write(&mut self, at: Address, bytes: &[u8]) -> Result<(), Fault>;
 
-    /// Like [`Self::write`], for a buffer that no queued work before the last [`Self::mark`] but one reads: the copy may
-    /// overlap with work that is still queued.
+    /// Like [`Self::write`], for a buffer that no work queued since the last [`Self::mark`] but one reads. So the copy may
+    /// overlap with that work, and only waits for what was queued before.
     ///
     /// # Errors
     /// If the machine has failed.

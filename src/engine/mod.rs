@@ -10,6 +10,8 @@ pub mod learner;
 mod learner_tests;
 mod optim;
 pub mod parity;
+#[cfg(feature = "cuda")]
+mod planned;
 pub mod schedule;
 
 use crate::model::mask::HostMask;
@@ -111,10 +113,15 @@ impl EngineState {
     }
 }
 
+/// What an engine unwinds with when its device fails in the middle of a run: one line for people. No panic message is
+/// printed for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceFailure(pub String);
+
 /// Makes an engine with fresh weights, once, on the thread that will use it.
 pub type MakeEngine = Box<dyn FnOnce() -> Box<dyn Engine> + Send>;
 
-/// A model with its optimizer on one device.
+/// A model with its optimizer on one device. If the device fails, its methods unwind with a [`DeviceFailure`].
 pub trait Engine: Send {
     /// Runs a micro-batch forward and backward, and adds up the gradients. `micro` is the number of the micro-step, which
     /// drop path depends on. Doesn't sync.

@@ -39,20 +39,26 @@ pub fn loss<B: Backend>(
     }
 }
 
-/// Returns the probabilities that a classifier is to predict. With `smoothing` s, the class of an image gets 1 − s, and s is
-/// spread evenly over all classes (label smoothing, Szegedy et al. 2016, as in `torch.nn.CrossEntropyLoss`). Labels are
-/// below `classes`. `[B]` -> `[B, C]`
+/// Returns the probabilities that a classifier is to predict, `[B, C]`. With `smoothing` s, the class of an image gets
+/// 1 − s, and s is spread evenly over all classes (label smoothing, Szegedy et al. 2016, as in
+/// `torch.nn.CrossEntropyLoss`). Labels are below `classes`.
+pub fn class_probabilities(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> {
+    let spread = smoothing / classes as f64;
+    let mut targets = vec![spread as f32; labels.len() * classes];
+    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
+        row[label as usize] = (1.0 - smoothing + spread) as f32;
+    }
+    targets
+}
+
+/// Uploads what [`class_probabilities`] returns. `[B]` -> `[B, C]`
 pub fn class_targets<B: Backend>(
     labels: &[u32],
     classes: usize,
     smoothing: f64,
     device: &B::Device,
 ) -> Tensor<B, 2> {
-    let spread = smoothing / classes as f64;
-    let mut targets = vec![spread as f32; labels.len() * classes];
-    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
-        row[label as usize] = (1.0 - smoothing + spread) as f32;
-    }
+    let targets = class_probabilities(labels, classes, smoothing);
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }
 

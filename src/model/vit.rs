@@ -161,8 +161,7 @@ impl<B: Backend> DropPath<B> {
         Self { blocks: Vec::new() }
     }
 
-    /// Draws the factors of micro-batch `micro` of the run, which has `batch` images. The probability to drop a branch
-    /// rises linearly from 0 in the first block to `rate` in the last of `depth` blocks.
+    /// Draws the factors of a micro-batch, see [`draw_factors`], and uploads them.
     pub fn draw(
         rate: f64,
         depth: usize,
@@ -171,28 +170,43 @@ impl<B: Backend> DropPath<B> {
         micro: u64,
         device: &B::Device,
     ) -> Self {
-        if rate == 0.0 {
-            return Self::off();
-        }
-        let mut rng = rng::stream(seed, Purpose::DropPath, micro, 0);
-        let last = (depth - 1).max(1) as f64;
-        let blocks = (0..depth).map(|index| {
-            let drop = rate * index as f64 / last;
-            (drop > 0.0).then(|| {
-                [(); 2].map(|()| {
-                    let keep = (1.0 / (1.0 - drop)) as f32;
-                    let factors: Vec<f32> = (0..batch)
-                        .map(|_| if rng.random::<f64>() < drop { 0.0 } else { keep })
-                        .collect();
-                    Tensor::from_data(TensorData::new(factors, [batch, 1, 1]), device)
-                })
-            })
-        });
-        Self { blocks: blocks.collect() }
+        let upload = |factors: Vec<f32>| {
+            Tensor::from_data(TensorData::new(factors, [batch, 1, 1]), device)
+        };
+        let blocks = draw_factors(rate, depth, batch, seed, micro).into_iter();
+        Self { blocks: blocks.map(|block| block.map(|branches| branches.map(upload))).collect() }
     }
 
     /// Returns the factors of one block, or `None` if it keeps every branch.
     fn block(&self, index: usize) -> Option<&BranchFactors<B>> {
         self.blocks.get(index).and_then(Option::as_ref)
     }
+}
+
+/// Draws the factors of micro-batch `micro` of the run, which has `batch` images, for both branches of each block: 0 where
+/// a branch is dropped. The probability to drop a branch rises linearly from 0 in the first block, which has no factors, to
+/// `rate` in the last of `depth` blocks. A rate of 0 has no blocks at all.
+pub fn draw_factors(
+    rate: f64,
+    depth: usize,
+    batch: usize,
+    seed: u64,
+    micro: u64,
+) -> Vec<Option<[Vec<f32>; 2]>> {
+    if rate == 0.0 {
+        return Vec::new();
+    }
+    let mut rng = rng::stream(seed, Purpose::DropPath, micro, 0);
+    let last = (depth - 1).max(1) as f64;
+    let blocks = (0..depth).map(|index| {
+        let drop = rate * index as f64 / last;
+        let keep = (1.0 / (1.0 - drop)) as f32;
+        (drop > 0.0).then(|| {
+            [(); 2].map(|()| {
+                let draw = |_| if rng.random::<f64>() < drop { 0.0 } else { keep };
+                (0..batch).map(draw).collect()
+            })
+        })
+    });
+    blocks.collect()
 }

@@ -27,6 +27,8 @@ pub(crate) mod stock;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use norm::EPS as NORM_EPS;
+
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, DType, Int, Tensor};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

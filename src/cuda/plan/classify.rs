@@ -1,0 +1,143 @@
+//! The head of a classifier and its loss. Both are small, so they are computed in 32-bit floats.
+
+use super::builder::Builder;
+use super::predict::NORM;
+use super::{Arg, Buf, Kind, Phase};
+use crate::cuda::geometry;
+
+/// Returns the mean over the tokens of each image. `[B·N, D]` -> `[B, D]`
+pub(super) fn pool(builder: &mut Builder<'_>, tokens: Buf) -> Buf {
+    let (images, dim) = (builder.batch.images, builder.sizes.model.dim);
+    let out = builder.new_buf(Kind::F32, images * dim);
+    let mut args = [tokens, out].map(Arg::Buf).to_vec();
+    args.extend(sizes(builder));
+    let name =
+        if builder.kind(tokens) == Kind::F32 { "pool_tokens_f32" } else { "pool_tokens" };
+    builder.kernel(name, geometry::pool_tokens(images, dim), args);
+    out
+}
+
+/// Returns B, N and D.
+fn sizes(builder: &Builder<'_>) -> [Arg; 3] {
+    let model = &builder.sizes.model;
+    [builder.batch.images, model.patches(), model.dim].map(|number| Arg::Int(number as i32))
+}
+
+/// A product of small matrices of 32-bit floats.
+struct Small {
+    kernel: &'static str,
+    sizes: [usize; 3],
+    a: Buf,
+    b: Buf,
+    c: Option<Buf>,
+    d: Buf,
+    bias: Option<Buf>,
+}
+
+fn multiply(builder: &mut Builder<'_>, small: &Small) {
+    let Small { kernel, sizes: [m, n, k], a, b, c, d, bias } = *small;
+    let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
+    let mut args = vec![Arg::Buf(a), Arg::Buf(b), Arg::Buf(d), optional(c), optional(bias)];
+    args.extend([m, n, k].map(|number| Arg::Int(number as i32)));
+    builder.kernel(kernel, geometry::product_f32(m, n), args);
+}
+
+/// Predicts classes from the output of the last block and compares them with the targets. Returns the gradient of that
+/// output, if it is wanted. `[B·N, D]` -> `[B·N, D]`
+pub(super) fn classes(builder: &mut Builder<'_>, rows: Buf, backward: bool) -> Option<Buf> {
+    builder.at(Phase::Predict, "head");
+    let (images, total) = (builder.batch.images, builder.rows());
+    let (dim, classes) = (builder.sizes.model.dim, builder.sizes.model.outputs());
+    let (normed, stats) = builder.norm(NORM, rows, total);
+    let pooled = pool(builder, normed);
+    let [weight, bias] = ["head.weight", "head.bias"].map(|name| builder.value(name));
+    let logits = builder.new_buf(Kind::F32, images * classes);
+    let sizes = [images, classes, dim];
+    multiply(
+        builder,
+        &Small {
+            kernel: "product_f32_nn",
+            sizes,
+            a: pooled,
+            b: weight,
+            c: None,
+            d: logits,
+            bias: Some(bias),
+        },
+    );
+    builder.keep(logits);
+    builder.ports.prediction = Some(logits);
+    let slope = loss(builder, logits);
+    if !backward {
+        return None;
+    }
+
+    builder.at(Phase::Backward, "head");
+    let normed_slope = head_backward(builder, pooled, slope);
+    Some(builder.norm_backward(NORM, normed_slope, (rows, stats), None, total))
+}
+
+/// Computes the cross-entropy, the mean over the images. Returns its gradient, `[B, C]`.
+fn loss(builder: &mut Builder<'_>, logits: Buf) -> Buf {
+    let (images, classes) = (builder.batch.images, builder.sizes.model.outputs());
+    let sms = builder.multiprocessors();
+    let targets = builder.input(Kind::F32, images * classes);
+    builder.ports.targets = Some(targets);
+    let slope = builder.new_buf(Kind::F32, images * classes);
+    let strips = geometry::class_loss_strips(images, sms);
+    let part = builder.new_buf(Kind::F32, strips);
+    let scale = 1.0 / images as f32;
+    let mut args = [logits, targets, slope, part].map(Arg::Buf).to_vec();
+    args.extend([
+        Arg::Int(images as i32),
+        Arg::Int(classes as i32),
+        Arg::Float(scale),
+        Arg::Float(scale / builder.sizes.shares as f32),
+    ]);
+    builder.kernel("cross_entropy", geometry::cross_entropy(images, sms), args);
+    builder.finish_loss((part, strips));
+    slope
+}
+
+/// Goes back from the gradient of the logits, `[B, C]`, to that of the normalised tokens, `[B·N, D]`.
+fn head_backward(builder: &mut Builder<'_>, pooled: Buf, slope: Buf) -> Buf {
+    let images = builder.batch.images;
+    let (dim, classes) = (builder.sizes.model.dim, builder.sizes.model.outputs());
+    let of_bias = builder.gradient("head.bias");
+    let mut args = [slope, of_bias].map(Arg::Buf).to_vec();
+    let add = i32::from(builder.accumulate);
+    args.extend([Arg::Int(images as i32), Arg::Int(classes as i32), Arg::Int(add)]);
+    builder.kernel("column_totals", geometry::column_totals(classes), args);
+    let of_weight = builder.gradient("head.weight");
+    let c = builder.accumulate.then_some(of_weight);
+    let weight = builder.value("head.weight");
+    let pooled_slope = builder.new_buf(Kind::F32, images * dim);
+    let products = [
+        Small {
+            kernel: "product_f32_tn",
+            sizes: [dim, classes, images],
+            a: pooled,
+            b: slope,
+            c,
+            d: of_weight,
+            bias: None,
+        },
+        Small {
+            kernel: "product_f32_nt",
+            sizes: [images, dim, classes],
+            a: slope,
+            b: weight,
+            c: None,
+            d: pooled_slope,
+            bias: None,
+        },
+    ];
+    products.iter().for_each(|small| multiply(builder, small));
+    let out = builder.new_operand(builder.rows() * dim);
+    let mut args = [pooled_slope, out].map(Arg::Buf).to_vec();
+    args.extend(sizes(builder));
+    let name = if builder.wide() { "pool_backward_f32" } else { "pool_backward" };
+    let geometry = geometry::flat(builder.rows() * dim, builder.multiprocessors());
+    builder.kernel(name, geometry, args);
+    out
+}
