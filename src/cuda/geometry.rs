@@ -94,6 +94,15 @@ pub(crate) fn sum_strips(strips: usize, columns: usize) -> Geometry {
     Geometry::line(columns.div_ceil(32), 32 * strips.div_ceil(8).clamp(1, 32))
 }
 
+/// For `column_totals`, a thread a column.
+pub(crate) fn column_totals(columns: usize) -> Geometry {
+    Geometry::line(columns.div_ceil(64), 64)
+}
+
+pub(crate) fn pool_tokens(images: usize, width: usize) -> Geometry {
+    Geometry::new([width.div_ceil(256), images, 1], 256, 0)
+}
+
 pub(crate) fn position_sums(tokens: usize, width: usize) -> Geometry {
     Geometry::line((tokens * width).div_ceil(1024), 256)
 }
