@@ -57,10 +57,16 @@ pub(crate) fn class_loss_strips(images: usize, multiprocessors: usize) -> usize 
     loss_strips(images, multiprocessors)
 }
 
-/// Returns how many strips of images the gradient of the additive bias is cut into.
+/// Returns how many strips of images `attention_bias_backward` makes.
 pub(crate) fn bias_strips(shape: AttentionShape, multiprocessors: usize) -> usize {
     let tiles = shape.tokens.div_ceil(64).pow(2) * shape.heads;
     (8 * multiprocessors / tiles).clamp(1, shape.images.max(1))
+}
+
+/// Returns how many strips of images `attention_any_bias_backward` makes.
+pub(crate) fn any_bias_strips(shape: AttentionShape, multiprocessors: usize) -> usize {
+    let tiles = shape.tokens.div_ceil(32).pow(2) * shape.heads;
+    (4 * multiprocessors / tiles).clamp(1, shape.images.max(1))
 }
 
 /// For kernels that treat each number alone, eight a thread: `gelu_forward`, `branch_end`, `patchify`, `embed_finish`,
@@ -94,6 +100,15 @@ pub(crate) fn sum_strips(strips: usize, columns: usize) -> Geometry {
     Geometry::line(columns.div_ceil(32), 32 * strips.div_ceil(8).clamp(1, 32))
 }
 
+/// For `column_totals`, a thread a column.
+pub(crate) fn column_totals(columns: usize) -> Geometry {
+    Geometry::line(columns.div_ceil(64), 64)
+}
+
+pub(crate) fn pool_tokens(images: usize, width: usize) -> Geometry {
+    Geometry::new([width.div_ceil(256), images, 1], 256, 0)
+}
+
 pub(crate) fn position_sums(tokens: usize, width: usize) -> Geometry {
     Geometry::line((tokens * width).div_ceil(1024), 256)
 }
@@ -123,7 +138,7 @@ pub(crate) struct AttentionShape {
     pub images: usize,
     pub tokens: usize,
     pub heads: usize,
-    /// d, a multiple of 8 up to 64
+    /// d, a multiple of 8: up to 64, and up to 128 in the kernels `attention_any_*`
     pub width: usize,
 }
 
@@ -171,13 +186,46 @@ pub(crate) fn attention_bias_backward(shape: AttentionShape, multiprocessors: us
     Geometry::new([tiles, shape.heads, bias_strips(shape, multiprocessors)], 128, 0)
 }
 
-pub(crate) fn attention_any_forward(shape: AttentionShape) -> Geometry { todo(shape) }
-pub(crate) fn attention_any_backward(shape: AttentionShape) -> Geometry { todo(shape) }
-pub(crate) fn attention_any_bias_backward(shape: AttentionShape, _sms: usize) -> Geometry { todo(shape) }
-pub(crate) fn relative_bias(tokens: usize, heads: usize) -> Geometry { Geometry::line((tokens * tokens * heads).div_ceil(256), 256) }
-pub(crate) fn relative_bias_backward(offsets: usize, heads: usize) -> Geometry { Geometry::line((offsets * heads).div_ceil(256), 256) }
-pub(crate) fn pool_tokens(images: usize, width: usize) -> Geometry { Geometry::new([width.div_ceil(256), images, 1], 256, 0) }
-pub(crate) fn product_f32(m: usize, n: usize) -> Geometry { Geometry::new([m.div_ceil(64) * n.div_ceil(64), 1, 1], 256, 0) }
-pub(crate) fn column_totals(columns: usize) -> Geometry { Geometry::line(columns.div_ceil(256), 256) }
-pub(crate) fn sum_splits(count: usize) -> Geometry { Geometry::line(count.div_ceil(1024), 256) }
-fn todo(_: AttentionShape) -> Geometry { Geometry::line(1, 32) }
+pub(crate) fn attention_any_forward(shape: AttentionShape) -> Geometry {
+    let grid = [shape.tokens.div_ceil(32), shape.heads, shape.images];
+    Geometry::new(grid, 128, 4 * (3 * 32 * (shape.width + 4) + 32 * 33))
+}
+
+/// Bytes of a tile's queries, keys, values and slopes, its scores, and two numbers of each of its rows.
+fn any_backward_bytes(shape: AttentionShape) -> usize {
+    4 * (4 * 32 * (shape.width + 4) + 2 * 32 * 33 + 2 * 32)
+}
+
+pub(crate) fn attention_any_backward(shape: AttentionShape) -> Geometry {
+    let grid = [2 * shape.tokens.div_ceil(32), shape.heads, shape.images];
+    Geometry::new(grid, 128, any_backward_bytes(shape))
+}
+
+/// For `attention_any_bias_backward`, over [`any_bias_strips`] strips of images.
+pub(crate) fn attention_any_bias_backward(
+    shape: AttentionShape,
+    multiprocessors: usize,
+) -> Geometry {
+    let tiles = shape.tokens.div_ceil(32).pow(2);
+    let grid = [tiles, shape.heads, any_bias_strips(shape, multiprocessors)];
+    Geometry::new(grid, 128, any_backward_bytes(shape))
+}
+
+/// For `product_f32_nn`, `product_f32_nt` and `product_f32_tn` with a result of `m` rows and `n` columns.
+pub(crate) fn product_f32(m: usize, n: usize) -> Geometry {
+    Geometry::new([n.div_ceil(64), m.div_ceil(64), 1], 256, 0)
+}
+
+/// For `relative_bias`: a number a thread.
+pub(crate) fn relative_bias(tokens: usize, heads: usize, multiprocessors: usize) -> Geometry {
+    flat(8 * heads * tokens * tokens, multiprocessors)
+}
+
+/// For `relative_bias_backward`: a warp for each number of the table.
+pub(crate) fn relative_bias_backward(offsets: usize, heads: usize) -> Geometry {
+    Geometry::line((offsets * heads).div_ceil(8), 256)
+}
+
+pub(crate) fn sum_splits(count: usize) -> Geometry {
+    Geometry::line(count.div_ceil(1024), 256)
+}

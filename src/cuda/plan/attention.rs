@@ -87,7 +87,11 @@ pub(super) fn backward(
     if let (Some(bias), Some((sum, begin)), Some(delta)) = (bias, bias_slope, delta) {
         let sms = builder.multiprocessors();
         let pairs = shape.heads * shape.tokens * shape.tokens;
-        let strips = geometry::bias_strips(shape, sms);
+        let strips = if narrow {
+            geometry::bias_strips(shape, sms)
+        } else {
+            geometry::any_bias_strips(shape, sms)
+        };
         let part = builder.new_buf(Kind::F32, strips * pairs);
         let mut args = [qkv, bias, level, delta, slope, part].map(Arg::Buf).to_vec();
         args.extend(size_args(builder));
@@ -119,7 +123,8 @@ pub(super) fn bias(builder: &mut Builder<'_>) -> Option<Buf> {
     let out = builder.new_buf(Kind::F32, heads * tokens * tokens);
     let mut args = vec![Arg::Buf(table), Arg::Buf(out)];
     args.extend(table_args(builder));
-    builder.kernel("relative_bias", geometry::relative_bias(tokens, heads), args);
+    let geometry = geometry::relative_bias(tokens, heads, builder.multiprocessors());
+    builder.kernel("relative_bias", geometry, args);
     Some(out)
 }
 

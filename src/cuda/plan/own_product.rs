@@ -107,7 +107,7 @@ fn on_tensor_cores(builder: &mut Builder<'_>, shape: ProductShape, multiply: &Mu
         let args = vec![
             Arg::Buf(part),
             Arg::Buf(d),
-            Arg::Int((m * n) as i32),
+            Arg::Long((m * n) as i64),
             Arg::Int(strips as i32),
             Arg::Int(i32::from(c.is_some())),
         ];
