@@ -179,7 +179,9 @@ impl Machine for Emulated {
 
     fn launch(&mut self, launch: &Launch) -> Result<(), Fault> {
         let known = signatures().iter().find(|signature| signature.name == launch.kernel);
-        known.ok_or_else(|| Fault(format!("no kernel is called {}", launch.kernel)))?.check(launch)?;
+        known
+            .ok_or_else(|| Fault(format!("no kernel is called {}", launch.kernel)))?
+            .check(launch)?;
         let mut message = vec![6, launch.kernel.len() as u8];
         message.extend(launch.kernel.as_bytes());
         let [x, y, z] = launch.grid;

@@ -5,8 +5,6 @@ pub(crate) mod emulated;
 pub(crate) mod geometry;
 #[cfg(test)]
 mod host;
-#[cfg(test)]
-mod kernel_tests;
 pub(crate) mod machine;
 pub(crate) mod plan;
 pub(crate) mod runner;

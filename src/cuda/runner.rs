@@ -1,7 +1,9 @@
 //! Runs passes on a machine: keeps their plans, and the memory that they share.
 
 use super::machine::{Address, Facts, Fault, Machine};
-use super::plan::{Batch, Buf, Builder, Kind, Memory, Pass, Phase, Plan, Ports, Sizes, Vars, Weights};
+use super::plan::{
+    Batch, Buf, Builder, Kind, Memory, Pass, Phase, Plan, Ports, Sizes, Vars, Weights,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -92,10 +92,16 @@ impl Signature {
         let fault = |what: String| Err(Fault(format!("{}: {what}", self.name)));
         let (taken, passed) = (self.slots.len(), launch.values.len());
         if taken != passed {
-            return fault(format!("it takes {taken} values ({:?}), {passed} are passed", self.names));
+            return fault(format!(
+                "it takes {taken} values ({:?}), {passed} are passed",
+                self.names
+            ));
         }
         if launch.block == 0 || launch.block > self.threads {
-            return fault(format!("{} threads a block, its bound is {}", launch.block, self.threads));
+            return fault(format!(
+                "{} threads a block, its bound is {}",
+                launch.block, self.threads
+            ));
         }
         for (i, (slot, value)) in self.slots.iter().zip(&launch.values).enumerate() {
             let kind = match value {
@@ -106,7 +112,9 @@ impl Signature {
             };
             if *slot != kind {
                 let name = &self.names[i];
-                return fault(format!("value {i} ({name}) is {slot:?} there, and {value:?} is passed"));
+                return fault(format!(
+                    "value {i} ({name}) is {slot:?} there, and {value:?} is passed"
+                ));
             }
         }
         Ok(())

@@ -18,20 +18,19 @@ fn on_cpu(config: LearnerConfig) -> Box<dyn Engine> {
     Box::new(Learner::<Cpu>::new(config, FlexDevice))
 }
 
-/// Makes a learner that takes the whole path of the GPU except for its kernels.
+/// Makes a learner on an emulated GPU.
 #[cfg(feature = "cuda")]
-fn on_dispatch(config: LearnerConfig) -> Box<dyn Engine> {
-    use burn::{Dispatch, DispatchDevice};
-    let device = DispatchDevice::autodiff(DispatchDevice::Flex(FlexDevice));
-    Box::new(Learner::<Dispatch>::new(config, device))
+fn on_gpu(config: LearnerConfig) -> Box<dyn Engine> {
+    super::planned::tests::emulated(config, true)
 }
 
 fn everywhere() -> Vec<(&'static str, Make)> {
-    vec![
-        ("cpu", on_cpu),
-        #[cfg(feature = "cuda")]
-        ("dispatch", on_dispatch),
-    ]
+    let mut all: Vec<(&'static str, Make)> = vec![("cpu", on_cpu)];
+    #[cfg(feature = "cuda")]
+    if !super::planned::tests::skipped() {
+        all.push(("gpu", on_gpu));
+    }
+    all
 }
 
 fn small(position: Position, extras: bool) -> Config {
@@ -40,7 +39,7 @@ fn small(position: Position, extras: bool) -> Config {
     config.model.patch_size = 4;
     config.model.embed_dim = 24;
     config.model.depth = 3;
-    config.model.heads = 2;
+    config.model.heads = 3;
     config.model.position = position;
     config.mask.unit = 4;
     config.train.accumulation = 2;

@@ -170,9 +170,8 @@ impl<B: Backend> DropPath<B> {
         micro: u64,
         device: &B::Device,
     ) -> Self {
-        let upload = |factors: Vec<f32>| {
-            Tensor::from_data(TensorData::new(factors, [batch, 1, 1]), device)
-        };
+        let upload =
+            |factors: Vec<f32>| Tensor::from_data(TensorData::new(factors, [batch, 1, 1]), device);
         let blocks = draw_factors(rate, depth, batch, seed, micro).into_iter();
         Self { blocks: blocks.map(|block| block.map(|branches| branches.map(upload))).collect() }
     }

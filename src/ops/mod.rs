@@ -157,7 +157,10 @@ pub trait FastOps: Backend {
 #[cfg(feature = "cuda")]
 impl FastOps for burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8> {}
 #[cfg(feature = "cuda")]
-impl FastOps for burn::backend::Autodiff<burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>> {}
+impl FastOps
+    for burn::backend::Autodiff<burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>>
+{
+}
 
 /// A backend that can train the model.
 pub trait TrainBackend: AutodiffBackend<InnerBackend: FastOps> + FastOps {}

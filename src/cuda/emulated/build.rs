@@ -110,7 +110,8 @@ fn sources(kind: Kind) -> Vec<(String, String)> {
         let _ = writeln!(list, "const emulate::Kernel emulate::kernels_of_{name}[] = {{");
         for kernel in parse(source) {
             let (kernel, call) = (&kernel.name, "[](const emulate::Launch& how)");
-            let _ = writeln!(list, "{{\"{kernel}\", {call} {{ emulate::launch({kernel}, how); }}}},");
+            let _ =
+                writeln!(list, "{{\"{kernel}\", {call} {{ emulate::launch({kernel}, how); }}}},");
         }
         list += "{nullptr, nullptr}};\n";
         files.push((format!("{name}.cpp"), list));

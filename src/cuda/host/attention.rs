@@ -62,7 +62,8 @@ impl<'a> Attention<'a> {
     /// Returns the scores of one query with all keys.
     fn scores(&self, image: usize, query: usize, head: usize) -> Vec<f64> {
         let q = self.part(0, image, query, head);
-        let bias = |key| self.bias.map_or(0.0, |b| b[(head * self.tokens + query) * self.tokens + key]);
+        let bias =
+            |key| self.bias.map_or(0.0, |b| b[(head * self.tokens + query) * self.tokens + key]);
         let score = |key| self.scale * dot(q, self.part(1, image, key, head)) + bias(key);
         (0..self.tokens).map(score).collect()
     }

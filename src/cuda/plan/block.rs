@@ -83,8 +83,8 @@ impl End {
         let images = builder.batch.images;
         // The first block keeps all its branches.
         let factors = builder.ports.factors.filter(|_| index > 0);
-        let factors = factors
-            .map(|all| builder.part_of_input(all, (2 * index + number) * images, images));
+        let factors =
+            factors.map(|all| builder.part_of_input(all, (2 * index + number) * images, images));
         Self { scale, factors }
     }
 

@@ -146,7 +146,8 @@ impl<'a> Builder<'a> {
                 builder.predict(task, rows, false);
             }
             Pass::Features { layer } => {
-                let blocks = layer.map_or(sizes.model.depth, |layer| layer.clamp(1, sizes.model.depth));
+                let blocks =
+                    layer.map_or(sizes.model.depth, |layer| layer.clamp(1, sizes.model.depth));
                 let embedded = embed::forward(&mut builder, None);
                 let rows = block::run(&mut builder, blocks, embedded.rows);
                 predict::features(&mut builder, rows, layer);
@@ -158,8 +159,7 @@ impl<'a> Builder<'a> {
     /// Returns the plan that clips the gradients and updates all weights, which `table` lists in `chunks` pieces.
     pub(crate) fn update(facts: Facts, sizes: &'a Sizes, update: &super::update::Update) -> Plan {
         let none = Weights::new();
-        let mut builder =
-            Builder::new(sizes, facts, &none, Batch { images: 0, planes: false });
+        let mut builder = Builder::new(sizes, facts, &none, Batch { images: 0, planes: false });
         super::update::build(&mut builder, update);
         builder.finish().0
     }
@@ -399,12 +399,8 @@ impl<'a> Builder<'a> {
         let strips = geometry::strips(Strips::Columns, rows, columns, sms);
         let part = self.new_buf(Kind::F32, strips * columns);
         let geometry = geometry::columns(Strips::Columns, rows, columns, sms);
-        let args = vec![
-            Arg::Buf(x),
-            Arg::Buf(part),
-            Arg::Int(rows as i32),
-            Arg::Int(columns as i32),
-        ];
+        let args =
+            vec![Arg::Buf(x), Arg::Buf(part), Arg::Int(rows as i32), Arg::Int(columns as i32)];
         self.kernel(operands!(self, "column_sums"), geometry, args);
         (part, strips)
     }

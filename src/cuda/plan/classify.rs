@@ -11,8 +11,7 @@ pub(super) fn pool(builder: &mut Builder<'_>, tokens: Buf) -> Buf {
     let out = builder.new_buf(Kind::F32, images * dim);
     let mut args = [tokens, out].map(Arg::Buf).to_vec();
     args.extend(sizes(builder));
-    let name =
-        if builder.kind(tokens) == Kind::F32 { "pool_tokens_f32" } else { "pool_tokens" };
+    let name = if builder.kind(tokens) == Kind::F32 { "pool_tokens_f32" } else { "pool_tokens" };
     builder.kernel(name, geometry::pool_tokens(images, dim), args);
     out
 }

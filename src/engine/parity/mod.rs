@@ -172,8 +172,8 @@ pub struct Tolerances {
 
 impl Tolerances {
     /// Returns the tolerances of a precision. Those of fp32 are some hundred times the errors of this program's operations.
-    /// The others are three to five times the errors with products of 16-bit floats, which have the precision of TF32; the
-    /// gradient of L1 is a sign, so gradients jump.
+    /// Those of tf32 are three to five times the errors with products of 16-bit floats that have the precision of TF32, and
+    /// those of bf16 as many times the errors with activations of bf16. The gradient of L1 is a sign, so gradients jump.
     pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::Fp32 => Self {
@@ -184,13 +184,21 @@ impl Tolerances {
                 step_norms: 1e-4,
                 weights: 1e-3,
             },
-            Precision::Tf32 | Precision::Bf16 => Self {
+            Precision::Tf32 => Self {
                 predictions: 5e-3,
                 losses: 3e-5,
                 gradients: 8e-3,
                 step_losses: 3e-4,
                 step_norms: 5e-2,
                 weights: 1e-2,
+            },
+            Precision::Bf16 => Self {
+                predictions: 3e-2,
+                losses: 4e-4,
+                gradients: 4e-1,
+                step_losses: 2e-3,
+                step_norms: 1e-1,
+                weights: 2e-2,
             },
         }
     }

@@ -5,7 +5,7 @@
 
 mod store;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::learner::LearnerConfig;
 use super::{
@@ -16,13 +16,13 @@ use crate::cuda::geometry;
 use crate::cuda::machine::{Address, Arithmetic, Fault, Launch, Machine, Value};
 use crate::cuda::plan::{self, Batch, Builder, Pass, Phase, Plan, Sizes, Task, Vars};
 use crate::cuda::runner::{Done, Inputs, Model, Runner};
+use crate::model::loss;
 use crate::model::mask::HostMask;
 use crate::model::patch::Pixels;
-use crate::model::state::{HostTensor, NamedTensors, StateError};
+use crate::model::state::{NamedTensors, StateError};
 use crate::model::vit::draw_factors;
-use crate::model::{init, loss};
 use std::cell::RefCell;
-use store::{Parameter, Store, Which};
+use store::{Fresh, Parameter, Store, Which};
 
 /// Steps whose figures the machine keeps until they are read.
 const UNREAD: usize = 1024;
@@ -62,10 +62,9 @@ impl<'a> HostBatch<'a> {
     fn new(pixels: Pixels<'a>, images: usize) -> Self {
         match pixels {
             Pixels::Bytes(pixels) => Self { batch: Batch { images, planes: false }, pixels },
-            Pixels::Normalized(values) => Self {
-                batch: Batch { images, planes: true },
-                pixels: bytemuck::cast_slice(values),
-            },
+            Pixels::Normalized(values) => {
+                Self { batch: Batch { images, planes: true }, pixels: bytemuck::cast_slice(values) }
+            }
         }
     }
 }
@@ -136,7 +135,8 @@ impl Planned {
             shares: config.accumulation,
             checkpointing: config.activation_checkpointing,
         };
-        let store = Store::new(machine.as_mut(), &config, sizes.arithmetic)?;
+        let fresh = Fresh::draw(&config.shape, config.seed);
+        let store = Store::new(machine.as_mut(), &config, sizes.arithmetic, &fresh)?;
         let numbers = 3 + 3 + config.accumulation + 1;
         let start = machine.allocate(4 * (numbers.next_multiple_of(64) + 2 * UNREAD))?;
         let [mean, inverse, losses, evaluated] =
@@ -155,7 +155,7 @@ impl Planned {
             eps: config.optimizer.eps as f32,
         };
         let update = Builder::update(machine.facts(), &sizes, &update);
-        let mut planned = Self {
+        let planned = Self {
             sizes,
             runner: RefCell::new(Runner::new(machine)),
             store,
@@ -170,23 +170,11 @@ impl Planned {
             updates: 0,
             config,
         };
-        planned.draw()?;
+        let weights = Store::fetch(&fresh.values, "", planned.store.parameters.iter());
+        planned.write(Which::Value, &weights.expect("names and shapes are the model's own"))?;
+        planned.clear_moments()?;
+        planned.narrow()?;
         Ok(planned)
-    }
-
-    /// Draws fresh weights from the seed.
-    fn draw(&mut self) -> Result<(), Fault> {
-        let zeros = |(name, parameter): (&String, &Parameter)| {
-            let data = vec![0.0; parameter.weight.elements];
-            let tensor = HostTensor { shape: parameter.dims.clone(), data };
-            (name.clone(), crate::model::state::to_timm(name, tensor))
-        };
-        let mut weights: NamedTensors = self.store.parameters.iter().map(zeros).collect();
-        init::initialize(&mut weights, &self.config.shape, self.config.seed);
-        let all = Store::fetch(&weights, "", self.store.parameters.iter());
-        self.write(Which::Value, &all.expect("names and shapes are the model's own"))?;
-        self.clear_moments()?;
-        self.narrow()
     }
 
     fn write(&self, which: Which, values: &[(Parameter, Vec<f32>)]) -> Result<(), Fault> {
@@ -246,8 +234,7 @@ impl Planned {
     fn train(&mut self, batch: MicroBatch<'_>, micro: u64) -> Result<(), Fault> {
         let images = batch.target.images();
         let smoothing = self.config.label_smoothing;
-        let (target, task) =
-            HostTarget::new(batch.target, self.config.shape.classes, smoothing);
+        let (target, task) = HostTarget::new(batch.target, self.config.shape.classes, smoothing);
         let HostBatch { batch, pixels } = HostBatch::new(batch.pixels, images);
         let factors = self.factors(images, micro);
         let drop_path = !factors.is_empty();
@@ -285,11 +272,7 @@ impl Planned {
         Ok(pairs.map(|pair| StepFigures { loss: pair[0], grad_norm: pair[1] }).collect())
     }
 
-    fn predict(
-        &self,
-        pixels: Pixels<'_>,
-        target: Target<'_>,
-    ) -> Result<Evaluation, Fault> {
+    fn predict(&self, pixels: Pixels<'_>, target: Target<'_>) -> Result<Evaluation, Fault> {
         let images = target.images();
         let (target, task) = HostTarget::new(target, self.config.shape.classes, 0.0);
         self.predict_rows(HostBatch::new(pixels, images), &target, task)
@@ -323,8 +306,7 @@ impl Planned {
         let mut runner = self.runner.borrow_mut();
         let losses = runner.read(self.losses, self.micros)?; // device sync
         let machine = runner.machine.as_mut();
-        let weights =
-            Store::save(machine, "", self.store.parameters.iter(), Which::Value)?; // device sync
+        let weights = Store::save(machine, "", self.store.parameters.iter(), Which::Value)?; // device sync
         let mut moments = NamedTensors::new();
         if self.updates > 0 {
             for (number, prefix) in ["first.", "second."].into_iter().enumerate() {

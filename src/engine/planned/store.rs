@@ -6,7 +6,7 @@ use crate::engine::device::Cpu;
 use crate::engine::learner::LearnerConfig;
 use crate::engine::optim::decays;
 use crate::model::state::{self, HostTensor, NamedTensors, ParamVisitor, StateError};
-use crate::model::{ModelShape, SimMimVit};
+use crate::model::{ModelShape, SimMimVit, init};
 use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -51,18 +51,30 @@ impl Parameter {
     }
 }
 
-/// Returns the names of all parameters with their dimensions, and whether they are trained.
-fn names(shape: &ModelShape) -> Vec<(String, Vec<usize>, bool)> {
-    struct List(Vec<(String, Vec<usize>, bool)>);
-    impl<B: Backend> ParamVisitor<B> for List {
-        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>) {
-            let trained = param.val().is_require_grad();
-            self.0.push((name.to_owned(), param.dims().to_vec(), trained));
+/// A model on the host: the parameters in the order of the model, and their fresh values.
+pub(super) struct Fresh {
+    /// Names and dimensions, and whether a parameter is trained.
+    parameters: Vec<(String, Vec<usize>, bool)>,
+    pub(super) values: NamedTensors,
+}
+
+impl Fresh {
+    /// Draws the weights of a model from a seed.
+    pub(super) fn draw(shape: &ModelShape, seed: u64) -> Self {
+        struct List(Vec<(String, Vec<usize>, bool)>);
+        impl<B: Backend> ParamVisitor<B> for List {
+            fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>) {
+                let trained = param.val().is_require_grad();
+                self.0.push((name.to_owned(), param.dims().to_vec(), trained));
+            }
         }
+        let model = SimMimVit::<Cpu>::zeros(shape, &FlexDevice);
+        let mut list = List(Vec::new());
+        state::visit(&model, &mut list);
+        let mut values = state::save(&model);
+        init::initialize(&mut values, shape, seed);
+        Self { parameters: list.0, values }
     }
-    let mut list = List(Vec::new());
-    state::visit(&SimMimVit::<Cpu>::zeros(shape, &FlexDevice), &mut list);
-    list.0
 }
 
 impl Store {
@@ -74,10 +86,11 @@ impl Store {
         machine: &mut dyn Machine,
         config: &LearnerConfig,
         arithmetic: Arithmetic,
+        fresh: &Fresh,
     ) -> Result<Self, Fault> {
         const ALIGNMENT: usize = 256;
         let copied = arithmetic == Arithmetic::Bf16;
-        let names = names(&config.shape);
+        let names = &fresh.parameters;
         let room = |elements: usize| {
             let wide = (4 * elements).next_multiple_of(ALIGNMENT);
             let copy = if copied { (2 * elements).next_multiple_of(ALIGNMENT) } else { 0 };
@@ -88,15 +101,15 @@ impl Store {
         let mut next = machine.allocate(whole)?;
         let mut parameters = BTreeMap::new();
         for (name, dims, trained) in names {
-            let elements = elements(&dims);
+            let elements = elements(dims);
             let [value, gradient, first, second, copy] = room(elements).map(|bytes| {
                 let at = next;
                 next += bytes as Address;
                 if bytes == 0 { 0 } else { at }
             });
             let weight = Weight { value, gradient, copy, elements };
-            let parameter = Parameter { dims, trained, weight, moments: [first, second] };
-            parameters.insert(name, parameter);
+            let (dims, trained, moments) = (dims.clone(), *trained, [first, second]);
+            parameters.insert(name.clone(), Parameter { dims, trained, weight, moments });
         }
         let weights = parameters.iter().map(|(name, p)| (name.clone(), p.weight)).collect();
         let mut store = Self { parameters, weights, table: 0, pieces: 0 };
@@ -111,8 +124,11 @@ impl Store {
     ) -> Result<(), Fault> {
         let mut table = Vec::new();
         let pieces = self.trained().flat_map(|(name, parameter)| {
-            let decay =
-                if decays(name, parameter.dims.len()) { config.optimizer.weight_decay } else { 0.0 };
+            let decay = if decays(name, parameter.dims.len()) {
+                config.optimizer.weight_decay
+            } else {
+                0.0
+            };
             let Weight { value, gradient, copy, elements } = parameter.weight;
             let rate = config.layer_decay.scale(name) as f32;
             let moments = parameter.moments;
