@@ -1,5 +1,7 @@
 //! The training step on an NVIDIA GPU: its kernels, the order of their launches, and the machines that run them.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod device;
 #[cfg(test)]
 pub(crate) mod emulated;
 pub(crate) mod geometry;
@@ -7,6 +9,8 @@ pub(crate) mod geometry;
 mod host;
 #[cfg(test)]
 mod kernel_tests;
+#[cfg(feature = "cuda")]
+pub(crate) mod libraries;
 pub(crate) mod machine;
 pub(crate) mod plan;
 pub(crate) mod runner;

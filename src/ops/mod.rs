@@ -157,7 +157,10 @@ pub trait FastOps: Backend {
 #[cfg(feature = "cuda")]
 impl FastOps for burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8> {}
 #[cfg(feature = "cuda")]
-impl FastOps for burn::backend::Autodiff<burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>> {}
+impl FastOps
+    for burn::backend::Autodiff<burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>>
+{
+}
 
 /// A backend that can train the model.
 pub trait TrainBackend: AutodiffBackend<InnerBackend: FastOps> + FastOps {}
@@ -174,7 +177,12 @@ pub fn one_graph() -> MutexGuard<'static, ()> {
 /// Returns whether to take the plain operations: if products aren't of 32-bit floats, or if `SIMMIM_PLAIN_OPS` asks for
 /// them.
 fn plain(products: DType) -> bool {
+    products != DType::F32 || plain_wanted()
+}
+
+/// Returns whether `SIMMIM_PLAIN_OPS` asks for the plain operations.
+pub fn plain_wanted() -> bool {
     static PLAIN: OnceLock<bool> = OnceLock::new();
     let asked = || std::env::var_os("SIMMIM_PLAIN_OPS").is_some_and(|value| value == "1");
-    products != DType::F32 || *PLAIN.get_or_init(asked)
+    *PLAIN.get_or_init(asked)
 }
