@@ -11,7 +11,8 @@ use crate::cuda::machine::Arithmetic;
 use crate::engine::device::fastest_matmul;
 use crate::engine::device::precision::Products;
 use crate::engine::learner::{Learner, LearnerConfig};
-use crate::engine::{Engine, Guard};
+use crate::engine::planned::Planned;
+use crate::engine::{DeviceFailure, Engine, Guard};
 use crate::{model, ops};
 use burn::backend::Autodiff;
 use burn_cubecl::CubeBackend;
@@ -19,6 +20,7 @@ use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 use cubecl_runtime::config::cache::CacheConfig;
 use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+use std::panic;
 use std::path::Path;
 use std::sync::Once;
 
@@ -70,9 +72,16 @@ impl Cuda {
     }
 
     pub(in crate::engine::device) fn engine(&self, config: LearnerConfig) -> Box<dyn Engine> {
-        // The planned engine on a `GpuMachine` belongs here where `self.plain` is false.
-        keep_kernels();
-        plain_engine(CudaDevice::new(self.index), config)
+        if self.plain {
+            keep_kernels();
+            return plain_engine(CudaDevice::new(self.index), config);
+        }
+        let opened = GpuMachine::open(self.index);
+        match opened.and_then(|(gpu, _)| Planned::new(config, Box::new(gpu))) {
+            Ok(engine) => Box::new(engine),
+            // Engines have no errors, see `DeviceFailure`.
+            Err(fault) => panic::resume_unwind(Box::new(DeviceFailure(fault.0))),
+        }
     }
 
     /// `precision` is one that the GPU has. Not a number if the GPU fails.
