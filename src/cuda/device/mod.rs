@@ -16,7 +16,7 @@ pub use driver::{Seen, loader_has, look, preload};
 pub use kernels::{Code, LEAST_CAPABILITY, obstacle};
 
 use super::libraries;
-use super::machine::{Address, Facts, Fault, Launch, Machine, Operands, ProductShape};
+use super::machine::{Address, Facts, Fault, Launch, Machine, Operands, ProductShape, Stamp};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, sys};
 use driver::{Driver, fault};
 use library::CublasLt;
@@ -54,8 +54,8 @@ pub struct OpeningSeconds {
     pub kernels: f64,
 }
 
-/// A moment in the queue of work, see [`GpuMachine::stamp`].
-pub struct Stamp(CudaEvent);
+/// Moments in the queue that are kept.
+const STAMPS: usize = 1024;
 
 /// A GPU with one queue of work.
 pub struct GpuMachine {
@@ -66,6 +66,9 @@ pub struct GpuMachine {
     driver: Driver,
     work: Arc<CudaStream>,
     facts: Facts,
+    /// The last moments in the queue, by their numbers modulo [`STAMPS`].
+    stamps: Vec<CudaEvent>,
+    stamped: usize,
     /// The last kernel or product that was queued, for faults that show later.
     last: &'static str,
     /// The first fault. A GPU that has failed stays failed.
@@ -108,32 +111,19 @@ impl GpuMachine {
         let facts = facts(&driver.context, products.is_some())?;
         let work = driver.context.new_stream().map_err(fault("make a stream"))?;
         let uploads = Uploads::new(&driver)?;
-        let staging = Staging::default();
-        let machine =
-            Self { products, uploads, staging, driver, work, facts, last: "nothing", failed: None };
+        let machine = Self {
+            products,
+            uploads,
+            staging: Staging::default(),
+            driver,
+            work,
+            facts,
+            stamps: Vec::new(),
+            stamped: 0,
+            last: "nothing",
+            failed: None,
+        };
         Ok((machine, OpenedGpu { seen, code, library, seconds }))
-    }
-
-    /// Puts a mark into the queue that [`Self::ms_between`] measures from or to.
-    ///
-    /// # Errors
-    /// If the GPU has failed.
-    pub fn stamp(&mut self) -> Result<Stamp, Fault> {
-        self.attempt(|gpu| {
-            gpu.uploads.join(&gpu.work)?;
-            let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
-            let event = gpu.driver.context.new_event(flags).map_err(fault("make an event"))?;
-            event.record(&gpu.work).map_err(fault("mark its work"))?;
-            Ok(Stamp(event))
-        })
-    }
-
-    /// Returns the milliseconds that the GPU took from one stamp to a later one. Device sync.
-    ///
-    /// # Errors
-    /// If the GPU has failed.
-    pub fn ms_between(&mut self, from: &Stamp, to: &Stamp) -> Result<f64, Fault> {
-        self.attempt(|_| driver::elapsed_ms(&from.0, &to.0).map_err(fault("measure its work")))
     }
 
     /// Does `work`, unless the GPU has failed before. A fault is kept.
@@ -275,6 +265,32 @@ impl Machine for GpuMachine {
                 .synchronize()
                 .map_err(fault("finish its work"))
                 .map_err(|fault| gpu.late(&fault))
+        })
+    }
+
+    fn stamp(&mut self) -> Result<Option<Stamp>, Fault> {
+        self.attempt(|gpu| {
+            gpu.uploads.join(&gpu.work)?;
+            if gpu.stamps.len() < STAMPS {
+                let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT); // with a clock
+                let event = gpu.driver.context.new_event(flags).map_err(fault("make an event"))?;
+                gpu.stamps.push(event);
+            }
+            let number = gpu.stamped;
+            gpu.stamped += 1;
+            gpu.stamps[number % STAMPS].record(&gpu.work).map_err(fault("mark its work"))?;
+            Ok(Some(Stamp(number)))
+        })
+    }
+
+    fn ms_between(&mut self, from: Stamp, to: Stamp) -> Result<f64, Fault> {
+        self.attempt(|gpu| {
+            let event = |stamp: Stamp| {
+                let kept = stamp.0 < gpu.stamped && stamp.0 + STAMPS >= gpu.stamped;
+                let gone = || Fault(format!("moment {} of the queue isn't kept", stamp.0));
+                if kept { Ok(&gpu.stamps[stamp.0 % STAMPS]) } else { Err(gone()) }
+            };
+            driver::elapsed_ms(event(from)?, event(to)?).map_err(fault("measure its work"))
         })
     }
 }

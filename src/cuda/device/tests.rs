@@ -123,3 +123,21 @@ fn products_are_in_the_arithmetic_that_was_asked_for() {
         );
     }
 }
+
+#[test]
+fn moments_in_the_queue_have_times_between_them() {
+    let Some(mut gpu) = gpu() else { return };
+    let at = gpu.allocate(1 << 28).expect("room");
+    let first = gpu.stamp().expect("stamped").expect("a GPU has a clock");
+    for _ in 0..10 {
+        gpu.zero(at, 1 << 28).expect("zeroed");
+    }
+    let second = gpu.stamp().expect("stamped").expect("a GPU has a clock");
+    // 2.5 GiB at 0.1 to 10 TB/s.
+    let ms = gpu.ms_between(first, second).expect("measured");
+    assert!((0.2..30.0).contains(&ms), "{ms} ms");
+    for _ in 0..STAMPS {
+        gpu.stamp().expect("stamped");
+    }
+    assert!(gpu.ms_between(first, second).is_err(), "too long ago");
+}
