@@ -29,6 +29,7 @@
 //! - [`weights`]: the weights on disk, our own checkpoints and those of others.
 //! - [`control`]: the run's socket, from both sides: orders in, events out.
 //! - [`engine`]: how one step is computed: device, forward and backward pass, optimizer.
+//! - `cuda`: the step on an NVIDIA GPU (feature `cuda`).
 //!
 //! The run and its surroundings:
 //! - [`process`]: signals, the launcher, and the way into the background.

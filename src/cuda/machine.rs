@@ -93,6 +93,10 @@ pub struct Operands {
     pub bias: Address,
 }
 
+/// A moment in the queue of a machine, see [`Machine::stamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(pub usize);
+
 /// A device that computes. Everything but [`Machine::read`], [`Machine::sync`] and allocations is put into one queue and
 /// done in its order; only those wait.
 pub trait Machine: Send {
@@ -154,4 +158,21 @@ pub trait Machine: Send {
     /// # Errors
     /// If the machine has failed.
     fn sync(&mut self) -> Result<(), Fault>;
+
+    /// Puts a moment into the queue that [`Self::ms_between`] measures from or to. The last 1024 are kept. Machines without a
+    /// clock have none.
+    ///
+    /// # Errors
+    /// If the machine has failed.
+    fn stamp(&mut self) -> Result<Option<Stamp>, Fault> {
+        Ok(None)
+    }
+
+    /// Returns the milliseconds that the machine took from one moment to a later one. Device sync.
+    ///
+    /// # Errors
+    /// If the machine has no clock, or has failed.
+    fn ms_between(&mut self, _from: Stamp, _to: Stamp) -> Result<f64, Fault> {
+        Err(Fault("this machine has no clock".to_owned()))
+    }
 }

@@ -1,4 +1,4 @@
-//! Chooses the vector instructions and multiplies matrices. One of the two files with `unsafe` code, see
+//! Chooses the vector instructions and multiplies matrices. One of the files with `unsafe` code, see
 //! ARCHITECTURE.md.
 //!
 //! The kernels of the neighbouring files are plain loops. `vectorized!` compiles each of them three times (for AVX-512,

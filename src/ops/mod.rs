@@ -177,7 +177,12 @@ pub fn one_graph() -> MutexGuard<'static, ()> {
 /// Returns whether to take the plain operations: if products aren't of 32-bit floats, or if `SIMMIM_PLAIN_OPS` asks for
 /// them.
 fn plain(products: DType) -> bool {
+    products != DType::F32 || plain_wanted()
+}
+
+/// Returns whether `SIMMIM_PLAIN_OPS` asks for the plain operations.
+pub fn plain_wanted() -> bool {
     static PLAIN: OnceLock<bool> = OnceLock::new();
     let asked = || std::env::var_os("SIMMIM_PLAIN_OPS").is_some_and(|value| value == "1");
-    products != DType::F32 || *PLAIN.get_or_init(asked)
+    *PLAIN.get_or_init(asked)
 }

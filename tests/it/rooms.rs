@@ -5,19 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from top to bottom: each is a file or a folder of `src/`. [`ARCHITECTURE.md`] describes them in this order.
-const ROOMS: [&str; 26] = [
+const ROOMS: [&str; 27] = [
     "main", "lib", "cli", "command", "headless", "ui", "error", "train", "eval", "weights",
-    "control", "engine", "process", "run_dir", "picture", "data", "model", "event", "text",
+    "control", "engine", "cuda", "process", "run_dir", "picture", "data", "model", "event", "text",
     "terminal", "ops", "config", "gpu", "rng", "version", "exit",
 ];
 
 /// Crates that only some rooms may name, so that each library has one place where it is used.
-const KEPT_TO: [(&str, &[&str]); 8] = [
+const KEPT_TO: [(&str, &[&str]); 10] = [
     ("burn", &["engine", "model", "ops"]),
     ("burn_std", &["engine"]),
     ("crossterm", &["ui"]),
+    ("cudarc", &["cuda"]),
     ("gemm", &["ops"]),
     ("indicatif", &["text"]),
+    ("libloading", &["cuda"]),
     ("nvml_wrapper", &["gpu"]),
     ("ratatui", &["ui", "terminal", "command"]),
     ("viuer", &["terminal"]),

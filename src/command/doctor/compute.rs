@@ -8,7 +8,10 @@ use std::thread::available_parallelism;
 pub(super) const AREA: &str = "device";
 
 pub(super) fn look() -> Vec<Finding> {
-    vec![cpu(), instructions(), cuda::look(), decision()]
+    let mut findings = vec![cpu(), instructions()];
+    findings.extend(cuda::look());
+    findings.push(decision());
+    findings
 }
 
 fn cpu() -> Finding {

@@ -60,10 +60,7 @@ impl std::fmt::Display for Device {
                 let threads = std::thread::available_parallelism().map_or(1, usize::from);
                 write!(out, "cpu ({threads} threads)")
             }
-            Self::Cuda(gpu) => match gpu.name() {
-                Some(name) => write!(out, "cuda:{} ({name})", gpu.index()),
-                None => write!(out, "cuda:{}", gpu.index()),
-            },
+            Self::Cuda(gpu) => write!(out, "cuda:{} ({})", gpu.index(), gpu.name()),
         }
     }
 }
@@ -114,10 +111,13 @@ pub fn engine_maker(device: &Device, config: LearnerConfig) -> MakeEngine {
 /// Measures the multiplications and additions per second of the product of two square matrices: the best of some, in the
 /// precision that `device` makes of `wanted`.
 pub fn matmul_flops_per_s(device: &Device, wanted: Precision, side: usize) -> f64 {
-    let kind = model::products(Effective::of(wanted, device).precision);
+    let precision = Effective::of(wanted, device).precision;
     match device {
-        Device::Cpu => fastest_matmul::<burn_flex::Flex>(&burn_flex::FlexDevice, kind, side),
-        Device::Cuda(gpu) => gpu.matmul_flops_per_s(kind, side),
+        Device::Cpu => {
+            let kind = model::products(precision);
+            fastest_matmul::<burn_flex::Flex>(&burn_flex::FlexDevice, kind, side)
+        }
+        Device::Cuda(gpu) => gpu.matmul_flops_per_s(precision, side),
     }
 }
 

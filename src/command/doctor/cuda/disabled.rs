@@ -2,9 +2,9 @@
 
 use crate::command::doctor::{Finding, Verdict, compute};
 
-pub fn look() -> Finding {
+pub fn look() -> Vec<Finding> {
     let why = "this build was made without the feature cuda";
-    Finding::new(compute::AREA, "cuda", Verdict::Note, "not usable", why)
+    vec![Finding::new(compute::AREA, "cuda", Verdict::Note, "not usable", why)]
 }
 
 pub fn cache() -> Vec<Finding> {

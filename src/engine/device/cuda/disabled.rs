@@ -1,8 +1,9 @@
 //! The CUDA side of a build without the feature `cuda`.
 
+use crate::config::Precision;
 use crate::engine::Engine;
+use crate::engine::device::precision::Products;
 use crate::engine::learner::LearnerConfig;
-use burn::tensor::DType;
 
 /// A GPU that this program can use: there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +18,11 @@ impl Cuda {
         match *self {}
     }
 
-    pub(in crate::engine::device) fn name(&self) -> Option<String> {
+    pub(in crate::engine::device) fn name(&self) -> &str {
         match *self {}
     }
 
-    pub(in crate::engine::device) fn capability(&self) -> Option<(i32, i32)> {
+    pub(in crate::engine::device) fn products(&self) -> Products {
         match *self {}
     }
 
@@ -29,7 +30,11 @@ impl Cuda {
         match *self {}
     }
 
-    pub(in crate::engine::device) fn matmul_flops_per_s(&self, _kind: DType, _side: usize) -> f64 {
+    pub(in crate::engine::device) fn matmul_flops_per_s(
+        &self,
+        _precision: Precision,
+        _side: usize,
+    ) -> f64 {
         match *self {}
     }
 }

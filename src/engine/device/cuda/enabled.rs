@@ -1,66 +1,117 @@
 //! The CUDA side of a build with the feature `cuda`.
 //!
-//! The driver and NVRTC are loaded at run time, so the same binary starts on machines without them.
+//! The driver and the libraries are loaded at run time, so the same binary starts on machines without them. A step is
+//! computed by kernels of our own, see `cuda`. Where they can't run, or `SIMMIM_PLAIN_OPS=1` asks for it, Burn computes
+//! it, for which it takes NVRTC and CUDA's headers.
 
+use crate::config::Precision;
+use crate::cuda::device::{self as own, GpuMachine, LEAST_CAPABILITY, Seen};
+use crate::cuda::libraries;
+use crate::cuda::machine::Arithmetic;
 use crate::engine::device::fastest_matmul;
+use crate::engine::device::precision::Products;
 use crate::engine::learner::{Learner, LearnerConfig};
-use crate::engine::{Engine, Guard};
+use crate::engine::planned::Planned;
+use crate::engine::{DeviceFailure, Engine, Guard};
+use crate::{model, ops};
 use burn::backend::Autodiff;
-use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 use cubecl_runtime::config::cache::CacheConfig;
 use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig as _};
-use cudarc::driver::CudaContext;
 use std::panic;
 use std::path::Path;
 use std::sync::Once;
 
-/// The CUDA backend with gradients. Burn's dispatch backend is compiled once inside Burn, where a
-/// generic `Cuda` would compile all of its kernels again in this crate at each change.
+/// The CUDA backend with gradients, of Burn's plain operations.
 type GpuBackend = Autodiff<Plain>;
 type Plain = CubeBackend<CudaRuntime, f32, i32, u8>;
 
-/// A GPU that this program can use, by its CUDA number.
+/// A GPU that this program can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cuda(usize);
+pub struct Cuda {
+    index: usize,
+    seen: Seen,
+    /// Burn computes, not the kernels of our own.
+    plain: bool,
+}
 
 impl Cuda {
-    /// Checks the driver, the device and NVRTC. Never panics.
+    /// Checks the driver, the device, and what computes on it. Never panics.
     ///
     /// # Errors
     /// Returns what is missing, in one line.
     pub(in crate::engine::device) fn probe(index: usize) -> Result<Self, String> {
-        probe(index).map(|()| Self(index))
+        let seen = own::look(index)?;
+        let plain = ops::plain_wanted() || seen.capability < LEAST_CAPABILITY;
+        if plain {
+            burn_works(&seen)?;
+        } else if let Some(why) = own::obstacle(&seen) {
+            return Err(why);
+        }
+        Ok(Self { index, seen, plain })
     }
 
     pub(in crate::engine::device) fn index(&self) -> usize {
-        self.0
+        self.index
     }
 
-    /// Returns the name that the driver gives the GPU, if it answers.
-    pub(in crate::engine::device) fn name(&self) -> Option<String> {
-        name(self.0).ok()
+    /// Returns the name that the driver gives the GPU.
+    pub(in crate::engine::device) fn name(&self) -> &str {
+        &self.seen.name
     }
 
-    /// Returns the major and minor compute capability, if the driver answers.
-    pub(in crate::engine::device) fn capability(&self) -> Option<(i32, i32)> {
-        let index = self.0;
-        let capability =
-            move || CudaContext::new(index).and_then(|context| context.compute_capability());
-        quiet(capability).ok()?.ok()
+    /// Returns what matrix products are computed by.
+    pub(in crate::engine::device) fn products(&self) -> Products {
+        match self.plain {
+            true => Products::Burn { capability: self.seen.capability },
+            false if own::library_missing(self.seen.cuda.0).is_some() => Products::Own,
+            false => Products::Library,
+        }
     }
 
     pub(in crate::engine::device) fn engine(&self, config: LearnerConfig) -> Box<dyn Engine> {
-        keep_kernels();
-        dispatched(CudaDevice::new(self.0), config)
+        if self.plain {
+            keep_kernels();
+            return plain_engine(CudaDevice::new(self.index), config);
+        }
+        let opened = GpuMachine::open(self.index);
+        match opened.and_then(|(gpu, _)| Planned::new(config, Box::new(gpu))) {
+            Ok(engine) => Box::new(engine),
+            // Engines have no errors, see `DeviceFailure`.
+            Err(fault) => panic::resume_unwind(Box::new(DeviceFailure(fault.0))),
+        }
     }
 
-    pub(in crate::engine::device) fn matmul_flops_per_s(&self, kind: DType, side: usize) -> f64 {
-        keep_kernels();
-        fastest_matmul::<Plain>(&CudaDevice::new(self.0), kind, side)
+    /// `precision` is one that the GPU has. Not a number if the GPU fails.
+    pub(in crate::engine::device) fn matmul_flops_per_s(
+        &self,
+        precision: Precision,
+        side: usize,
+    ) -> f64 {
+        if self.plain {
+            keep_kernels();
+            let kind = model::products(precision);
+            return fastest_matmul::<Plain>(&CudaDevice::new(self.index), kind, side);
+        }
+        let arithmetic = match precision {
+            Precision::Fp32 => Arithmetic::Fp32,
+            Precision::Tf32 => Arithmetic::Tf32,
+            Precision::Bf16 => Arithmetic::Bf16,
+        };
+        let opened = GpuMachine::open(self.index);
+        let measured = opened.and_then(|(mut gpu, _)| gpu.product_flops_per_s(arithmetic, side));
+        measured.unwrap_or(f64::NAN)
     }
+}
+
+/// Checks what Burn takes to compile its kernels: NVRTC, and CUDA's headers.
+fn burn_works(seen: &Seen) -> Result<(), String> {
+    libraries::provide(libraries::NVRTC, seen.cuda.0)
+        .map_err(|why| format!("NVRTC is missing: {why}"))?;
+    libraries::try_nvrtc().map_err(|why| format!("NVRTC doesn't work: {why}"))?;
+    headers()
 }
 
 /// Keeps tuned and compiled kernels in the user's cache directory, so that only the first run on a machine waits for them.
@@ -87,33 +138,11 @@ fn with_cache(mut config: CubeClRuntimeConfig, folder: &Path) -> CubeClRuntimeCo
     config
 }
 
-fn dispatched(device: CudaDevice, mut config: LearnerConfig) -> Box<dyn Engine> {
+fn plain_engine(device: CudaDevice, mut config: LearnerConfig) -> Box<dyn Engine> {
     if config.guard == Guard::Host {
         config.guard = Guard::Device; // no step waits for the host
     }
     Box::new(Learner::<GpuBackend>::new(config, device))
-}
-
-fn probe(index: usize) -> Result<(), String> {
-    let count = quiet(|| CudaContext::device_count().map_err(|error| error.to_string()))
-        .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
-        .map_err(|error| format!("the NVIDIA driver doesn't answer ({})", first_line(&error)))?;
-    if count == 0 {
-        return Err("no NVIDIA GPU found".to_owned());
-    }
-    if index >= count as usize {
-        return Err(format!("there are {count} GPUs, numbered from 0"));
-    }
-    name(index)?;
-    let compiled = quiet(|| cudarc::nvrtc::compile_ptx("extern \"C\" __global__ void k() {}"));
-    match compiled {
-        Err(()) => return Err("NVRTC is missing (libnvrtc.so of the CUDA toolkit)".to_owned()),
-        Ok(Err(error)) => {
-            return Err(format!("NVRTC doesn't work ({})", first_line(&format!("{error:?}"))));
-        }
-        Ok(Ok(_)) => {}
-    }
-    headers()
 }
 
 /// Checks that CUDA's headers are there, which the kernels include. `CubeCL` looks for them in the same places.
@@ -132,31 +161,10 @@ fn headers() -> Result<(), String> {
     Err(format!("CUDA headers not found in {root}/include; set CUDA_PATH"))
 }
 
-/// Returns the name that the driver gives the device.
-fn name(index: usize) -> Result<String, String> {
-    quiet(|| CudaContext::new(index).and_then(|context| context.name()))
-        .map_err(|()| "no NVIDIA driver found (libcuda.so)".to_owned())?
-        .map_err(|error| {
-            format!("GPU {index} can't be opened ({})", first_line(&error.to_string()))
-        })
-}
-
-/// Runs `probe` and turns the panic of a missing library into an error, without its message on the screen.
-fn quiet<T>(probe: impl FnOnce() -> T + panic::UnwindSafe) -> Result<T, ()> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(probe);
-    panic::set_hook(hook);
-    result.map_err(|_| ())
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn kernels_are_kept_for_the_user_unless_settings_name_another_place() {
         let folder = Path::new("/cache/simmim-tui");
