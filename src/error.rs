@@ -56,6 +56,8 @@ pub enum Error {
     Unwell { failures: usize },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
+    #[error("the device failed: {0}")]
+    DeviceFailed(String),
 }
 
 impl Error {
@@ -96,7 +98,8 @@ impl Error {
             | Self::PastTolerance { .. }
             | Self::Unwell { .. }
             | Self::Output { .. }
-            | Self::System { .. } => exit::FAILED,
+            | Self::System { .. }
+            | Self::DeviceFailed(_) => exit::FAILED,
         }
     }
 }

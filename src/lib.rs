@@ -78,7 +78,9 @@ pub mod weights;
 
 use clap::CommandFactory as _;
 use cli::{Cli, CliCommand};
+use engine::DeviceFailure;
 use error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Runs the command that the command line names.
 ///
@@ -86,6 +88,16 @@ use error::Error;
 /// Returns every error that ends the program with another exit code than 0.
 pub fn run(cli: Cli) -> Result<(), Error> {
     engine::device::fix_library_settings();
+    // Engines have no errors. If the device of one fails, the thread that uses it unwinds.
+    catch_unwind(AssertUnwindSafe(|| dispatch(cli))).unwrap_or_else(|panic| {
+        match panic.downcast::<DeviceFailure>() {
+            Ok(failure) => Err(Error::DeviceFailed(failure.0)),
+            Err(panic) => resume_unwind(panic),
+        }
+    })
+}
+
+fn dispatch(cli: Cli) -> Result<(), Error> {
     match cli.command {
         None => command::train::run(&cli.train),
         Some(CliCommand::Train(args)) => command::train::run(&args),

@@ -63,6 +63,7 @@ pub enum Number {
 
 /// What one product needs to know beside its operands: `d = op(a) · op(b) (+ bias) (+ c)`, all row-major and dense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent property of the product")]
 pub struct ProductShape {
     /// Rows of `d`, columns of `d`, and the length of the sums.
     pub m: usize,

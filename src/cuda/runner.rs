@@ -158,14 +158,14 @@ impl Runner {
     ) -> Result<(), Fault> {
         let (plan, ports) = plan;
         let hidden: Vec<u8> = inputs.hidden.iter().map(|&hidden| u8::from(hidden)).collect();
-        let parts = [
+        let given = [
             (ports.pixels, inputs.pixels),
             (ports.hidden, &hidden[..]),
             (ports.rows, bytemuck::cast_slice(inputs.rows)),
             (ports.factors, bytemuck::cast_slice(inputs.factors)),
             (ports.targets, bytemuck::cast_slice(inputs.targets)),
         ];
-        for (port, bytes) in parts {
+        for (port, bytes) in given {
             let Some(buf) = port else { continue };
             let (kind, len) = plan.extent(buf);
             assert_eq!(bytes.len(), kind.bytes() * len, "the inputs are those of the plan");

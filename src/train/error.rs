@@ -34,6 +34,8 @@ pub enum TrainError {
          continue with --resume"
     )]
     BadWeights { step: u64 },
+    #[error("the device failed: {0}")]
+    Device(String),
     #[error("the trainer panicked: {0}")]
     Panic(String),
 }

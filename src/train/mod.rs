@@ -28,6 +28,7 @@ pub use progress::RunLength;
 pub use start::{Job, Start};
 pub use trainer::{RunSummary, Trainer};
 
+use crate::engine::DeviceFailure;
 use crate::event::{Event, Level, Listener, Order, Stamped};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use emitter::Emitter;
@@ -116,6 +117,9 @@ fn train(
     let emitter = Arc::new(Emitter::new(log, listeners));
     let trainer = || Trainer::with(job, Arc::clone(&emitter), orders).and_then(Trainer::run);
     let result = catch_unwind(AssertUnwindSafe(trainer)).unwrap_or_else(|panic| {
+        if let Some(DeviceFailure(why)) = panic.downcast_ref() {
+            return Err(TrainError::Device(why.clone()));
+        }
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
         Err(TrainError::Panic(text.unwrap_or_else(|| "no message".to_owned())))

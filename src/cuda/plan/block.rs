@@ -75,7 +75,7 @@ struct End {
 
 impl End {
     fn of(builder: &mut Builder<'_>, index: usize, side: Side) -> Self {
-        let number = if side == Side::Attention { 0 } else { 1 };
+        let number = side as usize;
         let scale = builder
             .sizes
             .scaled()

@@ -131,7 +131,9 @@ fn head_backward(builder: &mut Builder<'_>, pooled: Buf, slope: Buf) -> Buf {
             bias: None,
         },
     ];
-    products.iter().for_each(|small| multiply(builder, small));
+    for small in &products {
+        multiply(builder, small);
+    }
     let out = builder.new_operand(builder.rows() * dim);
     let mut args = [pooled_slope, out].map(Arg::Buf).to_vec();
     args.extend(sizes(builder));

@@ -80,13 +80,13 @@ fn loss(builder: &mut Builder<'_>, prediction: Buf, chosen: Buf, count: usize) -
 /// the output of `layer` blocks as it is.
 pub(super) fn features(builder: &mut Builder<'_>, rows: Buf, layer: Option<usize>) {
     builder.at(Phase::Predict, "features");
-    let pooled = match layer {
-        Some(_) => classify::pool(builder, rows),
-        None => {
-            let (normed, _) = builder.norm(NORM, rows, builder.rows());
-            classify::pool(builder, normed)
-        }
+    let tokens = if layer.is_none() {
+        let total = builder.rows();
+        builder.norm(NORM, rows, total).0
+    } else {
+        rows
     };
+    let pooled = classify::pool(builder, tokens);
     builder.keep(pooled);
     builder.ports.features = Some(pooled);
 }

@@ -368,9 +368,11 @@ impl Engine for Planned {
     fn load(&mut self, saved: &EngineState) -> Result<(), StateError> {
         self.store.check_names(&saved.weights)?;
         let weights = Store::fetch(&saved.weights, "", self.store.parameters.iter())?;
-        let fetch = |tensors: &NamedTensors, prefix: &str| match tensors.is_empty() {
-            true => Ok(Vec::new()),
-            false => Store::fetch(tensors, prefix, self.store.trained()),
+        let fetch = |tensors: &NamedTensors, prefix: &str| {
+            if tensors.is_empty() {
+                return Ok(Vec::new());
+            }
+            Store::fetch(tensors, prefix, self.store.trained())
         };
         // There are no moments before the first update that was not left out.
         let first = fetch(&saved.moments, "first.")?;
