@@ -9,8 +9,10 @@ use super::machine::{
     Address, Arithmetic, Facts, Fault, Launch, Machine, Number, Operands, ProductShape, Value,
 };
 use super::signature::{Signature, parse};
-pub(crate) use build::{Kind, without_compiler};
+use build::Kind;
+pub(crate) use build::{barriers, without_compiler};
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -20,8 +22,20 @@ pub(crate) fn signatures() -> &'static [Signature] {
     ALL.get_or_init(|| build::SOURCES.iter().flat_map(|(_, source)| parse(source)).collect())
 }
 
+/// What is special about an emulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trait {
+    /// Nothing.
+    Exact,
+    /// Sums on tensor cores, exponentials, logarithms and reciprocals are as inexact as a GPU's may be.
+    Inexact,
+    /// It watches every read and write for races, slowly. The barrier of this number is left out; they count from 1.
+    Watches { missing: usize },
+}
+
 /// A running emulator.
 pub(crate) struct Emulated {
+    program: PathBuf,
     child: Child,
     to: Option<ChildStdin>,
     from: ChildStdout,
@@ -37,17 +51,22 @@ impl Emulated {
     /// # Errors
     /// If it can't be built or started.
     pub(crate) fn new(facts: Facts) -> Result<Self, Fault> {
-        Self::start(Kind::Plain, 0, facts)
+        Self::start(facts, Trait::Exact)
     }
 
-    /// Starts one of `kind`. In one that watches for races the barrier `missing` of `kernels.cu`, counted from 1, is left out.
+    /// Starts one with a trait.
     ///
     /// # Errors
     /// If it can't be built or started.
-    pub(crate) fn start(kind: Kind, missing: usize, facts: Facts) -> Result<Self, Fault> {
+    pub(crate) fn start(facts: Facts, own: Trait) -> Result<Self, Fault> {
+        let (kind, inexact, missing) = match own {
+            Trait::Exact => (Kind::Plain, 0, 0),
+            Trait::Inexact => (Kind::Plain, 1, 0),
+            Trait::Watches { missing } => (Kind::Races, 0, missing),
+        };
         let program = build::program(kind)?;
         let mut child = Command::new(&program)
-            .arg(missing.to_string())
+            .args([inexact, missing].map(|number: usize| number.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -55,7 +74,7 @@ impl Emulated {
             .map_err(|error| Fault(format!("{} doesn't start: {error}", program.display())))?;
         let to = child.stdin.take();
         let from = child.stdout.take().expect("stdout is a pipe");
-        Ok(Self { child, to, from, facts, alignment: 256, order: 0, failed: None })
+        Ok(Self { program, child, to, from, facts, alignment: 256, order: 0, failed: None })
     }
 
     /// Puts the ends of buffers as near to the forbidden page behind them as kernels can bear it: they are aligned to 16
@@ -72,6 +91,20 @@ impl Emulated {
     /// Returns what an emulator that watches for races has seen, in the lines of `races.h`.
     pub(crate) fn races(&mut self) -> Result<String, Fault> {
         self.report(8)
+    }
+
+    /// Returns a line of that report with the lines of the source in place of the address, if `addr2line` is there.
+    pub(crate) fn place(&self, conflict: &str) -> String {
+        let address = conflict.split('\t').nth(4).and_then(|at| at.parse::<u64>().ok());
+        let Some(address) = address.and_then(|at| at.checked_sub(1)) else {
+            return conflict.to_owned();
+        };
+        let mut asked = Command::new("addr2line");
+        asked.args(["-i", "-s", "-e"]).arg(&self.program).arg(format!("{address:#x}"));
+        let found = asked.output().map(|output| output.stdout).unwrap_or_default();
+        let lines = String::from_utf8_lossy(&found);
+        let lines: Vec<&str> = lines.lines().filter(|line| line.contains(".cu:")).collect();
+        format!("{conflict} at {}", lines.join(" from "))
     }
 
     /// Returns the rules that its detector of races doesn't keep, a line each.

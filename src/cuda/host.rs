@@ -146,15 +146,21 @@ pub(crate) enum Form {
     Tn,
 }
 
-pub(crate) fn product(form: Form, a: &[f64], b: &[f64], [m, n, k]: [usize; 3]) -> Vec<f64> {
-    let mut d = vec![0.0; m * n];
-    for i in 0..m {
-        for l in 0..k {
-            let left = if form == Form::Tn { a[l * m + i] } else { a[i * k + l] };
-            for j in 0..n {
-                d[i * n + j] += left * if form == Form::Nt { b[j * k + l] } else { b[l * n + j] };
+pub(crate) fn product(
+    form: Form,
+    first: &[f64],
+    second: &[f64],
+    [m, n, k]: [usize; 3],
+) -> Vec<f64> {
+    let mut out = vec![0.0; m * n];
+    for (row, sums) in out.chunks_exact_mut(n).enumerate() {
+        for term in 0..k {
+            let left = if form == Form::Tn { first[term * m + row] } else { first[row * k + term] };
+            for (column, sum) in sums.iter_mut().enumerate() {
+                let at = if form == Form::Nt { column * k + term } else { term * n + column };
+                *sum += left * second[at];
             }
         }
     }
-    d
+    out
 }

@@ -7,6 +7,8 @@ pub(crate) mod emulated;
 pub(crate) mod geometry;
 #[cfg(test)]
 mod host;
+#[cfg(test)]
+mod kernel_tests;
 #[cfg(feature = "cuda")]
 pub(crate) mod libraries;
 pub(crate) mod machine;

@@ -80,7 +80,7 @@ fn slot(part: &str) -> Slot {
 
 fn without_comments(source: &str) -> String {
     let line = |line: &str| line.find("//").map_or(line, |at| &line[..at]).to_owned() + "\n";
-    source.lines().map(|text| line(text)).collect()
+    source.lines().map(line).collect()
 }
 
 impl Signature {

@@ -27,7 +27,7 @@ const OPTIONS: &str = "-std=c++20 -O2 -march=native -U_FORTIFY_SOURCE -Wall -Wex
     -Wno-unused-parameter";
 
 /// Only what is compiled with these calls the functions `__tsan_*`, which `races.cpp` has.
-const WATCHED: &str = "-g -fsanitize=thread --param tsan-instrument-func-entry-exit=0 \
+const WATCHED: &str = "-g1 -fsanitize=thread --param tsan-instrument-func-entry-exit=0 \
     -fno-tree-loop-distribute-patterns";
 
 /// What an emulator looks at.
@@ -61,7 +61,7 @@ pub(crate) fn without_compiler() -> Option<Fault> {
 
 /// Returns the program, which is built now if it was not before.
 pub(super) fn program(kind: Kind) -> Result<PathBuf, Fault> {
-    static PROGRAMS: [OnceLock<Result<PathBuf, Fault>>; 2] = [OnceLock::new(), OnceLock::new()];
+    static PROGRAMS: [OnceLock<Result<PathBuf, Fault>>; 2] = [const { OnceLock::new() }; 2];
     PROGRAMS[kind as usize].get_or_init(|| find_or_build(kind)).clone()
 }
 
@@ -98,13 +98,14 @@ fn processor() -> String {
 fn sources(kind: Kind) -> Vec<(String, String)> {
     let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
     let mut files: Vec<(String, String)> = FILES.iter().map(owned).collect();
+    let mut barriers = Vec::new();
     for (name, source) in &SOURCES {
         let header = if *name == "product" { "product.h" } else { "emulate.h" };
         let mut list = format!("#include \"{header}\"\n");
         let mut text = (*source).to_owned();
-        if kind == Kind::Races && *name == "kernels" {
+        if kind == Kind::Races {
             list += "extern int missing;\n";
-            text = barriers_as_switches(source).0;
+            text = barriers_as_switches(source, &mut barriers);
         }
         let _ = writeln!(list, "#include \"{name}.cu\"");
         let _ = writeln!(list, "const emulate::Kernel emulate::kernels_of_{name}[] = {{");
@@ -120,21 +121,41 @@ fn sources(kind: Kind) -> Vec<(String, String)> {
     files
 }
 
-/// Returns the source with each barrier left out if `missing` is its number, counted from 1, and the lines of the barriers.
-pub(crate) fn barriers_as_switches(source: &str) -> (String, Vec<usize>) {
+/// Returns the source with each barrier left out if `missing` is its number, which is the length of `barriers` once the place
+/// of this barrier is there.
+fn barriers_as_switches(source: &str, barriers: &mut Vec<(usize, String)>) -> String {
     let barrier = "__syncthreads()";
-    let mut lines = Vec::new();
     let mut text = String::new();
+    let mut function = "";
     for (number, line) in source.lines().enumerate() {
+        if ["DEVICE", "VARIANT", "extern"].iter().any(|begin| line.starts_with(begin)) {
+            function = name_of_function(line).unwrap_or(function);
+        }
         let mut parts = line.split(barrier);
         text += parts.next().unwrap_or_default();
         for part in parts {
-            lines.push(number + 1);
-            let _ = write!(text, "(missing == {} ? (void)0 : {barrier}){part}", lines.len());
+            barriers.push((number + 1, function.to_owned()));
+            let _ = write!(text, "(missing == {} ? (void)0 : {barrier}){part}", barriers.len());
         }
         text += "\n";
     }
-    (text, lines)
+    text
+}
+
+/// Returns the name before the first parenthesis that doesn't hold a number.
+fn name_of_function(line: &str) -> Option<&str> {
+    let opens = |(at, _): &(usize, &str)| !line[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    let (at, _) = line.match_indices('(').find(opens)?;
+    line[..at].split(' ').next_back()
+}
+
+/// Returns the lines and functions of the barriers of both sources, in the order of their numbers.
+pub(crate) fn barriers() -> Vec<(usize, String)> {
+    let mut barriers = Vec::new();
+    for (_, source) in SOURCES {
+        barriers_as_switches(source, &mut barriers);
+    }
+    barriers
 }
 
 /// Compiles the files side by side, and links them to the program `made`.
@@ -153,8 +174,7 @@ fn compile(compiler: &str, kind: Kind, folder: &Path, made: &Path) -> Result<(),
         let mut command = command();
         command.args(OPTIONS.split_whitespace());
         if kind == Kind::Races {
-            command.arg("-DRACES");
-            command.args(WATCHED.split_whitespace().filter(|_| *watched));
+            command.arg("-DRACES").args(WATCHED.split_whitespace().filter(|_| *watched));
         }
         command.args(["-c", "-o", &format!("{unit}.o"), &format!("{unit}.cpp")]);
         running.push(command.spawn().map_err(|error| Fault(error.to_string()))?);

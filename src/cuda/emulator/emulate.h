@@ -240,21 +240,20 @@ inline void matrices(unsigned (&to)[4], const uint16_t* row, bool transposed) {
     for (int i = 0; i < 4; i++) to[i] = mine.out[i];
 }
 
-#ifdef MULTIPLY_TERMS
-// Adds products as tensor cores seem to: MULTIPLY_TERMS of them and the sum so far at once, every term cut off MULTIPLY_BITS bits below the
-// leading bit of the largest, their sum cut off to fp32. NVIDIA documents nothing of this; measured figures differ by generation, 8 or 16 terms
-// and 23 to 25 bits.
-static_assert(16 % MULTIPLY_TERMS == 0);
+// Adds products as tensor cores seem to: TERMS of them and the sum so far at once, every term cut off BITS bits below the leading bit of the
+// largest, their sum cut off to fp32. NVIDIA documents nothing of this; measured figures differ by generation, 8 or 16 terms and 23 to 25
+// bits.
+constexpr int TERMS = 16, BITS = 24;
 inline float add_products(float sum, const float* left, const float (*right)[8], int column) {
-    for (int first = 0; first < 16; first += MULTIPLY_TERMS) {
-        double terms[MULTIPLY_TERMS + 1] = {sum}, largest = std::fabs(sum), total = 0;
-        for (int k = 0; k < MULTIPLY_TERMS; k++) {
+    for (int first = 0; first < 16; first += TERMS) {
+        double terms[TERMS + 1] = {sum}, largest = std::fabs(sum), total = 0;
+        for (int k = 0; k < TERMS; k++) {
             terms[k + 1] = (double)left[first + k] * right[first + k][column];
             largest = std::max(largest, std::fabs(terms[k + 1]));
             total += terms[k + 1];
         }
         if (std::isfinite(total) && largest > 0) {
-            double scale = std::ldexp(1.0, MULTIPLY_BITS - std::ilogb(largest));
+            double scale = std::ldexp(1.0, BITS - std::ilogb(largest));
             total = 0;
             for (double term : terms) total += std::trunc(term * scale);
             total /= scale;
@@ -266,7 +265,6 @@ inline float add_products(float sum, const float* left, const float (*right)[8],
     }
     return sum;
 }
-#endif
 
 inline void multiply_16x8x16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     Given& mine = me->warp->given[me->lane];
@@ -288,13 +286,13 @@ inline void multiply_16x8x16(float (&c)[4], const unsigned (&a)[4], unsigned b0,
             }
         }
         for (int row = 0; row < 16; row++) {
-#ifdef MULTIPLY_TERMS
-            for (int column = 0; column < 8; column++) sums[row][column] = add_products(sums[row][column], left[row], right, column);
-#else
+            if (inexact) {
+                for (int column = 0; column < 8; column++) sums[row][column] = add_products(sums[row][column], left[row], right, column);
+                continue;
+            }
             for (int k = 0; k < 16; k++) {
                 for (int column = 0; column < 8; column++) sums[row][column] += left[row][k] * right[k][column];
             }
-#endif
         }
         for (int lane = 0; lane < 32; lane++) {
             for (int i = 0; i < 4; i++) given[lane].sums[i] = sums[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
@@ -456,27 +454,22 @@ static inline float __shfl_xor_sync(unsigned, float x, int mask) { return emulat
 // ------------------------------------------------------------------------------------------------ instructions of kernels.cu
 
 DEVICE unsigned narrow2(float low, float high) { return emulate::bf16_of(low) | emulate::bf16_of(high) << 16; }
-#ifdef MULTIPLY_TERMS
-// With errors about as large as PTX's manual allows (some 2^-22, 2^-23 for the reciprocal), always the same for the same x.
+// If `inexact`, with errors about as large as PTX's manual allows (some 2^-22, 2^-23 for the reciprocal), always the same for the same x.
 static inline float error_of(float x, unsigned which) {
+    if (!emulate::inexact) return 0.0f;
     unsigned u = emulate::bits(x) * 2654435761u + which;
     u ^= u >> 15, u *= 2246822519u, u ^= u >> 13;
     return ((int)(u & 0xffff) - 32768) / 32768.0f;
 }
 DEVICE float power_of_two(float x) {
-    float y = std::exp2((double)x) * (1.0f + error_of(x, 1) * 2.4e-7f);
+    float y = std::exp2(x) * (1.0f + error_of(x, 1) * 2.4e-7f);
     return y < 1.17549435e-38f ? 0.0f : y;
 }
 DEVICE float log_two(float x) {
-    float y = std::log2((double)x);
+    float y = std::log2(x);
     return y + error_of(x, 2) * 2.4e-7f * std::max(std::fabs(y), 1.0f);
 }
 DEVICE float reciprocal(float x) { return (1.0f / x) * (1.0f + error_of(x, 3) * 1.2e-7f); }
-#else
-DEVICE float power_of_two(float x) { return std::exp2(x); }
-DEVICE float log_two(float x) { return std::log2(x); }
-DEVICE float reciprocal(float x) { return 1.0f / x; }
-#endif
 INLINE_IF_WATCHED DEVICE void copy_async(void* shared, const void* global, bool valid) { emulate::copy(shared, global, valid); }
 DEVICE void copies_commit() { emulate::commit(); }
 template <int pending>

@@ -25,6 +25,9 @@ struct Kernel {
 
 extern const Kernel kernels_of_kernels[], kernels_of_product[];
 
+// Whether sums on tensor cores, exponentials, logarithms and reciprocals are as inexact as a GPU's may be.
+extern bool inexact;
+
 // Ends the program with a line on stderr that names the kernel that runs.
 [[noreturn]] void fail(const char* what);
 

@@ -1,4 +1,5 @@
-// The emulator as a program: reads commands from stdin and answers on stdout, all numbers as this machine has them in memory.
+// The emulator as a program, with two numbers: whether it is `inexact` (emulator.h), and which barrier is left out if it watches for
+// races. It reads commands from stdin and answers on stdout, all numbers as this machine has them in memory.
 //
 // A command is one byte and what belongs to it; the answer starts with a byte, 0 if it was done, else 1 and a text: its length in four bytes,
 // then its letters. What a kernel does wrong ends the program with a line on stderr instead.
@@ -259,6 +260,8 @@ void report(bool of_rules) {
 
 namespace emulate {
 
+bool inexact = false;
+
 void fail(const char* what) { end(what); }
 
 void watch_for_faults() {
@@ -276,10 +279,9 @@ void watch_for_faults() {
 }  // namespace emulate
 
 int main(int count, char** words) {
+    if (count == 3) emulate::inexact = std::atoi(words[1]);
 #ifdef RACES
-    if (count > 1) missing = std::atoi(words[1]);
-#else
-    (void)count, (void)words;
+    if (count == 3) missing = std::atoi(words[2]);
 #endif
     emulate::watch_for_faults();
     for (;;) {

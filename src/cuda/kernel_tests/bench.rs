@@ -64,7 +64,7 @@ impl Data {
     }
 
     /// Returns data of this type from the bytes of a machine.
-    fn from_bytes(&self, bytes: &[u8]) -> Self {
+    fn read_from(&self, bytes: &[u8]) -> Self {
         let word = |b: &[u8]| [b[0], b[1], b[2], b[3]];
         match self {
             Self::F32(_) => {
@@ -73,9 +73,9 @@ impl Data {
             Self::I32(_) => {
                 Self::I32(bytes.chunks_exact(4).map(|b| i32::from_le_bytes(word(b))).collect())
             }
-            Self::Bf16(_) => {
-                Self::Bf16(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]])).collect())
-            }
+            Self::Bf16(_) => Self::Bf16(
+                bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]])).collect(),
+            ),
             Self::U8(_) => Self::U8(bytes.to_vec()),
         }
     }
@@ -100,8 +100,6 @@ pub(crate) enum Arg {
     InOut(Data),
     /// The memory of the argument at this place.
     Same(usize),
-    /// What [`Bench::upload`] has returned.
-    At(Address),
     Null,
     Int(usize),
     Long(usize),
@@ -138,12 +136,14 @@ pub(crate) struct Bench {
     pub device: Device,
     /// Orders of threads that each launch is repeated in.
     pub orders: u8,
+    /// Whether two threads that meet in memory are a fault: the emulator must watch for races.
+    pub watches: bool,
     state: u64,
 }
 
 impl Bench {
     pub(crate) fn new(device: Device, orders: u8) -> Self {
-        Self { device, orders, state: 1 }
+        Self { device, orders, watches: false, state: 1 }
     }
 
     pub(crate) fn multiprocessors(&mut self) -> usize {
@@ -200,7 +200,7 @@ impl Bench {
     pub(crate) fn download(&mut self, at: Address, like: &Data) -> Result<Data, Fault> {
         let mut bytes = like.bytes();
         self.device.machine().read(at, &mut bytes)?;
-        Ok(like.from_bytes(&bytes))
+        Ok(like.read_from(&bytes))
     }
 
     /// Launches a kernel in several orders of threads, which must give the same bits and leave the inputs alone. Returns what
@@ -230,7 +230,12 @@ impl Bench {
         Ok(first.map(|(written, _)| written).unwrap_or_default())
     }
 
-    fn run_once(&mut self, kernel: &str, geometry: Geometry, args: &[Arg]) -> Result<Vec<Data>, Fault> {
+    fn run_once(
+        &mut self,
+        kernel: &str,
+        geometry: Geometry,
+        args: &[Arg],
+    ) -> Result<Vec<Data>, Fault> {
         let known = signatures().iter().find(|signature| signature.name == kernel);
         let known = known.ok_or_else(|| Fault(format!("no kernel is called {kernel}")))?;
         let mut places = vec![0; args.len()];
@@ -238,7 +243,6 @@ impl Bench {
             match arg {
                 Arg::In(data) | Arg::InOut(data) => *place = self.upload(data)?,
                 Arg::Out(data) => *place = self.poisoned(data)?,
-                Arg::At(at) => *place = *at,
                 _ => {}
             }
         }
@@ -254,6 +258,7 @@ impl Bench {
         let machine = self.device.machine();
         machine.launch(&Launch { kernel: &known.name, grid, block, shared, values })?;
         machine.sync()?;
+        self.check_races()?;
         let mut written = Vec::new();
         for (i, (arg, at)) in args.iter().zip(&places).enumerate() {
             match arg {
@@ -268,6 +273,15 @@ impl Bench {
             }
         }
         Ok(written)
+    }
+
+    fn check_races(&mut self) -> Result<(), Fault> {
+        let (true, Device::Emulated(machine)) = (self.watches, &mut self.device) else {
+            return Ok(());
+        };
+        let report = machine.races()?;
+        let conflict = report.lines().find(|line| line.starts_with("conflict"));
+        conflict.map_or(Ok(()), |line| Err(Fault(machine.place(line))))
     }
 
     fn poisoned(&mut self, like: &Data) -> Result<Address, Fault> {

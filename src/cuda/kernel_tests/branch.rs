@@ -75,7 +75,8 @@ fn branch(
     let (x, stream) = b.operands(Op::F32, count, 1.0);
     let (dout, slopes) = b.operands(Op::F32, count, 1.0);
     let given = [scale.map(Data::numbers), factor.map(Data::numbers)];
-    let factors = Factors { scale: given[0].as_deref(), factor: given[1].as_deref(), tokens, width };
+    let factors =
+        Factors { scale: given[0].as_deref(), factor: given[1].as_deref(), tokens, width };
     let sizes = [Arg::Int(rows), Arg::Int(tokens), Arg::Int(width)];
     let given = [maybe(scale), maybe(factor)];
 

@@ -16,13 +16,16 @@ pub(super) fn norms(b: &mut Bench) -> Result<(), Fault> {
 }
 
 fn norm(b: &mut Bench, op: Op, rows: usize, width: usize) -> Result<(), Fault> {
-    let x: Vec<f64> = b.normal(rows * width, 2.0).iter().map(|x| f64::from((x + 0.5) as f32)).collect();
-    let gamma: Vec<f64> = b.normal(width, 0.3).iter().map(|x| f64::from((1.0 + x) as f32)).collect();
+    let x: Vec<f64> =
+        b.normal(rows * width, 2.0).iter().map(|x| f64::from((x + 0.5) as f32)).collect();
+    let gamma: Vec<f64> =
+        b.normal(width, 0.3).iter().map(|x| f64::from((1.0 + x) as f32)).collect();
     let beta = b.normal(width, 0.2);
     let inputs = [&x, &gamma, &beta].map(|numbers| Arg::In(Data::f32(numbers)));
     let [input, weight, bias] = inputs;
     let sizes = [Arg::Int(rows), Arg::Int(width)];
-    let mut args = vec![input.clone(), weight.clone(), bias, op.out(rows * width), out(rows), out(rows)];
+    let mut args =
+        vec![input.clone(), weight.clone(), bias, op.out(rows * width), out(rows), out(rows)];
     args.extend([sizes[0].clone(), sizes[1].clone(), Arg::Float(EPS)]);
     let found = b.run(&op.name("norm_forward"), geometry::norm_forward(rows), &args)?;
     let want = host::norm(&x, &gamma, &beta, EPS);
@@ -79,7 +82,9 @@ pub(super) fn sums(b: &mut Bench) -> Result<(), Fault> {
         let usual = geometry::sum_strips(strips, columns);
         for block in [usual.block, 1024, 32] {
             let launch = geometry::Geometry { block, ..usual };
-            for (to, accumulate, want) in [(out(columns), 0, &want), (Arg::InOut(old.clone()), 1, &onto)] {
+            for (to, accumulate, want) in
+                [(out(columns), 0, &want), (Arg::InOut(old.clone()), 1, &onto)]
+            {
                 let sizes = [Arg::Int(strips), Arg::Int(columns), Arg::Int(accumulate)];
                 let args = [&[Arg::In(part.clone()), to], &sizes[..]].concat();
                 close("sum_strips", &b.run("sum_strips", launch, &args)?[0], want, 2e-6, 0.0)?;

@@ -27,7 +27,8 @@ struct Arrays {
 fn table(arrays: &Arrays) -> Data {
     let mut bytes = Vec::new();
     for ((count, decay, rate, copied), at) in PARTS.into_iter().zip(offsets()) {
-        let wide = [arrays.param, arrays.grad, arrays.first, arrays.second].map(|a| a + 4 * at as u64);
+        let wide =
+            [arrays.param, arrays.grad, arrays.first, arrays.second].map(|a| a + 4 * at as u64);
         let copy = if copied { arrays.copy + 2 * at as u64 } else { 0 };
         bytes.extend(wide.iter().chain([&copy]).flat_map(|address| address.to_le_bytes()));
         bytes.extend((count as u32).to_le_bytes());
@@ -41,8 +42,7 @@ pub(super) fn optimizer(b: &mut Bench) -> Result<(), Fault> {
     let param = b.normal(ALL, 1.0);
     let grad = b.normal(ALL, 3.0);
     let first = b.normal(ALL, 0.1);
-    let second: Vec<f64> =
-        b.normal(ALL, 0.1).iter().map(|x| f64::from((x * x) as f32)).collect();
+    let second: Vec<f64> = b.normal(ALL, 0.1).iter().map(|x| f64::from((x * x) as f32)).collect();
     for (step, clip) in [(1, 5.0), (10, 0.0), (1000, 1e9)] {
         let start = [&param, &grad, &first, &second].map(|numbers| Data::f32(numbers));
         let places: Result<Vec<Address>, Fault> = start.iter().map(|data| b.upload(data)).collect();
