@@ -13,7 +13,7 @@ the sources, so that nobody changes them and forgets this tool.
 
 --check compiles again. With the version of NVRTC that sources.txt names all bytes must be the same, with another only lengths and CRC-32.
 Both ways print the registers and the local memory of each kernel in the code for 9.0. The tool ends with 1 if a kernel uses local memory, or
-if --check finds a difference.
+if --check finds a difference, and with 3 if there is no NVRTC.
 """
 
 import argparse
@@ -31,6 +31,8 @@ FOLDER = pathlib.Path(__file__).resolve().parent.parent / "src/cuda"
 COMPILED = FOLDER / "compiled"
 SOURCES = ["kernels", "product"]
 TARGETS = {"compute_80": "ptx", "sm_90": "cubin"}
+# The exit code that says that there is no NVRTC here.
+NO_NVRTC = 3
 # Kernels that may use local memory. There are none.
 MAY_SPILL = set()
 
@@ -145,7 +147,11 @@ def main():
     parser.add_argument("--site", nargs="*", default=[], help="further site-packages folders to look for NVRTC in")
     parser.add_argument("--check", action="store_true", help="compare with what is committed instead of writing it")
     arguments = parser.parse_args()
-    nvrtc = Nvrtc(library([*arguments.site, sysconfig.get_paths()["purelib"]]))
+    try:
+        nvrtc = Nvrtc(library([*arguments.site, sysconfig.get_paths()["purelib"]]))
+    except OSError as error:
+        print(f"NVRTC can't be loaded: {error}")
+        sys.exit(NO_NVRTC)
     print(f"NVRTC {nvrtc.version}")
     made, spilling = {}, []
     for source in SOURCES:

@@ -16,36 +16,43 @@ use crate::config::Position;
 use crate::rng::{self, Purpose};
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
+use rayon::prelude::*;
 
 /// Standard deviation of most weights.
 const STD: f32 = 0.02;
 /// Standard deviation of the weights of a classifier's head.
 const CLASSIFIER_STD: f32 = 2e-5;
 
-/// Overwrites `tensors`, which have the names and shapes of a model, with fresh weights.
+/// Overwrites `tensors`, which have the names and shapes of a model, with fresh weights. Each tensor has random numbers of
+/// its own, so several threads may draw them.
 pub fn initialize(tensors: &mut NamedTensors, shape: &ModelShape, seed: u64) {
-    for (number, (name, tensor)) in tensors.iter_mut().enumerate() {
+    let all: Vec<_> = tensors.iter_mut().enumerate().collect();
+    all.into_par_iter().for_each(|(number, (name, tensor))| {
         let mut rng = rng::stream(seed, Purpose::Init, number as u64, 0);
-        let data = &mut tensor.data;
-        if name.contains("norm") {
-            data.fill(if name.ends_with("weight") { 1.0 } else { 0.0 });
-        } else if name.ends_with("gamma") {
-            data.fill(shape.layer_scale as f32);
-        } else if name == "head.weight" && shape.classes.is_some() {
-            data.fill_with(|| cut_normal(&mut rng) * CLASSIFIER_STD);
-        } else if name.starts_with("head") && shape.classes.is_none() {
-            let bound = (shape.dim as f32).sqrt().recip();
-            data.fill_with(|| rng.random_range(-bound..bound));
-        } else if name.ends_with("bias") || name.ends_with("bias_table") {
-            data.fill(0.0);
-        } else if name.ends_with("pos_embed") {
-            if shape.position == Position::Learned {
-                data.fill_with(|| normal(&mut rng) * STD);
-            }
-        } else {
-            let scale = STD / branch_divisor(name);
-            data.fill_with(|| cut_normal(&mut rng) * scale);
+        draw(name, &mut tensor.data, shape, &mut rng);
+    });
+}
+
+/// Draws the fresh weights of one tensor.
+fn draw(name: &str, data: &mut [f32], shape: &ModelShape, rng: &mut impl rand::Rng) {
+    if name.contains("norm") {
+        data.fill(if name.ends_with("weight") { 1.0 } else { 0.0 });
+    } else if name.ends_with("gamma") {
+        data.fill(shape.layer_scale as f32);
+    } else if name == "head.weight" && shape.classes.is_some() {
+        data.fill_with(|| cut_normal(rng) * CLASSIFIER_STD);
+    } else if name.starts_with("head") && shape.classes.is_none() {
+        let bound = (shape.dim as f32).sqrt().recip();
+        data.fill_with(|| rng.random_range(-bound..bound));
+    } else if name.ends_with("bias") || name.ends_with("bias_table") {
+        data.fill(0.0);
+    } else if name.ends_with("pos_embed") {
+        if shape.position == Position::Learned {
+            data.fill_with(|| normal(rng) * STD);
         }
+    } else {
+        let scale = STD / branch_divisor(name);
+        data.fill_with(|| cut_normal(rng) * scale);
     }
 }
 

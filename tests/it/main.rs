@@ -28,6 +28,8 @@ mod rooms;
 
 /// The fused operations of the CPU give PyTorch's values with each instruction set.
 mod fast_ops;
+/// The compiled kernels of the GPU are those of their sources.
+mod kernels;
 /// Precision and activation checkpointing do what they say.
 mod options;
 /// The model, its gradients, the optimizer and the schedule give the values of PyTorch and timm.

@@ -11,6 +11,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn_flex::FlexDevice;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// One parameter.
@@ -158,12 +159,12 @@ impl Store {
         prefix: &str,
         wanted: impl Iterator<Item = (&'a String, &'a Parameter)>,
     ) -> Result<Vec<(Parameter, Vec<f32>)>, StateError> {
-        wanted
-            .map(|(name, parameter)| {
-                let key = format!("{prefix}{name}");
-                Ok((parameter.clone(), state::fetch(tensors, &key, &parameter.dims)?))
-            })
-            .collect()
+        let wanted: Vec<_> = wanted.collect();
+        let fetch = |(name, parameter): (&'a String, &'a Parameter)| {
+            let key = format!("{prefix}{name}");
+            Ok((parameter.clone(), state::fetch(tensors, &key, &parameter.dims)?))
+        };
+        wanted.into_par_iter().map(fetch).collect()
     }
 
     /// Checks that every tensor belongs to a parameter.
@@ -187,13 +188,15 @@ impl Store {
         wanted: impl Iterator<Item = (&'a String, &'a Parameter)>,
         which: Which,
     ) -> Result<NamedTensors, Fault> {
-        let mut tensors = NamedTensors::new();
+        let mut read = Vec::new();
         for (name, parameter) in wanted {
             let mut data = vec![0.0_f32; parameter.weight.elements];
             machine.read(parameter.at(which), bytemuck::cast_slice_mut(&mut data))?; // device sync
-            let tensor = HostTensor { shape: parameter.dims.clone(), data };
-            tensors.insert(format!("{prefix}{name}"), state::to_timm(name, tensor));
+            read.push((name, HostTensor { shape: parameter.dims.clone(), data }));
         }
-        Ok(tensors)
+        let convert = |(name, tensor): (&String, HostTensor)| {
+            (format!("{prefix}{name}"), state::to_timm(name, tensor))
+        };
+        Ok(read.into_par_iter().map(convert).collect())
     }
 }

@@ -108,7 +108,8 @@ fn distance(found: &NamedTensors, expected: &NamedTensors) -> (f64, String) {
         let pairs = found.data.iter().zip(&expected.data);
         let error = pairs.fold(0.0_f32, |most, (f, e)| most.max((f - e).abs()));
         let share = f64::from(error / largest.max(1e-6));
-        if !(share <= worst.0) {
+        // NaN counts as larger than everything.
+        if share.is_nan() || share > worst.0 {
             worst = (share, name.clone());
         }
     }
