@@ -6,10 +6,10 @@
 mod build;
 
 use super::machine::{
-    Address, Arithmetic, Facts, Fault, Launch, Machine, Number, Operands, ProductShape, Value,
+    Address, Arithmetic, Facts, Fault, KernelArg, Launch, Machine, Number, Operands, ProductShape,
 };
 use super::signature::{Signature, parse};
-use build::Kind;
+use build::EmulatorKind;
 pub(crate) use build::{barriers, without_compiler};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -60,9 +60,9 @@ impl Emulated {
     /// If it can't be built or started.
     pub(crate) fn start(facts: Facts, own: Trait) -> Result<Self, Fault> {
         let (kind, inexact, missing) = match own {
-            Trait::Exact => (Kind::Plain, 0, 0),
-            Trait::Inexact => (Kind::Plain, 1, 0),
-            Trait::Watches { missing } => (Kind::Races, 0, missing),
+            Trait::Exact => (EmulatorKind::Plain, 0, 0),
+            Trait::Inexact => (EmulatorKind::Plain, 1, 0),
+            Trait::Watches { missing } => (EmulatorKind::Races, 0, missing),
         };
         let program = build::program(kind)?;
         let mut child = Command::new(&program)
@@ -222,10 +222,10 @@ impl Machine for Emulated {
         message.extend([self.order, launch.values.len() as u8]);
         for value in &launch.values {
             let bits = match *value {
-                Value::Address(address) => address,
-                Value::Int(number) => u64::from(number.cast_unsigned()),
-                Value::Long(number) => number.cast_unsigned(),
-                Value::Float(number) => u64::from(number.to_bits()),
+                KernelArg::Address(address) => address,
+                KernelArg::Int(number) => u64::from(number.cast_unsigned()),
+                KernelArg::Long(number) => number.cast_unsigned(),
+                KernelArg::Float(number) => u64::from(number.to_bits()),
             };
             message.extend(bits.to_ne_bytes());
         }

@@ -137,7 +137,7 @@ pub(crate) fn planes(bytes: &[u8], pixels: usize, mean: [f64; 3], inv_std: [f64;
 
 /// How the operands of a product are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ProductForm {
     /// a `[M, K]`, b `[K, N]`
     Nn,
     /// a `[M, K]`, b `[N, K]`
@@ -147,7 +147,7 @@ pub(crate) enum Form {
 }
 
 pub(crate) fn product(
-    form: Form,
+    form: ProductForm,
     first: &[f64],
     second: &[f64],
     [m, n, k]: [usize; 3],
@@ -155,9 +155,11 @@ pub(crate) fn product(
     let mut out = vec![0.0; m * n];
     for (row, sums) in out.chunks_exact_mut(n).enumerate() {
         for term in 0..k {
-            let left = if form == Form::Tn { first[term * m + row] } else { first[row * k + term] };
+            let left =
+                if form == ProductForm::Tn { first[term * m + row] } else { first[row * k + term] };
             for (column, sum) in sums.iter_mut().enumerate() {
-                let at = if form == Form::Nt { column * k + term } else { term * n + column };
+                let at =
+                    if form == ProductForm::Nt { column * k + term } else { term * n + column };
                 *sum += left * second[at];
             }
         }

@@ -14,7 +14,7 @@ mod patches;
 
 use super::emulated::{Emulated, Trait, without_compiler};
 use super::machine::{Facts, Fault, Machine};
-use bench::{Bench, Device};
+use bench::{Bench, TestMachine};
 
 type Check = fn(&mut Bench) -> Result<(), Fault>;
 
@@ -62,7 +62,7 @@ fn passes(name: &str) {
     let check = CHECKS.iter().find(|(known, _)| *known == name).expect("a check of this name").1;
     // In the last order copies land at once, which only products tell apart.
     let orders = if name == "products" { 4 } else { 3 };
-    let mut bench = Bench::new(Device::Emulated(Box::new(machine)), orders);
+    let mut bench = Bench::new(TestMachine::Emulated(Box::new(machine)), orders);
     check(&mut bench).unwrap_or_else(|fault| panic!("{fault}"));
 }
 
@@ -134,14 +134,14 @@ fn products_on_tensor_cores_are_right_in_every_tile() {
 #[test]
 fn products_of_the_emulated_library_follow_their_definition() {
     let Some(machine) = emulated(Trait::Exact) else { return };
-    let mut bench = Bench::new(Device::Emulated(Box::new(machine)), 1);
+    let mut bench = Bench::new(TestMachine::Emulated(Box::new(machine)), 1);
     classifier::library(&mut bench).unwrap_or_else(|fault| panic!("{fault}"));
 }
 
 #[test]
 fn all_checks_pass_with_sums_and_exponentials_as_inexact_as_a_gpu_may_have_them() {
     let Some(machine) = emulated(Trait::Inexact) else { return };
-    let mut bench = Bench::new(Device::Emulated(Box::new(machine)), 1);
+    let mut bench = Bench::new(TestMachine::Emulated(Box::new(machine)), 1);
     for (name, check) in CHECKS {
         check(&mut bench).unwrap_or_else(|fault| panic!("{name}: {fault}"));
     }
@@ -151,7 +151,7 @@ fn all_checks_pass_with_sums_and_exponentials_as_inexact_as_a_gpu_may_have_them(
 #[ignore = "needs a GPU"]
 fn all_checks_pass_on_a_gpu() {
     let Some(machine) = device_machine() else { return };
-    let mut bench = Bench::new(Device::Other(machine), 3);
+    let mut bench = Bench::new(TestMachine::Other(machine), 3);
     let all = CHECKS.into_iter().chain([("library", classifier::library as Check)]);
     let failed: Vec<String> = all
         .filter_map(|(name, check)| Some(format!("{name}: {}", check(&mut bench).err()?)))

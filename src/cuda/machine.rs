@@ -23,7 +23,7 @@ pub struct Facts {
 
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Value {
+pub enum KernelArg {
     Address(Address),
     Int(i32),
     Long(i64),
@@ -40,7 +40,7 @@ pub struct Launch {
     pub block: u32,
     /// Dynamic shared memory of a block in bytes.
     pub shared: u32,
-    pub values: Vec<Value>,
+    pub values: Vec<KernelArg>,
 }
 
 /// How products are computed. Sums are always of 32-bit floats.

@@ -2,7 +2,8 @@
 
 use super::machine::{Address, Facts, Fault, Machine};
 use super::plan::{
-    Batch, Buf, Builder, Kind, Memory, Pass, Phase, Plan, Ports, Sizes, Vars, Weights,
+    BatchForm, Buf, Builder, Element, LaunchPlan, Memory, PassKind, PassSizes, PlacedWeights,
+    Ports, StepPhase, Vars,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,15 +45,15 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// What a pass has left, until the next one runs.
-pub(crate) struct Done {
-    plan: Arc<(Plan, Ports)>,
+pub(crate) struct FinishedPass {
+    plan: Arc<(LaunchPlan, Ports)>,
     memory: Memory,
 }
 
 /// A machine with the plans and the memory of passes.
 pub(crate) struct Runner {
     pub(crate) machine: Box<dyn Machine>,
-    plans: HashMap<(Pass, Batch), Arc<(Plan, Ports)>>,
+    plans: HashMap<(PassKind, BatchForm), Arc<(LaunchPlan, Ports)>>,
     arena: Block,
     /// Passes take these in turn, so that the inputs of the next one can be uploaded while one runs.
     inputs: [Block; 2],
@@ -75,18 +76,18 @@ impl Runner {
     /// If the machine has no room, or refuses an operation.
     pub(crate) fn run(
         &mut self,
-        (pass, batch): (Pass, Batch),
+        (pass, batch): (PassKind, BatchForm),
         model: &Model<'_>,
         inputs: &Inputs<'_>,
         vars: &Vars,
-        between: &mut dyn FnMut(&mut dyn Machine, Option<Phase>),
-    ) -> Result<Done, Fault> {
+        between: &mut dyn FnMut(&mut dyn Machine, Option<StepPhase>),
+    ) -> Result<FinishedPass, Fault> {
         let plan = self.plan(pass, batch, model);
         let memory = self.memory(&plan.0)?;
         self.upload(&plan, memory, inputs)?;
         plan.0.run(self.machine.as_mut(), memory, vars, between)?;
         self.machine.mark();
-        Ok(Done { plan, memory })
+        Ok(FinishedPass { plan, memory })
     }
 
     /// Queues a plan that has no inputs.
@@ -95,9 +96,9 @@ impl Runner {
     /// See [`Self::run`].
     pub(crate) fn run_update(
         &mut self,
-        plan: &Plan,
+        plan: &LaunchPlan,
         vars: &Vars,
-        between: &mut dyn FnMut(&mut dyn Machine, Option<Phase>),
+        between: &mut dyn FnMut(&mut dyn Machine, Option<StepPhase>),
     ) -> Result<(), Fault> {
         self.arena.reserve(self.machine.as_mut(), plan.arena_bytes)?;
         let memory = Memory { arena: self.arena.at, input: 0 };
@@ -108,10 +109,10 @@ impl Runner {
     ///
     /// # Errors
     /// If the machine has failed.
-    pub(crate) fn read_left(&mut self, done: &Done, buf: Buf) -> Result<Vec<f32>, Fault> {
+    pub(crate) fn read_left(&mut self, done: &FinishedPass, buf: Buf) -> Result<Vec<f32>, Fault> {
         let (kind, len) = done.plan.0.extent(buf);
         let at = done.plan.0.address(buf, done.memory);
-        if kind == Kind::F32 {
+        if kind == Element::F32 {
             return self.read(at, len);
         }
         let mut bytes = vec![0; len * kind.bytes()];
@@ -133,7 +134,12 @@ impl Runner {
         Ok(values)
     }
 
-    fn plan(&mut self, pass: Pass, batch: Batch, model: &Model<'_>) -> Arc<(Plan, Ports)> {
+    fn plan(
+        &mut self,
+        pass: PassKind,
+        batch: BatchForm,
+        model: &Model<'_>,
+    ) -> Arc<(LaunchPlan, Ports)> {
         let facts = self.facts();
         let Model { sizes, weights, normalization } = *model;
         let build = || Arc::new(Builder::pass(sizes, facts, weights, normalization, batch, pass));
@@ -141,7 +147,7 @@ impl Runner {
     }
 
     /// Makes room for a plan, and takes the next block of inputs.
-    fn memory(&mut self, plan: &Plan) -> Result<Memory, Fault> {
+    fn memory(&mut self, plan: &LaunchPlan) -> Result<Memory, Fault> {
         let machine = self.machine.as_mut();
         self.arena.reserve(machine, plan.arena_bytes)?;
         self.turn = 1 - self.turn;
@@ -152,7 +158,7 @@ impl Runner {
 
     fn upload(
         &mut self,
-        plan: &(Plan, Ports),
+        plan: &(LaunchPlan, Ports),
         memory: Memory,
         inputs: &Inputs<'_>,
     ) -> Result<(), Fault> {
@@ -176,7 +182,7 @@ impl Runner {
     }
 }
 
-impl Done {
+impl FinishedPass {
     pub(crate) fn ports(&self) -> &Ports {
         &self.plan.1
     }
@@ -185,8 +191,8 @@ impl Done {
 /// The model that passes go through.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Model<'a> {
-    pub(crate) sizes: &'a Sizes,
-    pub(crate) weights: &'a Weights,
+    pub(crate) sizes: &'a PassSizes,
+    pub(crate) weights: &'a PlacedWeights,
     /// Where mean and inverse deviation of the channels lie, `[3]` each.
     pub(crate) normalization: [Address; 2],
 }

@@ -1,6 +1,6 @@
 //! The parameters of the kernels, read from their source, so that no launch disagrees with them.
 
-use super::machine::{Fault, Launch, Value};
+use super::machine::{Fault, KernelArg, Launch};
 
 /// What a kernel takes at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,10 +105,10 @@ impl Signature {
         }
         for (i, (slot, value)) in self.slots.iter().zip(&launch.values).enumerate() {
             let kind = match value {
-                Value::Address(_) => Slot::Address,
-                Value::Int(_) => Slot::Int,
-                Value::Long(_) => Slot::Long,
-                Value::Float(_) => Slot::Float,
+                KernelArg::Address(_) => Slot::Address,
+                KernelArg::Int(_) => Slot::Int,
+                KernelArg::Long(_) => Slot::Long,
+                KernelArg::Float(_) => Slot::Float,
             };
             if *slot != kind {
                 let name = &self.names[i];
@@ -129,7 +129,7 @@ mod tests {
         extern \"C\" __global__ void __launch_bounds__(128, 3) scaled(const float* __restrict__ from, float* to, long long n, float by) { f(n); }\n\
         extern \"C\" __global__ void plain(int n, const bf16 x) {}\n";
 
-    fn launch(values: Vec<Value>) -> Launch {
+    fn launch(values: Vec<KernelArg>) -> Launch {
         Launch { kernel: "scaled", grid: [1; 3], block: 128, shared: 0, values }
     }
 
@@ -146,12 +146,17 @@ mod tests {
     #[test]
     fn a_launch_with_other_values_than_the_kernel_takes_is_refused_by_name() {
         let scaled = &parse(SOURCE)[0];
-        let good = [Value::Address(256), Value::Address(512), Value::Long(3), Value::Float(0.5)];
+        let good = [
+            KernelArg::Address(256),
+            KernelArg::Address(512),
+            KernelArg::Long(3),
+            KernelArg::Float(0.5),
+        ];
         assert_eq!(scaled.check(&launch(good.to_vec())), Ok(()));
         let short = scaled.check(&launch(good[..3].to_vec())).unwrap_err().0;
         assert!(short.starts_with("scaled: it takes 4 values"), "{short}");
         let mut other = good;
-        other[2] = Value::Int(3);
+        other[2] = KernelArg::Int(3);
         let other = scaled.check(&launch(other.to_vec())).unwrap_err().0;
         assert!(other.contains("value 2 (n) is Long there"), "{other}");
         let wide = Launch { block: 256, ..launch(good.to_vec()) };

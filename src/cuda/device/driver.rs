@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "calls of the CUDA driver, a C library")]
 
 use super::kernels::{self, Compiled};
-use crate::cuda::machine::{Address, Fault, Launch, Value};
+use crate::cuda::machine::{Address, Fault, KernelArg, Launch};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sys};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_void};
@@ -355,7 +355,7 @@ impl Driver {
         let mut slots = [0_u64; MOST_VALUES];
         for (slot, value) in slots.iter_mut().zip(&launch.values) {
             *slot = slot_of(*value);
-            if let Value::Address(at) = *value
+            if let KernelArg::Address(at) = *value
                 && at != 0
             {
                 self.within(at, 0).map_err(|fault| named(fault.0))?;
@@ -376,12 +376,12 @@ impl Driver {
 }
 
 /// An argument as the first bytes of eight. GPUs and their hosts have the lowest byte first.
-fn slot_of(value: Value) -> u64 {
+fn slot_of(value: KernelArg) -> u64 {
     match value {
-        Value::Address(at) => at,
-        Value::Int(number) => u64::from(number as u32),
-        Value::Long(number) => number as u64,
-        Value::Float(number) => u64::from(number.to_bits()),
+        KernelArg::Address(at) => at,
+        KernelArg::Int(number) => u64::from(number as u32),
+        KernelArg::Long(number) => number as u64,
+        KernelArg::Float(number) => u64::from(number.to_bits()),
     }
 }
 
@@ -423,10 +423,10 @@ mod tests {
 
     #[test]
     fn an_argument_is_at_the_start_of_its_eight_bytes() {
-        assert_eq!(slot_of(Value::Int(-2)).to_le_bytes()[..4], (-2_i32).to_le_bytes());
-        assert_eq!(slot_of(Value::Float(1.5)).to_le_bytes()[..4], 1.5_f32.to_le_bytes());
-        assert_eq!(slot_of(Value::Long(-2)).to_le_bytes(), (-2_i64).to_le_bytes());
-        assert_eq!(slot_of(Value::Address(0x7f00_0000_0100)), 0x7f00_0000_0100);
+        assert_eq!(slot_of(KernelArg::Int(-2)).to_le_bytes()[..4], (-2_i32).to_le_bytes());
+        assert_eq!(slot_of(KernelArg::Float(1.5)).to_le_bytes()[..4], 1.5_f32.to_le_bytes());
+        assert_eq!(slot_of(KernelArg::Long(-2)).to_le_bytes(), (-2_i64).to_le_bytes());
+        assert_eq!(slot_of(KernelArg::Address(0x7f00_0000_0100)), 0x7f00_0000_0100);
     }
 
     #[test]

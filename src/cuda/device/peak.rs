@@ -2,7 +2,7 @@
 
 use super::GpuMachine;
 use crate::cuda::machine::{Address, Arithmetic, Facts, Fault, Launch, Machine as _};
-use crate::cuda::machine::{Number, Operands, ProductShape, Value};
+use crate::cuda::machine::{KernelArg, Number, Operands, ProductShape};
 
 /// Products that are measured.
 const TRIES: usize = 8;
@@ -81,9 +81,9 @@ fn numbers(arithmetic: Arithmetic, count: usize) -> Vec<u8> {
 
 /// The launch of a kernel of our own; there is none for TF32.
 fn own(arithmetic: Arithmetic, side: usize, at: Operands, facts: Facts) -> Launch {
-    const NONE: Value = Value::Address(0);
-    let places = |list: [Address; 3]| list.map(Value::Address);
-    let edge = Value::Int(side as i32);
+    const NONE: KernelArg = KernelArg::Address(0);
+    let places = |list: [Address; 3]| list.map(KernelArg::Address);
+    let edge = KernelArg::Int(side as i32);
     if arithmetic != Arithmetic::Bf16 {
         // product_f32_nn(a, b, d, c, bias, m, n, k)
         let mut values = places([at.a, at.b, at.d]).to_vec();
@@ -102,7 +102,7 @@ fn own(arithmetic: Arithmetic, side: usize, at: Operands, facts: Facts) -> Launc
     let mut values = places([at.a, at.b, at.d]).to_vec();
     values.extend([NONE; 4]);
     values.extend([edge; 6]);
-    values.extend([Value::Int(8), Value::Int(stages)]);
+    values.extend([KernelArg::Int(8), KernelArg::Int(stages)]);
     let blocks = (side.div_ceil(128) * side.div_ceil(256)) as u32;
     let shared = 24_576 * stages as u32;
     Launch { kernel: "product_nn_128x256", grid: [blocks, 1, 1], block: 256, shared, values }

@@ -1,7 +1,7 @@
 //! What can be checked without a GPU, and on a machine with one, the machine itself.
 
 use super::*;
-use crate::cuda::machine::{Arithmetic, Number, Value};
+use crate::cuda::machine::{Arithmetic, KernelArg, Number};
 
 /// The first GPU that the kernels run on, if this machine has one.
 fn gpu() -> Option<GpuMachine> {
@@ -63,11 +63,11 @@ fn an_upload_never_changes_what_queued_work_reads() {
         gpu.upload(buffer, &bytes(&vec![unit as f32; NUMBERS])).expect("uploaded");
         // sum_strips(part, out, S, C, accumulate): one strip is added to what is there.
         let values = vec![
-            Value::Address(buffer),
-            Value::Address(sum),
-            Value::Int(1),
-            Value::Int(NUMBERS as i32),
-            Value::Int(1),
+            KernelArg::Address(buffer),
+            KernelArg::Address(sum),
+            KernelArg::Int(1),
+            KernelArg::Int(NUMBERS as i32),
+            KernelArg::Int(1),
         ];
         let grid = [NUMBERS.div_ceil(32) as u32, 1, 1];
         let launch = Launch { kernel: "sum_strips", grid, block: 1024, shared: 0, values };

@@ -32,7 +32,7 @@ const WATCHED: &str = "-g1 -fsanitize=thread --param tsan-instrument-func-entry-
 
 /// What an emulator looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EmulatorKind {
     Plain,
     /// Every read and write, slowly.
     Races,
@@ -60,12 +60,12 @@ pub(crate) fn without_compiler() -> Option<Fault> {
 }
 
 /// Returns the program, which is built now if it was not before.
-pub(super) fn program(kind: Kind) -> Result<PathBuf, Fault> {
+pub(super) fn program(kind: EmulatorKind) -> Result<PathBuf, Fault> {
     static PROGRAMS: [OnceLock<Result<PathBuf, Fault>>; 2] = [const { OnceLock::new() }; 2];
     PROGRAMS[kind as usize].get_or_init(|| find_or_build(kind)).clone()
 }
 
-fn find_or_build(kind: Kind) -> Result<PathBuf, Fault> {
+fn find_or_build(kind: EmulatorKind) -> Result<PathBuf, Fault> {
     let compiler = compiler()?;
     let sources = sources(kind);
     let mut all = format!("{compiler} {OPTIONS} {WATCHED} {kind:?} {}", processor());
@@ -95,7 +95,7 @@ fn processor() -> String {
 }
 
 /// Returns the files of the program: those of this repository, and for each source of kernels one that lists them.
-fn sources(kind: Kind) -> Vec<(String, String)> {
+fn sources(kind: EmulatorKind) -> Vec<(String, String)> {
     let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
     let mut files: Vec<(String, String)> = FILES.iter().map(owned).collect();
     let mut barriers = Vec::new();
@@ -103,7 +103,7 @@ fn sources(kind: Kind) -> Vec<(String, String)> {
         let header = if *name == "product" { "product.h" } else { "emulate.h" };
         let mut list = format!("#include \"{header}\"\n");
         let mut text = (*source).to_owned();
-        if kind == Kind::Races {
+        if kind == EmulatorKind::Races {
             list += "extern int missing;\n";
             text = barriers_as_switches(source, &mut barriers);
         }
@@ -159,9 +159,9 @@ pub(crate) fn barriers() -> Vec<(usize, String)> {
 }
 
 /// Compiles the files side by side, and links them to the program `made`.
-fn compile(compiler: &str, kind: Kind, folder: &Path, made: &Path) -> Result<(), Fault> {
+fn compile(compiler: &str, kind: EmulatorKind, folder: &Path, made: &Path) -> Result<(), Fault> {
     let mut units = vec![("kernels", true), ("product", true), ("main", false)];
-    if kind == Kind::Races {
+    if kind == EmulatorKind::Races {
         units.extend([("rules", true), ("races", false)]);
     }
     let command = || {
@@ -173,7 +173,7 @@ fn compile(compiler: &str, kind: Kind, folder: &Path, made: &Path) -> Result<(),
     for (unit, watched) in &units {
         let mut command = command();
         command.args(OPTIONS.split_whitespace());
-        if kind == Kind::Races {
+        if kind == EmulatorKind::Races {
             command.arg("-DRACES").args(WATCHED.split_whitespace().filter(|_| *watched));
         }
         command.args(["-c", "-o", &format!("{unit}.o"), &format!("{unit}.cpp")]);

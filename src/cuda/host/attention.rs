@@ -2,7 +2,7 @@ use half::bf16;
 
 /// Attention of B images of N tokens in H heads of d numbers; rows of qkv are `[3, H, d]`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attention<'a> {
+pub(crate) struct PlainAttention<'a> {
     pub qkv: &'a [f64],
     /// Added to the scores. `[H, N, N]`
     pub bias: Option<&'a [f64]>,
@@ -25,7 +25,7 @@ pub(crate) struct Slopes<'a> {
 }
 
 /// Gradients of attention.
-pub(crate) struct Gradients {
+pub(crate) struct PlainGradients {
     pub dqkv: Vec<f64>,
     /// Sums of out · dout. `[B, H, N]`
     pub delta: Vec<f64>,
@@ -41,7 +41,7 @@ fn add(to: &mut [f64], by: f64, from: &[f64]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += by * from);
 }
 
-impl<'a> Attention<'a> {
+impl<'a> PlainAttention<'a> {
     /// Where q (0), k (1) or v (2) of a token begins.
     fn place(&self, which: usize, image: usize, token: usize, head: usize) -> usize {
         let row = image * self.tokens + token;
@@ -88,7 +88,7 @@ impl<'a> Attention<'a> {
         [out, lse]
     }
 
-    pub(crate) fn backward(&self, from: Slopes) -> Gradients {
+    pub(crate) fn backward(&self, from: Slopes) -> PlainGradients {
         let narrow = |x: f64| if from.narrow { bf16::from_f32(x as f32).to_f64() } else { x };
         let (n, d) = (self.tokens, self.width);
         let mut dqkv = vec![0.0; self.qkv.len()];
@@ -116,7 +116,7 @@ impl<'a> Attention<'a> {
                 }
             }
         }
-        Gradients { dqkv, delta, dbias }
+        PlainGradients { dqkv, delta, dbias }
     }
 }
 

@@ -1,6 +1,6 @@
 /// The kinds of loss, by their numbers in `kernels.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub(crate) enum PlainLoss {
     Absolute = 0,
     Squared = 1,
     Smooth = 2,
@@ -19,17 +19,22 @@ pub(crate) fn normalise(patches: &[f64], numbers: usize) -> Vec<f64> {
 }
 
 /// Returns the sum of the losses, and the slope of each number.
-pub(crate) fn loss(kind: Loss, beta: f64, prediction: &[f64], target: &[f64]) -> (f64, Vec<f64>) {
+pub(crate) fn loss(
+    kind: PlainLoss,
+    beta: f64,
+    prediction: &[f64],
+    target: &[f64],
+) -> (f64, Vec<f64>) {
     let mut sum = 0.0;
     let mut slopes = Vec::with_capacity(target.len());
     for (prediction, target) in prediction.iter().zip(target) {
         let error = prediction - target;
-        let smooth = kind == Loss::Smooth && error.abs() < beta;
+        let smooth = kind == PlainLoss::Smooth && error.abs() < beta;
         let (loss, slope) = match kind {
-            Loss::Squared => (error * error, 2.0 * error),
+            PlainLoss::Squared => (error * error, 2.0 * error),
             _ if smooth => (error * error / (2.0 * beta), error / beta),
-            Loss::Smooth => (error.abs() - beta / 2.0, error.signum()),
-            Loss::Absolute => (error.abs(), if error == 0.0 { 0.0 } else { error.signum() }),
+            PlainLoss::Smooth => (error.abs() - beta / 2.0, error.signum()),
+            PlainLoss::Absolute => (error.abs(), if error == 0.0 { 0.0 } else { error.signum() }),
         };
         sum += loss;
         slopes.push(slope);

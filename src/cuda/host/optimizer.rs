@@ -13,14 +13,14 @@ pub(crate) struct Adam {
 
 /// A parameter and its moments.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Weight {
+pub(crate) struct AdamWeight {
     pub value: f64,
     pub first: f64,
     pub second: f64,
 }
 
 impl Adam {
-    pub(crate) fn step(&self, weight: Weight, gradient: f64) -> Weight {
+    pub(crate) fn step(&self, weight: AdamWeight, gradient: f64) -> AdamWeight {
         let gradient = gradient * self.factor;
         let [beta1, beta2] = self.betas;
         let first = beta1 * weight.first + (1.0 - beta1) * gradient;
@@ -28,6 +28,6 @@ impl Adam {
         let root = (second * self.corrections[1]).sqrt();
         let step = first * self.corrections[0] / (root + self.eps);
         let value = weight.value * (1.0 - self.lr * self.decay) - self.lr * step;
-        Weight { value, first, second }
+        AdamWeight { value, first, second }
     }
 }

@@ -1,5 +1,5 @@
 use super::super::geometry::{self, AttentionShape, Geometry};
-use super::super::host::{self, Attention, Slopes};
+use super::super::host::{self, PlainAttention, Slopes};
 use super::super::machine::Fault;
 use super::bench::{Arg, BOTH, Bench, Data, Op, close, close_numbers, close_sums, maybe, out};
 
@@ -126,9 +126,9 @@ impl Given {
     }
 }
 
-fn host_of<'a>(given: &Given, qkv: &'a [f64], bias: Option<&'a [f64]>) -> Attention<'a> {
+fn host_of<'a>(given: &Given, qkv: &'a [f64], bias: Option<&'a [f64]>) -> PlainAttention<'a> {
     let AttentionShape { images, tokens, heads, width } = given.shape;
-    Attention { qkv, bias, images, tokens, heads, width, scale: given.scale }
+    PlainAttention { qkv, bias, images, tokens, heads, width, scale: given.scale }
 }
 
 fn forward(b: &mut Bench, given: &Given) -> Result<[Data; 2], Fault> {

@@ -2,7 +2,7 @@
 
 use super::super::emulated::{Emulated, signatures};
 use super::super::geometry::Geometry;
-use super::super::machine::{Address, Fault, Launch, Machine, Value};
+use super::super::machine::{Address, Fault, KernelArg, Launch, Machine};
 use half::bf16;
 
 /// What a kernel's operands are: the kernels come in pairs, `name` and `name_f32`.
@@ -116,13 +116,13 @@ pub(crate) fn maybe(data: Option<&Data>) -> Arg {
 }
 
 /// A machine to test kernels on.
-pub(crate) enum Device {
+pub(crate) enum TestMachine {
     Emulated(Box<Emulated>),
     /// Where nobody can say which threads run first.
     Other(Box<dyn Machine>),
 }
 
-impl Device {
+impl TestMachine {
     pub(crate) fn machine(&mut self) -> &mut dyn Machine {
         match self {
             Self::Emulated(machine) => machine.as_mut(),
@@ -133,7 +133,7 @@ impl Device {
 
 /// Launches kernels, compares what they write, and draws numbers for them.
 pub(crate) struct Bench {
-    pub device: Device,
+    pub device: TestMachine,
     /// Orders of threads that each launch is repeated in.
     pub orders: u8,
     /// Whether two threads that meet in memory are a fault: the emulator must watch for races.
@@ -142,7 +142,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new(device: Device, orders: u8) -> Self {
+    pub(crate) fn new(device: TestMachine, orders: u8) -> Self {
         Self { device, orders, watches: false, state: 1 }
     }
 
@@ -213,7 +213,7 @@ impl Bench {
     ) -> Result<Vec<Data>, Fault> {
         let mut first = None;
         for order in 0..self.orders {
-            if let Device::Emulated(machine) = &mut self.device {
+            if let TestMachine::Emulated(machine) = &mut self.device {
                 machine.set_order(order);
             }
             let written = self.run_once(kernel, geometry, args)?;
@@ -247,11 +247,11 @@ impl Bench {
             }
         }
         let value = |(i, arg): (usize, &Arg)| match arg {
-            Arg::Same(other) => Value::Address(places[*other]),
-            Arg::Int(number) => Value::Int(*number as i32),
-            Arg::Long(number) => Value::Long(*number as i64),
-            Arg::Float(number) => Value::Float(*number as f32),
-            _ => Value::Address(places[i]),
+            Arg::Same(other) => KernelArg::Address(places[*other]),
+            Arg::Int(number) => KernelArg::Int(*number as i32),
+            Arg::Long(number) => KernelArg::Long(*number as i64),
+            Arg::Float(number) => KernelArg::Float(*number as f32),
+            _ => KernelArg::Address(places[i]),
         };
         let values = args.iter().enumerate().map(value).collect();
         let Geometry { grid, block, shared } = geometry;
@@ -276,7 +276,7 @@ impl Bench {
     }
 
     fn check_races(&mut self) -> Result<(), Fault> {
-        let (true, Device::Emulated(machine)) = (self.watches, &mut self.device) else {
+        let (true, TestMachine::Emulated(machine)) = (self.watches, &mut self.device) else {
             return Ok(());
         };
         let report = machine.races()?;

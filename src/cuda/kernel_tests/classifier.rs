@@ -1,5 +1,5 @@
 use super::super::geometry::{self, Geometry};
-use super::super::host::{self, Form};
+use super::super::host::{self, ProductForm};
 use super::super::machine::{Arithmetic, Fault, Number, Operands, ProductShape};
 use super::bench::{Arg, BOTH, Bench, Data, Op, close, close_sums, maybe, out};
 
@@ -36,7 +36,8 @@ pub(super) fn cross_entropy(bench: &mut Bench) -> Result<(), Fault> {
     Ok(())
 }
 
-const FORMS: [(&str, Form); 3] = [("nn", Form::Nn), ("nt", Form::Nt), ("tn", Form::Tn)];
+const FORMS: [(&str, ProductForm); 3] =
+    [("nn", ProductForm::Nn), ("nt", ProductForm::Nt), ("tn", ProductForm::Tn)];
 
 /// Products of 32-bit floats without tensor cores.
 pub(super) fn plain_products(bench: &mut Bench) -> Result<(), Fault> {
@@ -81,8 +82,8 @@ pub(super) fn products(bench: &mut Bench) -> Result<(), Fault> {
     for (i, tile) in TILES.into_iter().enumerate() {
         for (name, form) in FORMS {
             // Numbers along a row are multiples of 8, the others are any.
-            let m = if form == Form::Tn { 136 } else { 131 };
-            let k = if form == Form::Tn { 77 } else { 72 };
+            let m = if form == ProductForm::Tn { 136 } else { 131 };
+            let k = if form == ProductForm::Tn { 77 } else { 72 };
             let stages = 2 + i % 3;
             tiled(bench, name, form, tile, [m, 264, k], stages)?;
         }
@@ -93,7 +94,7 @@ pub(super) fn products(bench: &mut Bench) -> Result<(), Fault> {
 fn tiled(
     bench: &mut Bench,
     name: &str,
-    form: Form,
+    form: ProductForm,
     tile: [usize; 3],
     sizes: [usize; 3],
     stages: usize,
@@ -108,7 +109,11 @@ fn tiled(
     let plain = host::product(form, &first, &second, sizes);
     let with_bias: Vec<f64> = plain.iter().enumerate().map(|(i, x)| x + row[i % n]).collect();
     let with_both: Vec<f64> = with_bias.iter().zip(&before).map(|(x, c)| x + c).collect();
-    let strides = if form == Form::Tn { [m, n] } else { [k, if form == Form::Nt { k } else { n }] };
+    let strides = if form == ProductForm::Tn {
+        [m, n]
+    } else {
+        [k, if form == ProductForm::Nt { k } else { n }]
+    };
     let blocks = m.div_ceil(rows) * n.div_ceil(columns);
     let launch = |strips: usize| Geometry {
         grid: [blocks as u32, strips as u32, 1],
@@ -154,7 +159,7 @@ pub(super) fn library(bench: &mut Bench) -> Result<(), Fault> {
 
 fn library_product(
     bench: &mut Bench,
-    form: Form,
+    form: ProductForm,
     operand: Op,
     result: Op,
     [bias, add]: [bool; 2],
@@ -177,8 +182,8 @@ fn library_product(
         m,
         n,
         k,
-        a_transposed: form == Form::Tn,
-        b_transposed: form == Form::Nt,
+        a_transposed: form == ProductForm::Tn,
+        b_transposed: form == ProductForm::Nt,
         arithmetic: if operand == Op::Bf16 { Arithmetic::Bf16 } else { Arithmetic::Fp32 },
         result: if result == Op::Bf16 { Number::Bf16 } else { Number::F32 },
         bias,

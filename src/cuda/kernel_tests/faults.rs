@@ -1,14 +1,14 @@
 //! Whether mistakes are seen: the detector of races, barriers left out, and launches that do what they must not.
 
 use super::super::emulated::{Trait, barriers, signatures};
-use super::super::machine::{Launch, Machine, Value};
-use super::bench::{Bench, Device};
+use super::super::machine::{KernelArg, Launch, Machine};
+use super::bench::{Bench, TestMachine};
 use super::{CHECKS, emulated};
 
 /// Returns a bench that takes two threads that meet in memory for a fault, with a barrier left out.
 fn watching(missing: usize) -> Option<Bench> {
     let machine = emulated(Trait::Watches { missing })?;
-    let mut bench = Bench::new(Device::Emulated(Box::new(machine)), 1);
+    let mut bench = Bench::new(TestMachine::Emulated(Box::new(machine)), 1);
     bench.watches = true;
     Some(bench)
 }
@@ -19,7 +19,7 @@ fn no_two_threads_meet_in_memory_without_a_barrier_between_them() {
     for (name, check) in CHECKS {
         check(&mut bench).unwrap_or_else(|fault| panic!("{name}: {fault}"));
     }
-    let Device::Emulated(machine) = &mut bench.device else { unreachable!("made above") };
+    let TestMachine::Emulated(machine) = &mut bench.device else { unreachable!("made above") };
     let report = machine.races().expect("it watches for races");
     // No kernel is left out.
     assert_eq!(report.lines().count(), signatures().len(), "{report}");
@@ -70,7 +70,7 @@ fn said(threads: u32, count: i64, out_bytes: usize) -> Option<String> {
     let mut place = |bytes| machine.allocate(bytes).expect("there is memory");
     let (pre, out) = (place(64), place(out_bytes));
     machine.zero(pre, 64).expect("it is there");
-    let values = vec![Value::Address(pre), Value::Address(out), Value::Long(count)];
+    let values = vec![KernelArg::Address(pre), KernelArg::Address(out), KernelArg::Long(count)];
     let launch = Launch { kernel: "gelu_forward", grid: [1; 3], block: threads, shared: 0, values };
     let said = machine.launch(&launch).err().map(|fault| fault.0);
     if said.is_some() && threads == 256 {

@@ -1,5 +1,5 @@
 use super::super::geometry;
-use super::super::host::{self, Adam, Weight};
+use super::super::host::{self, Adam, AdamWeight};
 use super::super::machine::{Address, Fault};
 use super::bench::{Arg, Bench, Data, Op, close, close_numbers, out};
 
@@ -112,13 +112,16 @@ fn weights(
     for ((count, decay, rate, copied), at) in PARTS.into_iter().zip(offsets()) {
         let adam = Adam { lr: lr * rate, betas, eps, corrections, factor, decay };
         let part = at..at + count;
-        let want: Vec<Weight> = part
+        let want: Vec<AdamWeight> = part
             .clone()
             .map(|i| {
-                adam.step(Weight { value: param[i], first: first[i], second: second[i] }, grad[i])
+                adam.step(
+                    AdamWeight { value: param[i], first: first[i], second: second[i] },
+                    grad[i],
+                )
             })
             .collect();
-        let take = |of: fn(&Weight) -> f64| want.iter().map(of).collect::<Vec<f64>>();
+        let take = |of: fn(&AdamWeight) -> f64| want.iter().map(of).collect::<Vec<f64>>();
         close_numbers("adamw param", &found[0][part.clone()], &take(|w| w.value), 1e-6, 0.0)?;
         close_numbers("adamw first", &found[1][part.clone()], &take(|w| w.first), 1e-6, 0.0)?;
         // beta2 as a float differs from the double by 1e-8, so 1 − beta2 by 1.3e-5 of it.

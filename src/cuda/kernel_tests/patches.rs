@@ -1,5 +1,5 @@
 use super::super::geometry::{self, Geometry, Strips};
-use super::super::host::{self, Loss};
+use super::super::host::{self, PlainLoss};
 use super::super::machine::Fault;
 use super::bench::{Arg, BOTH, Bench, Data, Op, close, close_numbers, close_sums, maybe, out};
 
@@ -86,7 +86,7 @@ fn losses(
     // Neither is a power of two, nor the other's neighbour.
     let [loss_scale, slope_scale] = [1.0, 0.3].map(|x| x / (count * numbers) as f64);
     let usual = geometry::patch_loss(count, b.multiprocessors());
-    let cases = [(Loss::Absolute, 1.0), (Loss::Squared, 1.0), (Loss::Smooth, 0.7)];
+    let cases = [(PlainLoss::Absolute, 1.0), (PlainLoss::Squared, 1.0), (PlainLoss::Smooth, 0.7)];
     for ((kind, beta), normalise) in cases.into_iter().flat_map(|c| [(c, false), (c, true)]) {
         let aim = if normalise { &host::normalise(&target, numbers) } else { &target };
         let (sum, slopes) = host::loss(kind, beta, &predicted, aim);

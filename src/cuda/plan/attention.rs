@@ -1,7 +1,7 @@
 //! Attention, and the relative bias that all blocks share.
 
 use super::builder::{Builder, operands};
-use super::{Arg, Buf, Kind};
+use super::{Arg, Buf, Element};
 use crate::cuda::geometry::{self, AttentionShape};
 
 const TABLE: &str = "encoder.rel_pos_bias.relative_position_bias_table";
@@ -45,7 +45,7 @@ fn bias_arg(bias: Option<Buf>) -> Arg {
 pub(super) fn forward(builder: &mut Builder<'_>, qkv: Buf, bias: Option<Buf>) -> Attended {
     let (rows, dim) = (builder.rows(), builder.sizes.model.dim);
     let mixed = builder.new_operand(rows * dim);
-    let level = builder.new_buf(Kind::F32, rows * builder.sizes.model.heads);
+    let level = builder.new_buf(Element::F32, rows * builder.sizes.model.heads);
     let mut args = vec![Arg::Buf(qkv), bias_arg(bias), Arg::Buf(mixed), Arg::Buf(level)];
     args.extend(size_args(builder));
     let shape = shape(builder);
@@ -73,7 +73,7 @@ pub(super) fn backward(
     let narrow = narrow(builder);
     let out = builder.new_operand(rows * 3 * dim);
     let delta = (bias.is_some() || !narrow)
-        .then(|| builder.new_buf(Kind::F32, rows * builder.sizes.model.heads));
+        .then(|| builder.new_buf(Element::F32, rows * builder.sizes.model.heads));
     let mut args = vec![Arg::Buf(qkv), bias_arg(bias)];
     args.extend([mixed, level, slope, out].map(Arg::Buf));
     args.push(delta.map_or(Arg::Null, Arg::Buf));
@@ -92,7 +92,7 @@ pub(super) fn backward(
         } else {
             geometry::any_bias_strips(shape, sms)
         };
-        let part = builder.new_buf(Kind::F32, strips * pairs);
+        let part = builder.new_buf(Element::F32, strips * pairs);
         let mut args = [qkv, bias, level, delta, slope, part].map(Arg::Buf).to_vec();
         args.extend(size_args(builder));
         if narrow {
@@ -120,7 +120,7 @@ pub(super) fn bias(builder: &mut Builder<'_>) -> Option<Buf> {
     }
     let (heads, tokens) = (builder.sizes.model.heads, builder.sizes.model.patches());
     let table = builder.value(TABLE);
-    let out = builder.new_buf(Kind::F32, heads * tokens * tokens);
+    let out = builder.new_buf(Element::F32, heads * tokens * tokens);
     let mut args = vec![Arg::Buf(table), Arg::Buf(out)];
     args.extend(table_args(builder));
     let geometry = geometry::relative_bias(tokens, heads, builder.multiprocessors());

@@ -1,8 +1,8 @@
 //! An encoder block: attention and MLP, each with a norm before it and a residual connection around it.
 
 use super::attention::{self, Attended};
-use super::builder::{Builder, Linear, Part, operands};
-use super::{Arg, Buf, Kind, Phase};
+use super::builder::{Builder, LinearSpec, PartialSums, operands};
+use super::{Arg, Buf, Element, StepPhase};
 use crate::cuda::geometry::{self, Strips};
 
 /// What the backward pass needs of one residual branch.
@@ -38,18 +38,19 @@ pub(super) struct Passed {
 
 struct Layers {
     name: String,
-    qkv: Linear,
-    proj: Linear,
-    fc1: Linear,
-    fc2: Linear,
+    qkv: LinearSpec,
+    proj: LinearSpec,
+    fc1: LinearSpec,
+    fc2: LinearSpec,
 }
 
 impl Layers {
     fn new(builder: &Builder<'_>, index: usize) -> Self {
         let name = format!("encoder.blocks.{index}");
         let (dim, hidden) = (builder.sizes.model.dim, builder.sizes.model.hidden);
-        let linear =
-            |part: &str, inputs, outputs| Linear::new(format!("{name}.{part}"), inputs, outputs);
+        let linear = |part: &str, inputs, outputs| {
+            LinearSpec::new(format!("{name}.{part}"), inputs, outputs)
+        };
         Self {
             qkv: linear("attn.qkv", dim, 3 * dim),
             proj: linear("attn.proj", dim, dim),
@@ -154,12 +155,12 @@ fn forward(builder: &mut Builder<'_>, index: usize, rows: Buf, whole: bool) -> (
 fn end_branch(
     builder: &mut Builder<'_>,
     end: &End,
-    layer: &Linear,
+    layer: &LinearSpec,
     x: Buf,
     rows: Buf,
 ) -> (Buf, Option<Buf>) {
     let (total, dim) = (builder.rows(), builder.sizes.model.dim);
-    let out = builder.new_buf(Kind::F32, total * dim);
+    let out = builder.new_buf(Element::F32, total * dim);
     if end.plain() {
         builder.linear(layer, x, total, out, Some(rows));
         return (out, None);
@@ -192,18 +193,18 @@ fn row_args(builder: &Builder<'_>) -> [Arg; 3] {
 pub(super) fn backward_all(builder: &mut Builder<'_>, mut passed: Passed, slope: Buf) -> Buf {
     let model = &builder.sizes.model;
     let pairs = model.heads * model.patches() * model.patches();
-    let bias_slope = builder.bias.map(|_| builder.new_buf(Kind::F32, pairs));
+    let bias_slope = builder.bias.map(|_| builder.new_buf(Element::F32, pairs));
     let mut slope = slope;
     let mut begin = true;
     for index in (0..builder.sizes.model.depth).rev() {
         let input = passed.inputs[index];
-        builder.at(Phase::Backward, format!("block {index}"));
+        builder.at(StepPhase::Backward, format!("block {index}"));
         let saved = passed.saved.pop().unwrap_or_else(|| forward(builder, index, input, false).1);
         slope = backward(builder, index, &saved, slope, bias_slope.map(|sum| (sum, begin)));
         begin = false;
     }
     if let Some(sum) = bias_slope {
-        builder.at(Phase::Backward, "relative position bias");
+        builder.at(StepPhase::Backward, "relative position bias");
         attention::bias_backward(builder, sum);
     }
     slope
@@ -252,14 +253,14 @@ fn end_backward(
     end: &End,
     output: Option<Buf>,
     slope: Buf,
-) -> (Buf, Part) {
+) -> (Buf, PartialSums) {
     let (total, dim) = (builder.rows(), builder.sizes.model.dim);
     let sms = builder.multiprocessors();
     let strips = geometry::strips(Strips::BranchEnd, total, dim, sms);
     let branch = builder.new_operand(total * dim);
-    let of_bias = builder.new_buf(Kind::F32, strips * dim);
+    let of_bias = builder.new_buf(Element::F32, strips * dim);
     let scale = end.scale.as_ref().map(|name| builder.value(name));
-    let of_scale = scale.map(|_| builder.new_buf(Kind::F32, strips * dim));
+    let of_scale = scale.map(|_| builder.new_buf(Element::F32, strips * dim));
     let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
     let mut args = vec![
         Arg::Buf(slope),
@@ -280,12 +281,12 @@ fn end_backward(
 }
 
 /// Goes back through GELU. Returns the gradient of its input, and the first stage of the sums over its rows.
-fn gelu_backward(builder: &mut Builder<'_>, slope: Buf, before: Buf) -> (Buf, Part) {
+fn gelu_backward(builder: &mut Builder<'_>, slope: Buf, before: Buf) -> (Buf, PartialSums) {
     let (total, width) = (builder.rows(), builder.sizes.model.hidden);
     let sms = builder.multiprocessors();
     let strips = geometry::strips(Strips::Gelu, total, width, sms);
     let out = builder.new_operand(total * width);
-    let part = builder.new_buf(Kind::F32, strips * width);
+    let part = builder.new_buf(Element::F32, strips * width);
     let mut args = [slope, before, out, part].map(Arg::Buf).to_vec();
     args.extend([Arg::Int(total as i32), Arg::Int(width as i32)]);
     let geometry = geometry::columns(Strips::Gelu, total, width, sms);

@@ -1,7 +1,10 @@
 //! Builds a plan, operation by operation.
 
 use super::layout::{lay_out, padded};
-use super::{Arg, Buf, BufInfo, Home, Kind, Op, Pass, Phase, Plan, Sizes, Task, Var, Work};
+use super::{
+    Arg, Buf, BufInfo, Element, Home, LaunchPlan, Op, PassKind, PassSizes, PassTask, StepPhase,
+    Var, Work,
+};
 use super::{block, classify, embed, own_product, predict};
 use crate::cuda::geometry::{self, Geometry, Strips};
 use crate::cuda::machine::{Address, Arithmetic, Facts, Number, ProductShape};
@@ -9,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// Where a parameter and what belongs to it lie. All are 32-bit floats but the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Weight {
+pub(crate) struct PlacedWeight {
     pub(crate) value: Address,
     pub(crate) gradient: Address,
     /// The value in bf16, which products of bf16 read.
@@ -18,7 +21,7 @@ pub(crate) struct Weight {
 }
 
 /// All parameters by name.
-pub(crate) type Weights = BTreeMap<String, Weight>;
+pub(crate) type PlacedWeights = BTreeMap<String, PlacedWeight>;
 
 /// What a run of the plan is given, and what it leaves. Each is there if the pass needs it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,7 +44,7 @@ pub(crate) struct Ports {
 
 /// One batch of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Batch {
+pub(crate) struct BatchForm {
     pub(crate) images: usize,
     /// Whether pixels come as planes of floats.
     pub(crate) planes: bool,
@@ -71,26 +74,26 @@ pub(super) struct Multiply {
 
 /// A linear layer by the name of its module, and its widths.
 #[derive(Debug, Clone)]
-pub(super) struct Linear {
+pub(super) struct LinearSpec {
     pub(super) name: String,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
 }
 
-impl Linear {
+impl LinearSpec {
     pub(super) fn new(name: impl Into<String>, inputs: usize, outputs: usize) -> Self {
         Self { name: name.into(), inputs, outputs }
     }
 }
 
 /// Partial sums of a bias gradient: the buffer, and how many strips it has.
-pub(super) type Part = (Buf, usize);
+pub(super) type PartialSums = (Buf, usize);
 
 pub(crate) struct Builder<'a> {
-    pub(super) sizes: &'a Sizes,
+    pub(super) sizes: &'a PassSizes,
     pub(super) facts: Facts,
-    pub(super) weights: &'a Weights,
-    pub(super) batch: Batch,
+    pub(super) weights: &'a PlacedWeights,
+    pub(super) batch: BatchForm,
     /// Whether gradients are added to those of earlier micro-batches.
     pub(super) accumulate: bool,
     /// Mean and inverse deviation of the channels, `[3]` each.
@@ -101,12 +104,17 @@ pub(crate) struct Builder<'a> {
     bufs: Vec<BufInfo>,
     ops: Vec<Op>,
     input_bytes: usize,
-    phase: Phase,
+    phase: StepPhase,
     place: String,
 }
 
 impl<'a> Builder<'a> {
-    fn new(sizes: &'a Sizes, facts: Facts, weights: &'a Weights, batch: Batch) -> Self {
+    fn new(
+        sizes: &'a PassSizes,
+        facts: Facts,
+        weights: &'a PlacedWeights,
+        batch: BatchForm,
+    ) -> Self {
         Self {
             sizes,
             facts,
@@ -119,33 +127,33 @@ impl<'a> Builder<'a> {
             bufs: Vec::new(),
             ops: Vec::new(),
             input_bytes: 0,
-            phase: Phase::Encode,
+            phase: StepPhase::Encode,
             place: String::new(),
         }
     }
 
     /// Returns the plan of a pass over a batch. `normalization` is where mean and inverse deviation of the channels lie.
     pub(crate) fn pass(
-        sizes: &'a Sizes,
+        sizes: &'a PassSizes,
         facts: Facts,
-        weights: &'a Weights,
+        weights: &'a PlacedWeights,
         normalization: [Address; 2],
-        batch: Batch,
-        pass: Pass,
-    ) -> (Plan, Ports) {
+        batch: BatchForm,
+        pass: PassKind,
+    ) -> (LaunchPlan, Ports) {
         let mut builder = Self::new(sizes, facts, weights, batch);
         builder.normalization = normalization;
         match pass {
-            Pass::Train { task, first, drop_path } => {
+            PassKind::Train { task, first, drop_path } => {
                 builder.accumulate = !first;
                 builder.train(task, drop_path);
             }
-            Pass::Evaluate { task } => {
+            PassKind::Evaluate { task } => {
                 let embedded = embed::forward(&mut builder, Some(task));
                 let rows = block::run(&mut builder, sizes.model.depth, embedded.rows);
                 builder.predict(task, rows, false);
             }
-            Pass::Features { layer } => {
+            PassKind::Features { layer } => {
                 let blocks =
                     layer.map_or(sizes.model.depth, |layer| layer.clamp(1, sizes.model.depth));
                 let embedded = embed::forward(&mut builder, None);
@@ -157,23 +165,27 @@ impl<'a> Builder<'a> {
     }
 
     /// Returns the plan that clips the gradients and updates all weights, which `table` lists in `chunks` pieces.
-    pub(crate) fn update(facts: Facts, sizes: &'a Sizes, update: &super::update::Update) -> Plan {
-        let none = Weights::new();
-        let mut builder = Builder::new(sizes, facts, &none, Batch { images: 0, planes: false });
+    pub(crate) fn update(
+        facts: Facts,
+        sizes: &'a PassSizes,
+        update: &super::update::StepEnd,
+    ) -> LaunchPlan {
+        let none = PlacedWeights::new();
+        let mut builder = Builder::new(sizes, facts, &none, BatchForm { images: 0, planes: false });
         super::update::build(&mut builder, update);
         builder.finish().0
     }
 
-    fn finish(mut self) -> (Plan, Ports) {
+    fn finish(mut self) -> (LaunchPlan, Ports) {
         let arena_bytes = lay_out(&mut self.bufs, &self.ops);
         let Self { bufs, ops, input_bytes, ports, .. } = self;
-        (Plan { bufs, ops, input_bytes, arena_bytes }, ports)
+        (LaunchPlan { bufs, ops, input_bytes, arena_bytes }, ports)
     }
 
-    fn train(&mut self, task: Task, drop_path: bool) {
+    fn train(&mut self, task: PassTask, drop_path: bool) {
         if drop_path {
             let factors = self.sizes.model.depth * 2 * self.batch.images;
-            self.ports.factors = Some(self.input(Kind::F32, factors));
+            self.ports.factors = Some(self.input(Element::F32, factors));
         }
         let embedded = embed::forward(self, Some(task));
         let passed = block::forward_all(self, embedded.rows);
@@ -182,10 +194,10 @@ impl<'a> Builder<'a> {
         embed::backward(self, &embedded, slope);
     }
 
-    fn predict(&mut self, task: Task, rows: Buf, backward: bool) -> Option<Buf> {
+    fn predict(&mut self, task: PassTask, rows: Buf, backward: bool) -> Option<Buf> {
         match task {
-            Task::Patches { rows: count } => predict::patches(self, rows, count, backward),
-            Task::Classes => classify::classes(self, rows, backward),
+            PassTask::Patches { rows: count } => predict::patches(self, rows, count, backward),
+            PassTask::Classes => classify::classes(self, rows, backward),
         }
     }
 
@@ -200,8 +212,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Returns the type of the operands of products.
-    pub(super) fn operand(&self) -> Kind {
-        if self.wide() { Kind::F32 } else { Kind::Bf16 }
+    pub(super) fn operand(&self) -> Element {
+        if self.wide() { Element::F32 } else { Element::Bf16 }
     }
 
     pub(super) fn multiprocessors(&self) -> usize {
@@ -209,21 +221,21 @@ impl<'a> Builder<'a> {
     }
 
     /// Says which part of the step and of the model the next operations belong to.
-    pub(super) fn at(&mut self, phase: Phase, place: impl Into<String>) {
+    pub(super) fn at(&mut self, phase: StepPhase, place: impl Into<String>) {
         self.phase = phase;
         self.place = place.into();
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> StepPhase {
         self.phase
     }
 
-    fn buf(&mut self, kind: Kind, len: usize, home: Home) -> Buf {
+    fn buf(&mut self, kind: Element, len: usize, home: Home) -> Buf {
         self.bufs.push(BufInfo { kind, len, home, kept: false });
         Buf(self.bufs.len() as u32 - 1)
     }
 
-    pub(super) fn new_buf(&mut self, kind: Kind, len: usize) -> Buf {
+    pub(super) fn new_buf(&mut self, kind: Element, len: usize) -> Buf {
         self.buf(kind, len, Home::Arena(0))
     }
 
@@ -233,7 +245,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Returns a part of the block of inputs.
-    pub(super) fn input(&mut self, kind: Kind, len: usize) -> Buf {
+    pub(super) fn input(&mut self, kind: Element, len: usize) -> Buf {
         let offset = self.input_bytes;
         self.input_bytes += padded(len * kind.bytes());
         self.buf(kind, len, Home::Input(offset))
@@ -251,32 +263,32 @@ impl<'a> Builder<'a> {
         self.bufs[buf.index()].kept = true;
     }
 
-    pub(super) fn kind(&self, buf: Buf) -> Kind {
+    pub(super) fn kind(&self, buf: Buf) -> Element {
         self.bufs[buf.index()].kind
     }
 
-    fn weight(&self, name: &str) -> Weight {
+    fn weight(&self, name: &str) -> PlacedWeight {
         *self.weights.get(name).unwrap_or_else(|| unreachable!("the model has {name}"))
     }
 
     /// Returns the values of a parameter in 32-bit floats.
     pub(super) fn value(&mut self, name: &str) -> Buf {
-        let Weight { value, elements, .. } = self.weight(name);
-        self.buf(Kind::F32, elements, Home::Fixed(value))
+        let PlacedWeight { value, elements, .. } = self.weight(name);
+        self.buf(Element::F32, elements, Home::Fixed(value))
     }
 
     pub(super) fn gradient(&mut self, name: &str) -> Buf {
-        let Weight { gradient, elements, .. } = self.weight(name);
-        self.buf(Kind::F32, elements, Home::Fixed(gradient))
+        let PlacedWeight { gradient, elements, .. } = self.weight(name);
+        self.buf(Element::F32, elements, Home::Fixed(gradient))
     }
 
     /// Returns the values of a parameter as products read them, or as they are added to a result of type `kind`.
-    fn value_as(&mut self, name: &str, kind: Kind) -> Buf {
-        if kind == Kind::F32 {
+    fn value_as(&mut self, name: &str, kind: Element) -> Buf {
+        if kind == Element::F32 {
             return self.value(name);
         }
-        let Weight { copy, elements, .. } = self.weight(name);
-        self.buf(Kind::Bf16, elements, Home::Fixed(copy))
+        let PlacedWeight { copy, elements, .. } = self.weight(name);
+        self.buf(Element::Bf16, elements, Home::Fixed(copy))
     }
 
     fn push(&mut self, work: Work) {
@@ -294,7 +306,7 @@ impl<'a> Builder<'a> {
     /// Multiplies, by the library or by kernels of our own.
     pub(super) fn multiply(&mut self, multiply: &Multiply) {
         let Multiply { m, n, k, a, b, c, d, bias } = *multiply;
-        let result = if self.kind(d) == Kind::F32 { Number::F32 } else { Number::Bf16 };
+        let result = if self.kind(d) == Element::F32 { Number::F32 } else { Number::Bf16 };
         let shape = ProductShape {
             m,
             n,
@@ -316,7 +328,7 @@ impl<'a> Builder<'a> {
     /// Applies a linear layer, `out = x · W + b (+ residual)`. `[rows, in]` -> `[rows, out]`
     pub(super) fn linear(
         &mut self,
-        layer: &Linear,
+        layer: &LinearSpec,
         x: Buf,
         rows: usize,
         out: Buf,
@@ -339,14 +351,14 @@ impl<'a> Builder<'a> {
     /// Goes back through a linear layer: the gradients of weight and bias and, if wanted, of its input.
     pub(super) fn linear_backward(
         &mut self,
-        layer: &Linear,
+        layer: &LinearSpec,
         x: Buf,
         slope: Buf,
         rows: usize,
-        part: Part,
+        part: PartialSums,
         input_slope: Option<Buf>,
     ) {
-        let Linear { inputs, outputs, .. } = *layer;
+        let LinearSpec { inputs, outputs, .. } = *layer;
         self.add_strips(part, &format!("{}.bias", layer.name), outputs);
         let name = format!("{}.weight", layer.name);
         let gradient = self.gradient(&name);
@@ -376,12 +388,12 @@ impl<'a> Builder<'a> {
     }
 
     /// Sums partial sums into the gradient of a parameter.
-    pub(super) fn add_strips(&mut self, part: Part, name: &str, columns: usize) {
+    pub(super) fn add_strips(&mut self, part: PartialSums, name: &str, columns: usize) {
         let gradient = self.gradient(name);
         self.sum_strips(part, Arg::Buf(gradient), columns, self.accumulate);
     }
 
-    pub(super) fn sum_strips(&mut self, part: Part, out: Arg, columns: usize, add: bool) {
+    pub(super) fn sum_strips(&mut self, part: PartialSums, out: Arg, columns: usize, add: bool) {
         let (part, strips) = part;
         let args = vec![
             Arg::Buf(part),
@@ -394,10 +406,10 @@ impl<'a> Builder<'a> {
     }
 
     /// Makes the first stage of the sums over all rows of a matrix of operands.
-    pub(super) fn column_sums(&mut self, x: Buf, rows: usize, columns: usize) -> Part {
+    pub(super) fn column_sums(&mut self, x: Buf, rows: usize, columns: usize) -> PartialSums {
         let sms = self.multiprocessors();
         let strips = geometry::strips(Strips::Columns, rows, columns, sms);
-        let part = self.new_buf(Kind::F32, strips * columns);
+        let part = self.new_buf(Element::F32, strips * columns);
         let geometry = geometry::columns(Strips::Columns, rows, columns, sms);
         let args =
             vec![Arg::Buf(x), Arg::Buf(part), Arg::Int(rows as i32), Arg::Int(columns as i32)];
@@ -409,7 +421,7 @@ impl<'a> Builder<'a> {
     pub(super) fn norm(&mut self, name: &str, x: Buf, rows: usize) -> (Buf, [Buf; 2]) {
         let dim = self.sizes.model.dim;
         let y = self.new_operand(rows * dim);
-        let stats = [(); 2].map(|()| self.new_buf(Kind::F32, rows));
+        let stats = [(); 2].map(|()| self.new_buf(Element::F32, rows));
         let [gamma, beta] = ["weight", "bias"].map(|part| self.value(&format!("{name}.{part}")));
         let args = [x, gamma, beta, y, stats[0], stats[1]].map(Arg::Buf);
         let mut args = args.to_vec();
@@ -434,8 +446,8 @@ impl<'a> Builder<'a> {
         let (dim, sms) = (self.sizes.model.dim, self.multiprocessors());
         let strips = geometry::strips(Strips::Norm, rows, dim, sms);
         let gamma = self.value(&format!("{name}.weight"));
-        let out = self.new_buf(Kind::F32, rows * dim);
-        let parts = [(); 2].map(|()| self.new_buf(Kind::F32, strips * dim));
+        let out = self.new_buf(Element::F32, rows * dim);
+        let parts = [(); 2].map(|()| self.new_buf(Element::F32, strips * dim));
         let mut args = [slope, x, stats[0], stats[1], gamma].map(Arg::Buf).to_vec();
         args.push(upstream.map_or(Arg::Null, Arg::Buf));
         args.extend([out, parts[0], parts[1]].map(Arg::Buf));
@@ -448,7 +460,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Sums partial sums of a loss into the place of this micro-batch.
-    pub(super) fn finish_loss(&mut self, part: Part) {
-        self.sum_strips(part, Arg::Var(Var::Loss), 1, false);
+    pub(super) fn finish_loss(&mut self, part: PartialSums) {
+        self.sum_strips(part, Arg::Var(Var::PatchLoss), 1, false);
     }
 }

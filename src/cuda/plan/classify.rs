@@ -2,16 +2,16 @@
 
 use super::builder::Builder;
 use super::predict::NORM;
-use super::{Arg, Buf, Kind, Phase};
+use super::{Arg, Buf, Element, StepPhase};
 use crate::cuda::geometry;
 
 /// Returns the mean over the tokens of each image. `[B·N, D]` -> `[B, D]`
 pub(super) fn pool(builder: &mut Builder<'_>, tokens: Buf) -> Buf {
     let (images, dim) = (builder.batch.images, builder.sizes.model.dim);
-    let out = builder.new_buf(Kind::F32, images * dim);
+    let out = builder.new_buf(Element::F32, images * dim);
     let mut args = [tokens, out].map(Arg::Buf).to_vec();
     args.extend(sizes(builder));
-    let name = if builder.kind(tokens) == Kind::F32 { "pool_tokens_f32" } else { "pool_tokens" };
+    let name = if builder.kind(tokens) == Element::F32 { "pool_tokens_f32" } else { "pool_tokens" };
     builder.kernel(name, geometry::pool_tokens(images, dim), args);
     out
 }
@@ -44,13 +44,13 @@ fn multiply(builder: &mut Builder<'_>, small: &Small) {
 /// Predicts classes from the output of the last block and compares them with the targets. Returns the gradient of that
 /// output, if it is wanted. `[B·N, D]` -> `[B·N, D]`
 pub(super) fn classes(builder: &mut Builder<'_>, rows: Buf, backward: bool) -> Option<Buf> {
-    builder.at(Phase::Predict, "head");
+    builder.at(StepPhase::Predict, "head");
     let (images, total) = (builder.batch.images, builder.rows());
     let (dim, classes) = (builder.sizes.model.dim, builder.sizes.model.outputs());
     let (normed, stats) = builder.norm(NORM, rows, total);
     let pooled = pool(builder, normed);
     let [weight, bias] = ["head.weight", "head.bias"].map(|name| builder.value(name));
-    let logits = builder.new_buf(Kind::F32, images * classes);
+    let logits = builder.new_buf(Element::F32, images * classes);
     let sizes = [images, classes, dim];
     multiply(
         builder,
@@ -71,7 +71,7 @@ pub(super) fn classes(builder: &mut Builder<'_>, rows: Buf, backward: bool) -> O
         return None;
     }
 
-    builder.at(Phase::Backward, "head");
+    builder.at(StepPhase::Backward, "head");
     let normed_slope = head_backward(builder, pooled, slope);
     Some(builder.norm_backward(NORM, normed_slope, (rows, stats), None, total))
 }
@@ -80,11 +80,11 @@ pub(super) fn classes(builder: &mut Builder<'_>, rows: Buf, backward: bool) -> O
 fn loss(builder: &mut Builder<'_>, logits: Buf) -> Buf {
     let (images, classes) = (builder.batch.images, builder.sizes.model.outputs());
     let sms = builder.multiprocessors();
-    let targets = builder.input(Kind::F32, images * classes);
+    let targets = builder.input(Element::F32, images * classes);
     builder.ports.targets = Some(targets);
-    let slope = builder.new_buf(Kind::F32, images * classes);
+    let slope = builder.new_buf(Element::F32, images * classes);
     let strips = geometry::class_loss_strips(images, sms);
-    let part = builder.new_buf(Kind::F32, strips);
+    let part = builder.new_buf(Element::F32, strips);
     let scale = 1.0 / images as f32;
     let mut args = [logits, targets, slope, part].map(Arg::Buf).to_vec();
     args.extend([
@@ -110,7 +110,7 @@ fn head_backward(builder: &mut Builder<'_>, pooled: Buf, slope: Buf) -> Buf {
     let of_weight = builder.gradient("head.weight");
     let c = builder.accumulate.then_some(of_weight);
     let weight = builder.value("head.weight");
-    let pooled_slope = builder.new_buf(Kind::F32, images * dim);
+    let pooled_slope = builder.new_buf(Element::F32, images * dim);
     let products = [
         Small {
             kernel: "product_f32_tn",

@@ -1,7 +1,7 @@
 //! From pixels to tokens and back: patches, projection, mask token, position.
 
-use super::builder::{Builder, Linear, operands};
-use super::{Arg, Buf, Kind, Phase, Task};
+use super::builder::{Builder, LinearSpec, operands};
+use super::{Arg, Buf, Element, PassTask, StepPhase};
 use crate::config::Position;
 use crate::cuda::geometry::{self, Strips};
 
@@ -16,9 +16,9 @@ pub(super) struct Embedded {
     hidden: Option<Buf>,
 }
 
-fn layer(builder: &Builder<'_>) -> Linear {
+fn layer(builder: &Builder<'_>) -> LinearSpec {
     let model = &builder.sizes.model;
-    Linear::new("encoder.patch_embed.proj", model.patch_len(), model.dim)
+    LinearSpec::new("encoder.patch_embed.proj", model.patch_len(), model.dim)
 }
 
 /// Returns the arguments that say where pixels lie and how they are normalised.
@@ -35,16 +35,17 @@ pub(super) fn grid_args(builder: &Builder<'_>) -> [Arg; 3] {
 }
 
 /// Cuts the pixels into patches and embeds them.
-pub(super) fn forward(builder: &mut Builder<'_>, task: Option<Task>) -> Embedded {
-    builder.at(Phase::Encode, "embedding");
+pub(super) fn forward(builder: &mut Builder<'_>, task: Option<PassTask>) -> Embedded {
+    builder.at(StepPhase::Encode, "embedding");
     let (rows, sms) = (builder.rows(), builder.multiprocessors());
     let (dim, tokens, numbers) = {
         let model = &builder.sizes.model;
         (model.dim, model.patches(), model.patch_len())
     };
-    let pixels = if builder.batch.planes { Kind::F32 } else { Kind::U8 };
+    let pixels = if builder.batch.planes { Element::F32 } else { Element::U8 };
     builder.ports.pixels = Some(builder.input(pixels, rows * numbers));
-    let hidden = matches!(task, Some(Task::Patches { .. })).then(|| builder.input(Kind::U8, rows));
+    let hidden =
+        matches!(task, Some(PassTask::Patches { .. })).then(|| builder.input(Element::U8, rows));
     builder.ports.hidden = hidden;
 
     let patches = builder.new_operand(rows * numbers);
@@ -58,7 +59,7 @@ pub(super) fn forward(builder: &mut Builder<'_>, task: Option<Task>) -> Embedded
     builder.linear(&layer, patches, rows, projected, None);
     let token = hidden.map(|_| builder.value(TOKEN));
     let position = (!builder.sizes.relative()).then(|| builder.value(POSITION));
-    let out = builder.new_buf(Kind::F32, rows * dim);
+    let out = builder.new_buf(Element::F32, rows * dim);
     let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
     let args = vec![
         Arg::Buf(projected),
@@ -76,13 +77,13 @@ pub(super) fn forward(builder: &mut Builder<'_>, task: Option<Task>) -> Embedded
 
 /// Goes back from the gradient of the tokens, `[B·N, D]`.
 pub(super) fn backward(builder: &mut Builder<'_>, embedded: &Embedded, slope: Buf) {
-    builder.at(Phase::Backward, "embedding");
+    builder.at(StepPhase::Backward, "embedding");
     let (rows, sms) = (builder.rows(), builder.multiprocessors());
     let (dim, tokens) = (builder.sizes.model.dim, builder.sizes.model.patches());
     let strips = geometry::strips(Strips::BranchEnd, rows, dim, sms);
     let projected = builder.new_operand(rows * dim);
     let hidden = embedded.hidden;
-    let token = hidden.map(|_| builder.new_buf(Kind::F32, strips * dim));
+    let token = hidden.map(|_| builder.new_buf(Element::F32, strips * dim));
     let args = vec![
         Arg::Buf(slope),
         hidden.map_or(Arg::Null, Arg::Buf),

@@ -53,19 +53,19 @@ pub(super) fn lay_out(bufs: &mut [BufInfo], ops: &[Op]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Arg, Buf, Kind, Phase, Work};
+    use super::super::{Arg, Buf, Element, StepPhase, Work};
     use super::*;
     use crate::cuda::geometry::Geometry;
 
     fn buf(len: usize, kept: bool) -> BufInfo {
-        BufInfo { kind: Kind::U8, len, home: Home::Arena(0), kept }
+        BufInfo { kind: Element::U8, len, home: Home::Arena(0), kept }
     }
 
     fn op(bufs: &[u32]) -> Op {
         let args = bufs.iter().map(|&number| Arg::Buf(Buf(number))).collect();
         let geometry = Geometry { grid: [1; 3], block: 32, shared: 0 };
         let work = Work::Kernel { name: "any", geometry, args };
-        Op { phase: Phase::Encode, place: String::new(), work }
+        Op { phase: StepPhase::Encode, place: String::new(), work }
     }
 
     fn offsets(bufs: &[BufInfo]) -> Vec<usize> {

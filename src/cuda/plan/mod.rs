@@ -1,6 +1,6 @@
 //! A plan: the operations of one pass through the model, in order, on buffers. Nothing here knows what runs them.
 //!
-//! Plans are built once for each kind of pass and size of batch ([`Pass`]) and run again and again. Buffers of a plan
+//! Plans are built once for each kind of pass and size of batch ([`PassKind`]) and run again and again. Buffers of a plan
 //! share one block of memory, the arena: two buffers may lie at the same place if no operation needs both.
 
 mod attention;
@@ -14,14 +14,14 @@ mod predict;
 mod sizes;
 mod update;
 
-pub(crate) use builder::{Batch, Builder, Ports, Weight, Weights};
-pub(crate) use sizes::{Pass, Sizes, Task};
-pub(crate) use update::{Piece, Update};
+pub(crate) use builder::{BatchForm, Builder, PlacedWeight, PlacedWeights, Ports};
+pub(crate) use sizes::{PassKind, PassSizes, PassTask};
+pub(crate) use update::{StepEnd, WeightPiece};
 
-use sizes::Loss;
+use sizes::PatchLoss;
 
 use super::geometry::Geometry;
-use super::machine::{Address, Fault, Launch, Machine, Operands, ProductShape, Value};
+use super::machine::{Address, Fault, KernelArg, Launch, Machine, Operands, ProductShape};
 
 /// A buffer of one plan, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,14 +35,14 @@ impl Buf {
 
 /// What a buffer consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Element {
     F32,
     Bf16,
     U8,
     I32,
 }
 
-impl Kind {
+impl Element {
     /// Returns the bytes of one element.
     pub(crate) fn bytes(self) -> usize {
         match self {
@@ -66,7 +66,7 @@ enum Home {
 
 #[derive(Debug, Clone)]
 struct BufInfo {
-    kind: Kind,
+    kind: Element,
     len: usize,
     home: Home,
     /// Whether its contents must outlive the run, because somebody reads them then.
@@ -86,7 +86,7 @@ pub(crate) enum Var {
     /// 1 / (1 − β^t) of the first and of the second moment.
     Correction(usize),
     /// Where the loss of this micro-batch goes.
-    Loss,
+    PatchLoss,
     /// Where loss and gradient norm of this step go.
     Figures,
 }
@@ -101,12 +101,12 @@ pub(crate) struct Vars {
 }
 
 impl Vars {
-    fn value(&self, var: Var) -> Value {
+    fn value(&self, var: Var) -> KernelArg {
         match var {
-            Var::LearningRate => Value::Float(self.learning_rate),
-            Var::Correction(moment) => Value::Float(self.corrections[moment]),
-            Var::Loss => Value::Address(self.loss),
-            Var::Figures => Value::Address(self.figures),
+            Var::LearningRate => KernelArg::Float(self.learning_rate),
+            Var::Correction(moment) => KernelArg::Float(self.corrections[moment]),
+            Var::PatchLoss => KernelArg::Address(self.loss),
+            Var::Figures => KernelArg::Address(self.figures),
         }
     }
 }
@@ -149,7 +149,7 @@ impl Work {
 
 /// The part of a step that an operation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
+pub(crate) enum StepPhase {
     /// From the pixels to the output of the last block.
     Encode,
     /// Final norm, head and loss.
@@ -161,7 +161,7 @@ pub(crate) enum Phase {
 
 #[derive(Debug, Clone)]
 struct Op {
-    phase: Phase,
+    phase: StepPhase,
     /// Where in the model it stands, for messages.
     place: String,
     work: Work,
@@ -169,7 +169,7 @@ struct Op {
 
 /// The operations of one kind of pass at one size of batch.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct LaunchPlan {
     bufs: Vec<BufInfo>,
     ops: Vec<Op>,
     /// Bytes of the block of inputs.
@@ -185,7 +185,7 @@ pub(crate) struct Memory {
     pub(crate) input: Address,
 }
 
-impl Plan {
+impl LaunchPlan {
     /// Returns where a buffer lies.
     pub(crate) fn address(&self, buf: Buf, memory: Memory) -> Address {
         match self.bufs[buf.index()].home {
@@ -204,17 +204,9 @@ impl Plan {
     }
 
     /// Returns the type and the number of elements of a buffer.
-    pub(crate) fn extent(&self, buf: Buf) -> (Kind, usize) {
+    pub(crate) fn extent(&self, buf: Buf) -> (Element, usize) {
         let info = &self.bufs[buf.index()];
         (info.kind, info.len)
-    }
-
-    /// Returns all shapes of products that the library will be asked for.
-    pub(crate) fn products(&self) -> impl Iterator<Item = ProductShape> {
-        self.ops.iter().filter_map(|op| match op.work {
-            Work::Product { shape, .. } => Some(shape),
-            Work::Kernel { .. } | Work::Zero(_) => None,
-        })
     }
 
     /// Queues all operations. `between` is called before the first operation of each phase, and with `None` at the end.
@@ -226,7 +218,7 @@ impl Plan {
         machine: &mut dyn Machine,
         memory: Memory,
         vars: &Vars,
-        between: &mut dyn FnMut(&mut dyn Machine, Option<Phase>),
+        between: &mut dyn FnMut(&mut dyn Machine, Option<StepPhase>),
     ) -> Result<(), Fault> {
         let mut phase = None;
         for op in &self.ops {
@@ -252,13 +244,13 @@ impl Plan {
         match work {
             Work::Kernel { name, geometry, args } => {
                 let value = |arg: &Arg| match *arg {
-                    Arg::Buf(buf) => Value::Address(at(buf)),
-                    Arg::Null => Value::Address(0),
-                    Arg::Int(number) => Value::Int(number),
-                    Arg::Long(number) => Value::Long(number),
-                    Arg::Float(number) => Value::Float(number),
+                    Arg::Buf(buf) => KernelArg::Address(at(buf)),
+                    Arg::Null => KernelArg::Address(0),
+                    Arg::Int(number) => KernelArg::Int(number),
+                    Arg::Long(number) => KernelArg::Long(number),
+                    Arg::Float(number) => KernelArg::Float(number),
                     Arg::Var(var) => vars.value(var),
-                    Arg::At(address) => Value::Address(address),
+                    Arg::At(address) => KernelArg::Address(address),
                 };
                 let Geometry { grid, block, shared } = *geometry;
                 let values = args.iter().map(value).collect();

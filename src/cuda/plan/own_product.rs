@@ -2,7 +2,7 @@
 //! launches.
 
 use super::builder::{Builder, Multiply};
-use super::{Arg, Buf, Kind};
+use super::{Arg, Buf, Element};
 use crate::cuda::geometry::{self, Geometry};
 use crate::cuda::machine::{Arithmetic, Number, ProductShape};
 
@@ -80,17 +80,17 @@ fn on_tensor_cores(builder: &mut Builder<'_>, shape: ProductShape, multiply: &Mu
     let may_split = shape.result == Number::F32 && bias.is_none() && c.is_none_or(|c| c == d);
     let (tile, strips) = choose(m, n, k, may_split, builder.multiprocessors());
     let stages = if builder.facts.shared_memory >= ROOM_FOR_FOUR { 4 } else { 3 };
-    let part = (strips > 1).then(|| builder.new_buf(Kind::F32, strips * m * n));
+    let part = (strips > 1).then(|| builder.new_buf(Element::F32, strips * m * n));
     let out = Arg::Buf(part.unwrap_or(d));
     let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
     let addend = if part.is_some() { None } else { c };
-    let bias_as = |kind: Kind| optional(bias.filter(|&bias| builder.kind(bias) == kind));
+    let bias_as = |kind: Element| optional(bias.filter(|&bias| builder.kind(bias) == kind));
     let mut args = vec![Arg::Buf(a.0), Arg::Buf(b.0)];
     args.extend(match shape.result {
         Number::F32 => [Arg::Null, out],
         Number::Bf16 => [out, Arg::Null],
     });
-    args.extend([optional(addend), bias_as(Kind::Bf16), bias_as(Kind::F32)]);
+    args.extend([optional(addend), bias_as(Element::Bf16), bias_as(Element::F32)]);
     let strides = [if a.1 { m } else { k }, if b.1 { k } else { n }, n];
     // Tiles are walked eight rows at a time, so that operands are found in the cache.
     let numbers = [m, n, k, strides[0], strides[1], strides[2], 8, stages];

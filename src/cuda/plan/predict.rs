@@ -1,8 +1,8 @@
 //! Final norm, head and loss for hidden patches.
 
-use super::builder::{Builder, Linear, operands};
+use super::builder::{Builder, LinearSpec, operands};
 use super::embed::{grid_args, pixel_args};
-use super::{Arg, Buf, Kind, Loss, Phase, classify};
+use super::{Arg, Buf, Element, PatchLoss, StepPhase, classify};
 use crate::cuda::geometry;
 
 pub(super) const NORM: &str = "encoder.norm";
@@ -15,19 +15,19 @@ pub(super) fn patches(
     count: usize,
     backward: bool,
 ) -> Option<Buf> {
-    builder.at(Phase::Predict, "head");
+    builder.at(StepPhase::Predict, "head");
     let (dim, sms) = (builder.sizes.model.dim, builder.multiprocessors());
     let numbers = builder.sizes.model.patch_len();
-    let chosen = builder.input(Kind::I32, count);
+    let chosen = builder.input(Element::I32, count);
     builder.ports.rows = Some(chosen);
     let sizes = [Arg::Int(count as i32), Arg::Int(dim as i32)];
 
-    let picked = builder.new_buf(Kind::F32, count * dim);
+    let picked = builder.new_buf(Element::F32, count * dim);
     let mut args = [rows, chosen, picked].map(Arg::Buf).to_vec();
     args.extend(sizes);
     builder.kernel("gather_rows_f32", geometry::flat(count * dim, sms), args);
     let (normed, stats) = builder.norm(NORM, picked, count);
-    let head = Linear::new("head", dim, numbers);
+    let head = LinearSpec::new("head", dim, numbers);
     let prediction = builder.new_operand(count * numbers);
     builder.linear(&head, normed, count, prediction, None);
     builder.keep(prediction);
@@ -37,12 +37,12 @@ pub(super) fn patches(
         return None;
     }
 
-    builder.at(Phase::Backward, "head");
+    builder.at(StepPhase::Backward, "head");
     let part = builder.column_sums(slope, count, numbers);
     let normed_slope = builder.new_operand(count * dim);
     builder.linear_backward(&head, normed, slope, count, part, Some(normed_slope));
     let picked_slope = builder.norm_backward(NORM, normed_slope, (picked, stats), None, count);
-    let out = builder.new_buf(Kind::F32, builder.rows() * dim);
+    let out = builder.new_buf(Element::F32, builder.rows() * dim);
     builder.zero(out);
     let mut args = [picked_slope, chosen, out].map(Arg::Buf).to_vec();
     args.extend(sizes);
@@ -56,9 +56,9 @@ fn loss(builder: &mut Builder<'_>, prediction: Buf, chosen: Buf, count: usize) -
     let sms = builder.multiprocessors();
     let slope = builder.new_operand(count * numbers);
     let strips = geometry::loss_strips(count, sms);
-    let part = builder.new_buf(Kind::F32, strips);
+    let part = builder.new_buf(Element::F32, strips);
     let scale = 1.0 / (count * numbers) as f32;
-    let Loss { kind, beta, normalise } = Loss::of(&builder.sizes.loss);
+    let PatchLoss { kind, beta, normalise } = PatchLoss::of(&builder.sizes.loss);
     let mut args = vec![Arg::Buf(prediction)];
     args.extend(pixel_args(builder));
     args.extend([chosen, slope, part].map(Arg::Buf));
@@ -79,7 +79,7 @@ fn loss(builder: &mut Builder<'_>, prediction: Buf, chosen: Buf, count: usize) -
 /// Computes the mean over the tokens of each image, `[B, D]`: of the output of the last block after the final norm, or of
 /// the output of `layer` blocks as it is.
 pub(super) fn features(builder: &mut Builder<'_>, rows: Buf, layer: Option<usize>) {
-    builder.at(Phase::Predict, "features");
+    builder.at(StepPhase::Predict, "features");
     let tokens = if layer.is_none() {
         let total = builder.rows();
         builder.norm(NORM, rows, total).0

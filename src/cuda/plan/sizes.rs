@@ -6,7 +6,7 @@ use crate::model::ModelShape;
 
 /// The sizes of the model, see [`crate::model`] for the letters.
 #[derive(Debug, Clone)]
-pub(crate) struct Sizes {
+pub(crate) struct PassSizes {
     pub(crate) model: ModelShape,
     pub(crate) arithmetic: Arithmetic,
     pub(crate) loss: LossConfig,
@@ -19,7 +19,7 @@ pub(crate) struct Sizes {
 /// Widths of the heads that there are kernels for.
 const HEAD_WIDTHS: std::ops::RangeInclusive<usize> = 8..=128;
 
-impl Sizes {
+impl PassSizes {
     /// Checks that there are kernels for this model.
     ///
     /// # Errors
@@ -65,13 +65,13 @@ impl Sizes {
 
 /// How `patch_loss` calls a loss.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Loss {
+pub(crate) struct PatchLoss {
     pub(crate) kind: i32,
     pub(crate) beta: f32,
     pub(crate) normalise: i32,
 }
 
-impl Loss {
+impl PatchLoss {
     pub(crate) fn of(config: &LossConfig) -> Self {
         let kind = match config.kind {
             LossKind::L1 => 0,
@@ -84,7 +84,7 @@ impl Loss {
 
 /// What the model predicts in a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Task {
+pub(crate) enum PassTask {
     /// The pixels of this many hidden patches in the whole batch.
     Patches { rows: usize },
     /// The class of each image.
@@ -93,11 +93,11 @@ pub(crate) enum Task {
 
 /// One kind of pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Pass {
+pub(crate) enum PassKind {
     /// Forward and backward. `first`: gradients are written, else they are added to what is there.
-    Train { task: Task, first: bool, drop_path: bool },
+    Train { task: PassTask, first: bool, drop_path: bool },
     /// Forward with the loss.
-    Evaluate { task: Task },
+    Evaluate { task: PassTask },
     /// The mean over the tokens of unmasked images, after `layer` blocks, or after all and the final norm.
     Features { layer: Option<usize> },
 }

@@ -1,7 +1,7 @@
 //! The end of a step: the gradient norm, clipping, and `AdamW` on all parameters in one launch.
 
 use super::builder::Builder;
-use super::{Arg, Kind, Phase, Var};
+use super::{Arg, Element, StepPhase, Var};
 use crate::cuda::geometry;
 use crate::cuda::machine::Address;
 
@@ -12,7 +12,7 @@ pub(crate) const CHUNK_BYTES: usize = 56;
 
 /// A piece of a parameter, for the table of all pieces.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Piece {
+pub(crate) struct WeightPiece {
     pub(crate) value: Address,
     pub(crate) gradient: Address,
     pub(crate) moments: [Address; 2],
@@ -24,7 +24,7 @@ pub(crate) struct Piece {
     pub(crate) rate: f32,
 }
 
-impl Piece {
+impl WeightPiece {
     /// Cuts a parameter into pieces of at most [`CHUNK`] elements.
     pub(crate) fn cut(self) -> impl Iterator<Item = Self> {
         (0..self.elements).step_by(CHUNK).map(move |start| {
@@ -57,7 +57,7 @@ impl Piece {
 
 /// What the update needs to know.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Update {
+pub(crate) struct StepEnd {
     /// The table of all pieces, and how many there are.
     pub(crate) table: Address,
     pub(crate) pieces: usize,
@@ -70,13 +70,13 @@ pub(crate) struct Update {
     pub(crate) eps: f32,
 }
 
-pub(super) fn build(builder: &mut Builder<'_>, update: &Update) {
-    builder.at(Phase::Update, "update");
-    let Update { table, pieces, losses, clip, guard, betas, eps } = *update;
+pub(super) fn build(builder: &mut Builder<'_>, update: &StepEnd) {
+    builder.at(StepPhase::Update, "update");
+    let StepEnd { table, pieces, losses, clip, guard, betas, eps } = *update;
     let (table, count) = (Arg::At(table), Arg::Int(pieces as i32));
-    let squares = builder.new_buf(Kind::F32, pieces);
-    let figures = builder.new_buf(Kind::F32, 2);
-    let bad = builder.new_buf(Kind::U8, 1);
+    let squares = builder.new_buf(Element::F32, pieces);
+    let figures = builder.new_buf(Element::F32, 2);
+    let bad = builder.new_buf(Element::U8, 1);
     let geometry = geometry::chunks(pieces);
     builder.kernel("sum_squares", geometry, vec![table, Arg::Buf(squares), count]);
     let args = vec![

@@ -13,9 +13,11 @@ use super::{
 };
 use crate::config::Precision;
 use crate::cuda::geometry;
-use crate::cuda::machine::{Address, Arithmetic, Fault, Launch, Machine, Value};
-use crate::cuda::plan::{self, Batch, Builder, Pass, Phase, Plan, Sizes, Task, Vars};
-use crate::cuda::runner::{Done, Inputs, Model, Runner};
+use crate::cuda::machine::{Address, Arithmetic, Fault, KernelArg, Launch, Machine};
+use crate::cuda::plan::{
+    self, BatchForm, Builder, LaunchPlan, PassKind, PassSizes, PassTask, StepPhase, Vars,
+};
+use crate::cuda::runner::{FinishedPass, Inputs, Model, Runner};
 use crate::model::loss;
 use crate::model::mask::HostMask;
 use crate::model::patch::Pixels;
@@ -30,11 +32,11 @@ const UNREAD: usize = 1024;
 /// A model with its optimizer in the memory of a machine.
 pub(crate) struct Planned {
     config: LearnerConfig,
-    sizes: Sizes,
+    sizes: PassSizes,
     /// Behind a cell, since reading takes the machine for itself, too.
     runner: RefCell<Runner>,
     store: Store,
-    update: Plan,
+    update: LaunchPlan,
     /// Mean and inverse deviation of the channels for bytes.
     normalization: [Address; 2],
     /// The losses of the micro-batches since the last step, `[accumulation]`.
@@ -54,17 +56,18 @@ pub(crate) struct Planned {
 
 /// Pixels and rows of a batch in the form of a pass.
 struct HostBatch<'a> {
-    batch: Batch,
+    batch: BatchForm,
     pixels: &'a [u8],
 }
 
 impl<'a> HostBatch<'a> {
     fn new(pixels: Pixels<'a>, images: usize) -> Self {
         match pixels {
-            Pixels::Bytes(pixels) => Self { batch: Batch { images, planes: false }, pixels },
-            Pixels::Normalized(values) => {
-                Self { batch: Batch { images, planes: true }, pixels: bytemuck::cast_slice(values) }
-            }
+            Pixels::Bytes(pixels) => Self { batch: BatchForm { images, planes: false }, pixels },
+            Pixels::Normalized(values) => Self {
+                batch: BatchForm { images, planes: true },
+                pixels: bytemuck::cast_slice(values),
+            },
         }
     }
 }
@@ -78,17 +81,17 @@ struct HostTarget<'a> {
 }
 
 impl<'a> HostTarget<'a> {
-    fn new(target: Target<'a>, classes: Option<usize>, smoothing: f64) -> (Self, Task) {
+    fn new(target: Target<'a>, classes: Option<usize>, smoothing: f64) -> (Self, PassTask) {
         match target {
             Target::Hidden(mask) => {
                 let rows = mask.rows();
-                let task = Task::Patches { rows: rows.len() };
+                let task = PassTask::Patches { rows: rows.len() };
                 (Self { hidden: &mask.hidden, rows, ..Self::default() }, task)
             }
             Target::Classes(labels) => {
                 let classes = classes.expect("the model of a classifier");
                 let probabilities = loss::class_probabilities(labels, classes, smoothing);
-                (Self { probabilities, ..Self::default() }, Task::Classes)
+                (Self { probabilities, ..Self::default() }, PassTask::Classes)
             }
         }
     }
@@ -115,7 +118,7 @@ fn sound<T>(result: Result<T, Fault>) -> T {
 }
 
 /// Does nothing between the phases of a plan.
-fn untimed(_: &mut dyn Machine, _: Option<Phase>) {}
+fn untimed(_: &mut dyn Machine, _: Option<StepPhase>) {}
 
 impl Planned {
     /// A learner with fresh weights drawn from the seed.
@@ -123,8 +126,8 @@ impl Planned {
     /// # Errors
     /// If there are no kernels for the model's sizes, or the machine has no room for its weights.
     pub(crate) fn new(config: LearnerConfig, mut machine: Box<dyn Machine>) -> Result<Self, Fault> {
-        Sizes::check(&config.shape)?;
-        let sizes = Sizes {
+        PassSizes::check(&config.shape)?;
+        let sizes = PassSizes {
             model: config.shape.clone(),
             arithmetic: match config.precision {
                 Precision::Bf16 => Arithmetic::Bf16,
@@ -145,7 +148,7 @@ impl Planned {
         machine.write(mean, bytemuck::cast_slice(&config.normalization.mean))?;
         let deviations = config.normalization.std.map(|deviation| 1.0 / deviation);
         machine.write(inverse, bytemuck::cast_slice(&deviations))?;
-        let update = plan::Update {
+        let update = plan::StepEnd {
             table: store.table,
             pieces: store.pieces,
             losses,
@@ -202,18 +205,18 @@ impl Planned {
         }
         let pieces = self.store.pieces;
         let geometry::Geometry { grid, block, shared } = geometry::chunks(pieces);
-        let values = vec![Value::Address(self.store.table), Value::Int(pieces as i32)];
+        let values = vec![KernelArg::Address(self.store.table), KernelArg::Int(pieces as i32)];
         let launch = Launch { kernel: "narrow_weights", grid, block, shared, values };
         self.runner.borrow_mut().machine.launch(&launch)
     }
 
     fn run(
         &self,
-        pass: Pass,
-        batch: Batch,
+        pass: PassKind,
+        batch: BatchForm,
         inputs: &Inputs<'_>,
         loss: Address,
-    ) -> Result<Done, Fault> {
+    ) -> Result<FinishedPass, Fault> {
         let model = Model {
             sizes: &self.sizes,
             weights: &self.store.weights,
@@ -238,7 +241,7 @@ impl Planned {
         let HostBatch { batch, pixels } = HostBatch::new(batch.pixels, images);
         let factors = self.factors(images, micro);
         let drop_path = !factors.is_empty();
-        let pass = Pass::Train { task, first: self.micros == 0, drop_path };
+        let pass = PassKind::Train { task, first: self.micros == 0, drop_path };
         let loss = self.losses + 4 * (self.micros % self.config.accumulation) as Address;
         self.run(pass, batch, &target.inputs(pixels, &factors), loss)?;
         self.micros += 1;
@@ -282,9 +285,9 @@ impl Planned {
         &self,
         HostBatch { batch, pixels }: HostBatch<'_>,
         target: &HostTarget<'_>,
-        task: Task,
+        task: PassTask,
     ) -> Result<Evaluation, Fault> {
-        let pass = Pass::Evaluate { task };
+        let pass = PassKind::Evaluate { task };
         let done = self.run(pass, batch, &target.inputs(pixels, &[]), self.evaluated)?;
         let mut runner = self.runner.borrow_mut();
         let loss = runner.read(self.evaluated, 1)?[0]; // device sync
@@ -343,7 +346,7 @@ impl Engine for Planned {
 
     fn reconstruct(&self, pixels: Pixels<'_>, mask: &HostMask) -> Vec<f32> {
         let rows: Vec<i32> = (0..mask.hidden.len() as i32).collect();
-        let task = Task::Patches { rows: rows.len() };
+        let task = PassTask::Patches { rows: rows.len() };
         let target = HostTarget { hidden: &mask.hidden, rows, ..HostTarget::default() };
         let batch = HostBatch::new(pixels, mask.batch);
         sound(self.predict_rows(batch, &target, task)).prediction // device sync
@@ -352,7 +355,7 @@ impl Engine for Planned {
     fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32> {
         let HostBatch { batch, pixels } = HostBatch::new(pixels, batch);
         let inputs = Inputs { pixels, ..Inputs::default() };
-        let done = sound(self.run(Pass::Features { layer }, batch, &inputs, 0));
+        let done = sound(self.run(PassKind::Features { layer }, batch, &inputs, 0));
         let buf = done.ports().features.expect("this pass leaves features");
         sound(self.runner.borrow_mut().read_left(&done, buf)) // device sync
     }

@@ -1,7 +1,7 @@
 //! The weights of a model in the memory of a machine, each with its gradient, its moments and its copy in bf16.
 
 use crate::cuda::machine::{Address, Arithmetic, Fault, Machine};
-use crate::cuda::plan::{Piece, Weight, Weights};
+use crate::cuda::plan::{PlacedWeight, PlacedWeights, WeightPiece};
 use crate::engine::device::Cpu;
 use crate::engine::learner::LearnerConfig;
 use crate::engine::optim::decays;
@@ -21,7 +21,7 @@ pub(super) struct Parameter {
     pub(super) dims: Vec<usize>,
     /// Whether it is trained. A fixed position isn't.
     pub(super) trained: bool,
-    pub(super) weight: Weight,
+    pub(super) weight: PlacedWeight,
     pub(super) moments: [Address; 2],
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Parameter {
 pub(super) struct Store {
     pub(super) parameters: BTreeMap<String, Parameter>,
     /// The same for plans.
-    pub(super) weights: Weights,
+    pub(super) weights: PlacedWeights,
     pub(super) table: Address,
     pub(super) pieces: usize,
 }
@@ -108,7 +108,7 @@ impl Store {
                 next += bytes as Address;
                 if bytes == 0 { 0 } else { at }
             });
-            let weight = Weight { value, gradient, copy, elements };
+            let weight = PlacedWeight { value, gradient, copy, elements };
             let (dims, trained, moments) = (dims.clone(), *trained, [first, second]);
             parameters.insert(name.clone(), Parameter { dims, trained, weight, moments });
         }
@@ -130,10 +130,11 @@ impl Store {
             } else {
                 0.0
             };
-            let Weight { value, gradient, copy, elements } = parameter.weight;
+            let PlacedWeight { value, gradient, copy, elements } = parameter.weight;
             let rate = config.layer_decay.scale(name) as f32;
             let moments = parameter.moments;
-            Piece { value, gradient, moments, copy, elements, decay: decay as f32, rate }.cut()
+            WeightPiece { value, gradient, moments, copy, elements, decay: decay as f32, rate }
+                .cut()
         });
         let mut count = 0;
         for piece in pieces {
