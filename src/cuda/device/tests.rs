@@ -76,7 +76,11 @@ fn an_upload_never_changes_what_queued_work_reads() {
     }
     let mut read = vec![0; 4 * NUMBERS];
     gpu.read(sum, &mut read).expect("read");
-    assert!(floats(&read).iter().all(|x| *x == 780.0), "{:?}", &floats(&read)[..8]);
+    assert!(
+        floats(&read).iter().all(|x| x.to_bits() == 780.0_f32.to_bits()),
+        "{:?}",
+        &floats(&read)[..8]
+    );
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn products_are_in_the_arithmetic_that_was_asked_for() {
         let mut read = vec![0; 4 * side * side];
         gpu.read(d, &mut read).expect("read");
         assert!(
-            floats(&read).iter().all(|x| *x == expected),
+            floats(&read).iter().all(|x| x.to_bits() == expected.to_bits()),
             "{arithmetic:?}: {}",
             floats(&read)[0]
         );
