@@ -87,9 +87,7 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
             let going_on = sentence.map_or(String::new(), |text| format!("  {text}"));
             format!("{}{going_on}", overview(started))
         }
-        Event::Phase { phase: Phase::Compiling } => {
-            "first step: compiling and tuning kernels where the device needs it".to_owned()
-        }
+        Event::Phase { phase: Phase::Compiling } => "first step: the device is prepared".to_owned(),
         Event::Phase { phase: Phase::Stopping } if state.step() < total_steps => {
             "stopping: a checkpoint is saved (interrupt again to abort at once)".to_owned()
         }

@@ -143,7 +143,7 @@ fn is_usual(task: &TaskKind) -> bool {
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Starting,
-    /// The first step on this device, for which kernels are compiled and tuned.
+    /// The first step on this device, which may have to load or compile kernels for it.
     Compiling,
     Running,
     Paused,

@@ -125,7 +125,7 @@ impl Meter {
         self.steps += 1;
     }
 
-    /// Closes a log period and returns its rate. The first period includes compilation and tuning, so its time per step
+    /// Closes a log period and returns its rate. The first period includes the preparation of the device, so its time per step
     /// is forgotten once there is a second one.
     pub(super) fn close_period(&mut self, images_per_step: usize) -> Rate {
         let busy = (self.compute + self.wait).as_secs_f64().max(1e-9);

@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_secs(1);
 const ROUND: u64 = 10;
 /// Ticks between two heartbeats in the run directory.
 const HEARTBEAT: u64 = 5;
-/// Ticks that compiling and tuning kernels may take, and a checkpoint on a slow disk: minutes.
+/// Ticks that the first step may take, and a checkpoint on a slow disk: Burn may compile its kernels for minutes.
 const PATIENCE_COMPILING: u64 = 1800;
 const PATIENCE_SAVING: u64 = 600;
 /// Checkpoints for which there should be space.

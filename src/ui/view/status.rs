@@ -67,7 +67,7 @@ fn phase(app: &App) -> (&'static str, Style) {
     }
     match app.state.phase {
         None | Some(Phase::Starting) => ("loading...", theme.warning()),
-        Some(Phase::Compiling) => ("compiling/autotuning...", theme.warning()),
+        Some(Phase::Compiling) => ("preparing the device...", theme.warning()),
         Some(Phase::Running) => ("running", theme.good()),
         Some(Phase::Paused) => ("PAUSED", theme.warning()),
         Some(Phase::Evaluating) => ("validating", theme.val()),
