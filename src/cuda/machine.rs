@@ -154,6 +154,11 @@ pub trait Machine: Send {
     /// If there is no library, or it refuses the shape.
     fn product(&mut self, shape: ProductShape, operands: Operands) -> Result<(), Fault>;
 
+    /// Returns the seconds that were spent on choosing algorithms for [`Self::product`] so far.
+    fn choosing_s(&self) -> f64 {
+        0.0
+    }
+
     /// Waits until all queued work is done. Device sync.
     ///
     /// # Errors

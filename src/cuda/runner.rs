@@ -7,6 +7,7 @@ use super::plan::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A block of memory that grows when a pass needs more.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,12 +59,14 @@ pub(crate) struct Runner {
     /// Passes take these in turn, so that the inputs of the next one can be uploaded while one runs.
     inputs: [Block; 2],
     turn: usize,
+    /// Time that was spent on making plans.
+    pub(crate) planning: Duration,
 }
 
 impl Runner {
     pub(crate) fn new(machine: Box<dyn Machine>) -> Self {
         let (plans, arena, inputs) = (HashMap::new(), Block::default(), [Block::default(); 2]);
-        Self { machine, plans, arena, inputs, turn: 0 }
+        Self { machine, plans, arena, inputs, turn: 0, planning: Duration::ZERO }
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -143,7 +146,10 @@ impl Runner {
         let facts = self.facts();
         let Model { sizes, weights, normalization } = *model;
         let build = || Arc::new(Builder::pass(sizes, facts, weights, normalization, batch, pass));
-        Arc::clone(self.plans.entry((pass, batch)).or_insert_with(build))
+        let start = Instant::now();
+        let plan = Arc::clone(self.plans.entry((pass, batch)).or_insert_with(build));
+        self.planning += start.elapsed();
+        plan
     }
 
     /// Makes room for a plan, and takes the next block of inputs.

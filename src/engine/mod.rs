@@ -44,6 +44,33 @@ impl Target<'_> {
     }
 }
 
+/// What a device did before its first step was done, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Startup {
+    /// Finding the device, and making a context on it.
+    pub context: f64,
+    /// Finding and opening the library of matrix products.
+    pub libraries: f64,
+    /// Loading the kernels.
+    pub kernels: f64,
+    /// Drawing fresh weights, and bringing them to the device.
+    pub weights: f64,
+    /// Planning passes, and choosing algorithms for their matrix products, up to now.
+    pub plans: f64,
+}
+
+/// How long the phases of steps took on the device, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Phases {
+    /// From the pixels to the output of the last block.
+    pub encode: f64,
+    /// Final norm, head and loss.
+    pub predict: f64,
+    pub backward: f64,
+    /// Gradient norm, clipping and the optimizer.
+    pub update: f64,
+}
+
 /// The figures of one optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepFigures {
@@ -160,4 +187,19 @@ pub trait Engine: Send {
 
     /// Waits until the device has done all its work.
     fn sync(&self);
+
+    /// Returns what the start took, if this engine measures it.
+    fn startup(&self) -> Option<Startup> {
+        None
+    }
+
+    /// Measures the phases of the steps from now on, by the device's own clock, until [`Self::phases`] is called. At most a
+    /// hundred steps can be measured.
+    fn time_phases(&mut self) {}
+
+    /// Ends what [`Self::time_phases`] began, and returns the sums of all steps since, if the device has such a clock.
+    /// Device sync.
+    fn phases(&mut self) -> Option<Phases> {
+        None
+    }
 }

@@ -27,7 +27,8 @@ def read(path):
             continue
         if isinstance(meta[key], dict):
             meta[key].pop("elapsed_s", None)
-    meta.pop("elapsed_s", None)
+    for key in ("elapsed_s", "checksum"):  # the checksum covers the seconds, too
+        meta.pop(key, None)
     return header, meta, data[8 + length :]
 
 

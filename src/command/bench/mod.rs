@@ -2,6 +2,7 @@
 
 mod compute;
 mod frame;
+mod on_device;
 mod parts;
 
 use super::args::ConfigArgs;
@@ -10,12 +11,15 @@ use super::prepare;
 use crate::config::{Config, Precision};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{DataError, Dataset};
+use crate::engine::Engine;
 use crate::engine::device::{self, Device, precision::Effective};
 use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::model::ModelShape;
 use crate::text::say::say;
-use crate::train::{RunLength, task};
+use crate::train::RunLength;
+use crate::train::task::{self, Task};
+use on_device::{FirstStep, PhaseTimes, Queued, StartTimes};
 use serde::Serialize;
 use std::io::stdout;
 use std::time::Instant;
@@ -77,8 +81,13 @@ struct BenchReport {
     activation_checkpointing: bool,
     model: Model,
     steps: u32,
-    /// Forward pass, backward pass and update, on a batch that is in memory.
+    /// Upload of a batch that is in the host's memory, forward pass, backward pass and update, with a wait at the end of
+    /// each step.
     step: Timing,
+    /// The same without waits. `null` on the CPU, which has none.
+    queued: Option<on_device::Queued>,
+    /// `null` on devices without a clock of their own.
+    phases: Option<on_device::PhaseTimes>,
     /// What the step alone makes of the device.
     compute: compute::Compute,
     /// The step with batches from the loader.
@@ -88,6 +97,8 @@ struct BenchReport {
     parts: parts::Parts,
     /// Largest resident memory of the process up to the last step. `null` if the system doesn't say.
     peak_rss_bytes: Option<u64>,
+    /// `null` on the CPU, and with `--warmup 0`.
+    startup: Option<on_device::StartTimes>,
     /// Memory in use on the GPU after the steps, by all processes. `null` on the CPU and if the driver doesn't say.
     gpu_memory_bytes: Option<u64>,
 }
@@ -126,28 +137,54 @@ struct LoaderRate {
     workers: usize,
 }
 
+/// What makes steps.
+struct Stepper<'a> {
+    engine: Box<dyn Engine>,
+    task: &'a dyn Task,
+    lr: f64,
+}
+
+impl Stepper<'_> {
+    /// Queues a step.
+    fn queue(&mut self, batch: &Batch, micro: u64) {
+        self.task.accumulate(self.engine.as_mut(), batch, micro);
+        self.engine.step(self.lr);
+    }
+
+    /// Makes a step, and waits for its figures. Device sync.
+    fn wait(&mut self, batch: &Batch, micro: u64) {
+        self.queue(batch, micro);
+        self.engine.read_figures(); // device sync: ends the timed span
+    }
+}
+
 /// Runs the benchmark.
 ///
 /// # Errors
 /// Returns an error if configuration, device or data can't be used.
 fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
+    let began = Instant::now();
     let mut config = config(args)?;
+    let selecting = Instant::now();
     let device = device::select(&config.train.device)?.device;
+    let selecting_s = selecting.elapsed().as_secs_f64();
     let (data, _) = prepare::open_data(&mut config)?;
     let config = config;
     let plan = Plan::new(&config, data.train.len());
     let task = task::new(&config, &data);
-    let mut engine = device::engine(&device, LearnerConfig::new(&config));
-    let mut step = |batch: &Batch, micro: u64| {
-        task.accumulate(engine.as_mut(), batch, micro);
-        engine.step(config.schedule.base_lr);
-        engine.read_figures(); // device sync: ends the timed span
-    };
+    let engine = device::engine(&device, LearnerConfig::new(&config));
+    let mut step = Stepper { engine, task: task.as_ref(), lr: config.schedule.base_lr };
     let images = config.train.batch_size as f64;
 
     // This loader is gone before the step is timed: its threads would take processors away from it.
     let batch = next(&mut loader(&config, &data))?;
+    let first = (args.warmup > 0).then(|| FirstStep::make(&mut step, &batch, began));
+    let startup =
+        first.and_then(|first| Some(StartTimes::new(&step.engine.startup()?, selecting_s, &first)));
     let alone = time_alone(args, &batch, &mut step);
+    let on_gpu = device.gpu().is_some();
+    let queued = on_gpu.then(|| Queued::time(&mut step, &batch, args.steps, images));
+    let phases = on_gpu.then(|| PhaseTimes::time(&mut step, &batch, args.steps)).flatten();
     let end_to_end = time_behind(&mut loader(&config, &data), args.steps, images, &mut step)?;
     // These are read before anything that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();
@@ -174,22 +211,25 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
             config.train.precision,
         ),
         step: timing,
+        queued,
+        phases,
+        startup,
         end_to_end,
         loader: loader_rate(&mut loader(&config, &data), &config)?,
         peak_rss_bytes,
         gpu_memory_bytes,
-        parts: parts::time(&config, engine.as_ref())?,
+        parts: parts::time(&config, step.engine.as_ref())?,
     })
 }
 
 /// Returns the seconds that each timed step takes on one batch.
-fn time_alone(args: &BenchArgs, batch: &Batch, step: &mut dyn FnMut(&Batch, u64)) -> Vec<f64> {
+fn time_alone(args: &BenchArgs, batch: &Batch, step: &mut Stepper<'_>) -> Vec<f64> {
     let (warmup, steps) = (u64::from(args.warmup), u64::from(args.steps));
-    (0..warmup).for_each(|micro| step(batch, micro));
+    (1..warmup).for_each(|micro| step.wait(batch, micro)); // the first one is over
     (0..steps)
         .map(|micro| {
             let start = Instant::now();
-            step(batch, warmup + micro);
+            step.wait(batch, warmup + micro);
             start.elapsed().as_secs_f64()
         })
         .collect()
@@ -200,15 +240,15 @@ fn time_behind(
     loader: &mut Loader,
     steps: u32,
     images: f64,
-    step: &mut dyn FnMut(&Batch, u64),
+    step: &mut Stepper<'_>,
 ) -> Result<EndToEnd, Error> {
-    step(&next(loader)?, 0);
+    step.wait(&next(loader)?, 0);
     let (mut whole, mut waited) = (Vec::new(), 0.0);
     for micro in 0..u64::from(steps) {
         let start = Instant::now();
         let batch = next(loader)?;
         waited += start.elapsed().as_secs_f64();
-        step(&batch, micro);
+        step.wait(&batch, micro);
         whole.push(start.elapsed().as_secs_f64());
     }
     let data_wait = waited / whole.iter().sum::<f64>();

@@ -8,6 +8,7 @@ use cudarc::cublaslt::sys as lt;
 use cudarc::driver::CudaStream;
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::time::{Duration, Instant};
 
 /// Bytes that an algorithm may use beside its operands: what NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
@@ -92,6 +93,8 @@ pub(super) struct CublasLt {
     preferences: [lt::cublasLtMatmulPreference_t; 2],
     plans: HashMap<Wanted, Found>,
     workspace: Address,
+    /// Time that was spent on [`Self::search`].
+    choosing: Duration,
 }
 
 // SAFETY: handles of the library may be used from any thread, one at a time; the context is made current before.
@@ -105,8 +108,13 @@ impl CublasLt {
         // SAFETY: the library writes one handle.
         check(unsafe { lt::cublasLtCreate(&raw mut handle) }, "start")?;
         let none = std::ptr::null_mut();
-        let mut products =
-            Self { handle, preferences: [none; 2], plans: HashMap::new(), workspace: 0 };
+        let mut products = Self {
+            handle,
+            preferences: [none; 2],
+            plans: HashMap::new(),
+            workspace: 0,
+            choosing: Duration::ZERO,
+        };
         products.preferences = [preference(ALIGNED)?, preference(LEAST_ALIGNED)?];
         let workspace = driver.allocate(WORKSPACE).map_err(|fault| fault.0)?;
         products.workspace = workspace.ok_or("no room for cuBLASLt's workspace of 32 MiB")?;
@@ -118,6 +126,11 @@ impl CublasLt {
         // SAFETY: it asks for a number.
         let number = unsafe { lt::cublasLtGetVersion() };
         version_text(number)
+    }
+
+    /// Returns the seconds that were spent on choosing algorithms.
+    pub fn choosing_s(&self) -> f64 {
+        self.choosing.as_secs_f64()
     }
 
     pub fn run(
@@ -139,8 +152,10 @@ impl CublasLt {
         ];
         let wanted = Wanted { shape, aligned: used.iter().all(|at| at % ALIGNED == 0) };
         if !self.plans.contains_key(&wanted) {
+            let start = Instant::now();
             let found = self.search(wanted).map_err(named)?;
             self.plans.insert(wanted, found);
+            self.choosing += start.elapsed();
         }
         let found = self.plans.get_mut(&wanted).expect("just put there");
         if shape.bias {

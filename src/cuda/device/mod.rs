@@ -23,7 +23,7 @@ use library::CublasLt;
 use staging::Staging;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use sys::CUdevice_attribute as Attribute;
 use uploads::Uploads;
 
@@ -101,11 +101,13 @@ impl GpuMachine {
         let code = Code::of(seen.capability);
         let mut driver = Driver::new(index, kernels::images(code))?;
         let context = lap();
+        // The search may be over long before.
+        let searched = LIBRARY.get().map_or(0.0, |(_, time)| time.as_secs_f64());
         let (products, library) = match open_library(&mut driver, &seen) {
             Ok((products, library)) => (Some(products), Ok(library)),
             Err(why) => (None, Err(why)),
         };
-        let library_seconds = lap();
+        let library_seconds = searched + lap();
         driver.load_first()?;
         let seconds = OpeningSeconds { context, library: library_seconds, kernels: lap() };
         let facts = facts(&driver.context, products.is_some())?;
@@ -149,10 +151,16 @@ impl GpuMachine {
     }
 }
 
+/// Whether cuBLASLt was found, and how long the search took.
+static LIBRARY: OnceLock<(Result<(), String>, Duration)> = OnceLock::new();
+
 /// Returns why cuBLASLt isn't found for a driver with this major version of CUDA, if so. The first call looks for it.
 pub fn library_missing(driver: i32) -> Option<String> {
-    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
-    FOUND.get_or_init(|| libraries::provide(libraries::CUBLASLT, driver)).clone().err()
+    let look_for_it = || {
+        let start = Instant::now();
+        (libraries::provide(libraries::CUBLASLT, driver), start.elapsed())
+    };
+    LIBRARY.get_or_init(look_for_it).0.clone().err()
 }
 
 /// Finds and opens cuBLASLt.
@@ -256,6 +264,10 @@ impl Machine for GpuMachine {
             gpu.last = "a product";
             Ok(())
         })
+    }
+
+    fn choosing_s(&self) -> f64 {
+        self.products.as_ref().map_or(0.0, CublasLt::choosing_s)
     }
 
     fn sync(&mut self) -> Result<(), Fault> {

@@ -6,10 +6,12 @@
 mod store;
 #[cfg(test)]
 pub(super) mod tests;
+mod timing;
 
 use super::learner::LearnerConfig;
 use super::{
-    DeviceFailure, Engine, EngineState, Evaluation, Guard, MicroBatch, StepFigures, Target, Update,
+    DeviceFailure, Engine, EngineState, Evaluation, Guard, MicroBatch, Phases, Startup,
+    StepFigures, Target, Update,
 };
 use crate::config::Precision;
 use crate::cuda::geometry;
@@ -24,7 +26,9 @@ use crate::model::patch::Pixels;
 use crate::model::state::{NamedTensors, StateError};
 use crate::model::vit::draw_factors;
 use std::cell::RefCell;
+use std::time::Instant;
 use store::{Fresh, Parameter, Store, Which};
+use timing::Moments;
 
 /// Steps whose figures the machine keeps until they are read.
 const UNREAD: usize = 1024;
@@ -52,6 +56,10 @@ pub(crate) struct Planned {
     micros: usize,
     /// Updates done. The bias correction depends on it.
     updates: u64,
+    /// What the start took, but for planning.
+    start: Startup,
+    /// Moments between the phases of steps, while they are measured.
+    moments: Option<Moments>,
 }
 
 /// Pixels and rows of a batch in the form of a pass.
@@ -117,6 +125,9 @@ fn sound<T>(result: Result<T, Fault>) -> T {
     result.unwrap_or_else(|fault| fail(fault))
 }
 
+/// What is called between the phases of a plan, see [`LaunchPlan::run`].
+type Between<'a> = &'a mut dyn FnMut(&mut dyn Machine, Option<StepPhase>);
+
 /// Does nothing between the phases of a plan.
 fn untimed(_: &mut dyn Machine, _: Option<StepPhase>) {}
 
@@ -138,13 +149,14 @@ impl Planned {
             shares: config.accumulation,
             checkpointing: config.activation_checkpointing,
         };
+        let start = Instant::now();
         let fresh = Fresh::draw(&config.shape, config.seed);
         let store = Store::new(machine.as_mut(), &config, sizes.arithmetic, &fresh)?;
         let numbers = 3 + 3 + config.accumulation + 1;
-        let start = machine.allocate(4 * (numbers.next_multiple_of(64) + 2 * UNREAD))?;
+        let numbers_at = machine.allocate(4 * (numbers.next_multiple_of(64) + 2 * UNREAD))?;
         let [mean, inverse, losses, evaluated] =
-            [0, 3, 6, 6 + config.accumulation].map(|number| start + 4 * number as Address);
-        let figures = start + 4 * numbers.next_multiple_of(64) as Address;
+            [0, 3, 6, 6 + config.accumulation].map(|number| numbers_at + 4 * number as Address);
+        let figures = numbers_at + 4 * numbers.next_multiple_of(64) as Address;
         machine.write(mean, bytemuck::cast_slice(&config.normalization.mean))?;
         let deviations = config.normalization.std.map(|deviation| 1.0 / deviation);
         machine.write(inverse, bytemuck::cast_slice(&deviations))?;
@@ -158,7 +170,7 @@ impl Planned {
             eps: config.optimizer.eps as f32,
         };
         let update = Builder::update(machine.facts(), &sizes, &update);
-        let planned = Self {
+        let mut planned = Self {
             sizes,
             runner: RefCell::new(Runner::new(machine)),
             store,
@@ -171,12 +183,15 @@ impl Planned {
             early: Vec::new(),
             micros: 0,
             updates: 0,
+            start: Startup::default(),
+            moments: None,
             config,
         };
         let weights = Store::fetch(&fresh.values, "", planned.store.parameters.iter());
         planned.write(Which::Value, &weights.expect("names and shapes are the model's own"))?;
         planned.clear_moments()?;
         planned.narrow()?;
+        planned.start.weights = start.elapsed().as_secs_f64();
         Ok(planned)
     }
 
@@ -216,6 +231,7 @@ impl Planned {
         batch: BatchForm,
         inputs: &Inputs<'_>,
         loss: Address,
+        between: Between<'_>,
     ) -> Result<FinishedPass, Fault> {
         let model = Model {
             sizes: &self.sizes,
@@ -223,7 +239,7 @@ impl Planned {
             normalization: self.normalization,
         };
         let vars = Vars { loss, ..Vars::default() };
-        self.runner.borrow_mut().run((pass, batch), &model, inputs, &vars, &mut untimed)
+        self.runner.borrow_mut().run((pass, batch), &model, inputs, &vars, between)
     }
 
     /// Returns the factors of drop path of all blocks, `[depth, 2, B]`, or nothing if there are none.
@@ -234,7 +250,12 @@ impl Planned {
         blocks.into_iter().flat_map(|block| block.unwrap_or_else(ones)).flatten().collect()
     }
 
-    fn train(&mut self, batch: MicroBatch<'_>, micro: u64) -> Result<(), Fault> {
+    fn train(
+        &mut self,
+        batch: MicroBatch<'_>,
+        micro: u64,
+        between: Between<'_>,
+    ) -> Result<(), Fault> {
         let images = batch.target.images();
         let smoothing = self.config.label_smoothing;
         let (target, task) = HostTarget::new(batch.target, self.config.shape.classes, smoothing);
@@ -243,12 +264,12 @@ impl Planned {
         let drop_path = !factors.is_empty();
         let pass = PassKind::Train { task, first: self.micros == 0, drop_path };
         let loss = self.losses + 4 * (self.micros % self.config.accumulation) as Address;
-        self.run(pass, batch, &target.inputs(pixels, &factors), loss)?;
+        self.run(pass, batch, &target.inputs(pixels, &factors), loss, between)?;
         self.micros += 1;
         Ok(())
     }
 
-    fn make_step(&mut self, lr: f64) -> Result<(), Fault> {
+    fn make_step(&mut self, lr: f64, between: Between<'_>) -> Result<(), Fault> {
         if self.unread == UNREAD {
             let figures = self.take_figures()?; // device sync
             self.early.extend(figures);
@@ -261,7 +282,7 @@ impl Planned {
             loss: 0,
             figures: self.figures + 8 * self.unread as Address,
         };
-        self.runner.borrow_mut().run_update(&self.update, &vars, &mut untimed)?;
+        self.runner.borrow_mut().run_update(&self.update, &vars, between)?;
         self.unread += 1;
         self.micros = 0;
         Ok(())
@@ -288,7 +309,8 @@ impl Planned {
         task: PassTask,
     ) -> Result<Evaluation, Fault> {
         let pass = PassKind::Evaluate { task };
-        let done = self.run(pass, batch, &target.inputs(pixels, &[]), self.evaluated)?;
+        let done =
+            self.run(pass, batch, &target.inputs(pixels, &[]), self.evaluated, &mut untimed)?;
         let mut runner = self.runner.borrow_mut();
         let loss = runner.read(self.evaluated, 1)?[0]; // device sync
         let buf = done.ports().prediction.expect("every evaluation predicts");
@@ -324,11 +346,11 @@ impl Planned {
 
 impl Engine for Planned {
     fn accumulate(&mut self, batch: MicroBatch<'_>, micro: u64) {
-        sound(self.train(batch, micro));
+        sound(self.watched(|planned, between| planned.train(batch, micro, between)));
     }
 
     fn step(&mut self, lr: f64) -> Update {
-        sound(self.make_step(lr));
+        sound(self.watched(|planned, between| planned.make_step(lr, between)));
         Update::Made
     }
 
@@ -355,7 +377,7 @@ impl Engine for Planned {
     fn features(&self, pixels: Pixels<'_>, batch: usize, layer: Option<usize>) -> Vec<f32> {
         let HostBatch { batch, pixels } = HostBatch::new(pixels, batch);
         let inputs = Inputs { pixels, ..Inputs::default() };
-        let done = sound(self.run(PassKind::Features { layer }, batch, &inputs, 0));
+        let done = sound(self.run(PassKind::Features { layer }, batch, &inputs, 0, &mut untimed));
         let buf = done.ports().features.expect("this pass leaves features");
         sound(self.runner.borrow_mut().read_left(&done, buf)) // device sync
     }
@@ -401,5 +423,17 @@ impl Engine for Planned {
 
     fn sync(&self) {
         sound(self.runner.borrow_mut().machine.sync());
+    }
+
+    fn startup(&self) -> Option<Startup> {
+        Some(self.startup_until_now())
+    }
+
+    fn time_phases(&mut self) {
+        self.moments = Some(Moments::default());
+    }
+
+    fn phases(&mut self) -> Option<Phases> {
+        sound(self.take_phases()) // device sync
     }
 }

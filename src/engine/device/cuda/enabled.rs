@@ -5,14 +5,14 @@
 //! it, for which it takes NVRTC and CUDA's headers.
 
 use crate::config::Precision;
-use crate::cuda::device::{self as own, GpuMachine, LEAST_CAPABILITY, Seen};
+use crate::cuda::device::{self as own, GpuMachine, LEAST_CAPABILITY, OpeningSeconds, Seen};
 use crate::cuda::libraries;
 use crate::cuda::machine::Arithmetic;
 use crate::engine::device::fastest_matmul;
 use crate::engine::device::precision::Products;
 use crate::engine::learner::{Learner, LearnerConfig};
 use crate::engine::planned::Planned;
-use crate::engine::{DeviceFailure, Engine, Guard};
+use crate::engine::{DeviceFailure, Engine, Guard, Startup};
 use crate::{model, ops};
 use burn::backend::Autodiff;
 use burn_cubecl::CubeBackend;
@@ -77,7 +77,12 @@ impl Cuda {
             return plain_engine(CudaDevice::new(self.index), config);
         }
         let opened = GpuMachine::open(self.index);
-        match opened.and_then(|(gpu, _)| Planned::new(config, Box::new(gpu))) {
+        let made = opened.and_then(|(gpu, opened)| {
+            let OpeningSeconds { context, library, kernels } = opened.seconds;
+            let opening = Startup { context, libraries: library, kernels, ..Startup::default() };
+            Ok(Planned::new(config, Box::new(gpu))?.opened(&opening))
+        });
+        match made {
             Ok(engine) => Box::new(engine),
             // Engines have no errors, see `DeviceFailure`.
             Err(fault) => panic::resume_unwind(Box::new(DeviceFailure(fault.0))),
