@@ -150,13 +150,26 @@ struct FileSchedule {
     total_steps: u64,
 }
 
-/// Runs every comparison that the file has values for, on `device`.
+/// Runs every comparison that the file has values for, on `device` in fp32 or what the device makes of it.
 ///
 /// # Errors
 /// If the file can't be read, is incomplete, or its weights don't fit the described model.
 pub fn check(path: &Path, device: &Device) -> Result<Vec<Group>, ParityError> {
-    let precision = Effective::of(Precision::Fp32, device).precision;
-    check_with(path, Tolerances::of(precision), |config| device::engine(device, config))
+    check_in(path, device, Effective::of(Precision::Fp32, device).precision)
+}
+
+/// Like [`check`], in a precision that the device has.
+///
+/// # Errors
+/// See [`check`].
+pub fn check_in(
+    path: &Path,
+    device: &Device,
+    precision: Precision,
+) -> Result<Vec<Group>, ParityError> {
+    check_with(path, Tolerances::of(precision), |config| {
+        device::engine(device, LearnerConfig { precision, ..config })
+    })
 }
 
 /// The largest errors that are accepted, by what is compared.
@@ -168,6 +181,8 @@ pub struct Tolerances {
     step_losses: f64,
     step_norms: f64,
     weights: f64,
+    /// Those of a classifier, whose steps are smaller.
+    class_weights: f64,
 }
 
 impl Tolerances {
@@ -183,6 +198,7 @@ impl Tolerances {
                 step_losses: 1e-4,
                 step_norms: 1e-4,
                 weights: 1e-3,
+                class_weights: 2e-5,
             },
             Precision::Tf32 => Self {
                 predictions: 5e-3,
@@ -191,6 +207,7 @@ impl Tolerances {
                 step_losses: 3e-4,
                 step_norms: 5e-2,
                 weights: 1e-2,
+                class_weights: 1e-3,
             },
             Precision::Bf16 => Self {
                 predictions: 3e-2,
@@ -199,6 +216,7 @@ impl Tolerances {
                 step_losses: 2e-3,
                 step_norms: 1e-1,
                 weights: 2e-2,
+                class_weights: 1e-3,
             },
         }
     }
@@ -218,7 +236,7 @@ pub fn check_with(
     let bad = |error: serde_json::Error| ParityError::Config(error.to_string());
     let value: serde_json::Value = serde_json::from_str(text).map_err(bad)?;
     if value.get("classes").is_some() {
-        return classifier::check(&file, text, &make);
+        return classifier::check(&file, text, tolerances, &make);
     }
     let config: FileConfig = serde_json::from_str(text).map_err(bad)?;
     let case = Case::new(file, config, tolerances)?;

@@ -40,6 +40,9 @@ fn parity_of(file: &str, precision: Precision, library: bool) {
         emulated(LearnerConfig { precision, ..config }, library)
     });
     let groups = groups.expect("the reference file is sound");
+    for g in &groups {
+        eprintln!("{file} {precision} {} {:.2e} of {:.0e} {}", g.name, g.error, g.tolerance, g.at);
+    }
     let failed: Vec<_> = groups.iter().filter(|group| !group.passes()).collect();
     assert!(failed.is_empty(), "{failed:?}");
 }
@@ -68,6 +71,7 @@ fn a_classifier_meets_the_values_of_pytorch() {
         return;
     }
     parity_of("classifier_small.safetensors", Precision::Fp32, true);
+    parity_of("classifier_small.safetensors", Precision::Bf16, true);
 }
 
 fn small(change: impl FnOnce(&mut Config)) -> Config {
