@@ -181,14 +181,16 @@ pub struct Tolerances {
     step_losses: f64,
     step_norms: f64,
     weights: f64,
-    /// Those of a classifier, whose steps are smaller.
+    /// Those of a classifier, whose loss is larger and whose steps are smaller.
+    class_losses: f64,
     class_weights: f64,
 }
 
 impl Tolerances {
     /// Returns the tolerances of a precision. Those of fp32 are some hundred times the errors of this program's operations.
     /// Those of tf32 are three to five times the errors with products of 16-bit floats that have the precision of TF32, and
-    /// those of bf16 as many times the errors with activations of bf16. The gradient of L1 is a sign, so gradients jump.
+    /// those of bf16 as many times the errors with activations of bf16. The gradient of L1 is a sign, so gradients jump. Adam's
+    /// first step has the rate's size whatever the gradient's, so one near zero moves its weight by up to twice the rate.
     pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::Fp32 => Self {
@@ -198,6 +200,7 @@ impl Tolerances {
                 step_losses: 1e-4,
                 step_norms: 1e-4,
                 weights: 1e-3,
+                class_losses: 1e-5,
                 class_weights: 2e-5,
             },
             Precision::Tf32 => Self {
@@ -207,7 +210,8 @@ impl Tolerances {
                 step_losses: 3e-4,
                 step_norms: 5e-2,
                 weights: 1e-2,
-                class_weights: 1e-3,
+                class_losses: 3e-4,
+                class_weights: 6e-3,
             },
             Precision::Bf16 => Self {
                 predictions: 3e-2,
@@ -216,7 +220,8 @@ impl Tolerances {
                 step_losses: 2e-3,
                 step_norms: 1e-1,
                 weights: 2e-2,
-                class_weights: 1e-3,
+                class_losses: 1e-3,
+                class_weights: 1.2e-2,
             },
         }
     }

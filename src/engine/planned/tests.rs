@@ -40,9 +40,6 @@ fn parity_of(file: &str, precision: Precision, library: bool) {
         emulated(LearnerConfig { precision, ..config }, library)
     });
     let groups = groups.expect("the reference file is sound");
-    for g in &groups {
-        eprintln!("{file} {precision} {} {:.2e} of {:.0e} {}", g.name, g.error, g.tolerance, g.at);
-    }
     let failed: Vec<_> = groups.iter().filter(|group| !group.passes()).collect();
     assert!(failed.is_empty(), "{failed:?}");
 }
