@@ -23,11 +23,34 @@ pub struct ParityArgs {
 /// Returns an error if the file or the device can't be used, or if a group exceeds its tolerance.
 pub fn run(args: &ParityArgs) -> Result<(), Error> {
     let device: Device = device::select(&args.device)?.device;
-    let Effective { notice, .. } = Effective::of(Precision::Fp32, &device);
+    let Effective { precision, notice } = Effective::of(Precision::Fp32, &device);
     if let Some(notice) = notice {
         say(&mut stderr(), &notice); // why the tolerances are wider
     }
-    let groups = parity::check(&args.file, &device)?;
+    let (mut failed, mut all) = compare(args, &device, precision)?;
+    // What training on a GPU may use, beside what is compared best.
+    let low = Effective::of(Precision::Bf16, &device).precision;
+    if low != precision {
+        let (more_failed, more) = compare(args, &device, low)?;
+        failed += more_failed;
+        all += more;
+    }
+    if failed > 0 {
+        return Err(Error::PastTolerance { failed, groups: all });
+    }
+    Ok(())
+}
+
+/// Prints the groups of values in one precision. Returns how many exceed their tolerance, and how many there are.
+fn compare(
+    args: &ParityArgs,
+    device: &Device,
+    precision: Precision,
+) -> Result<(usize, usize), Error> {
+    let groups = parity::check_in(&args.file, device, precision)?;
+    if *device != Device::Cpu {
+        say(&mut stdout(), &format!("{precision}:"));
+    }
     for group in &groups {
         let verdict = if group.passes() { "ok  " } else { "FAIL" };
         let line = format!(
@@ -36,9 +59,5 @@ pub fn run(args: &ParityArgs) -> Result<(), Error> {
         );
         say(&mut stdout(), &line);
     }
-    let failed = groups.iter().filter(|group| !group.passes()).count();
-    if failed > 0 {
-        return Err(Error::PastTolerance { failed, groups: groups.len() });
-    }
-    Ok(())
+    Ok((groups.iter().filter(|group| !group.passes()).count(), groups.len()))
 }

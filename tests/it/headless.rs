@@ -200,6 +200,9 @@ fn bench_prints_one_object_with_its_figures() {
         let figure = report.pointer(path).and_then(Value::as_f64);
         assert!(figure.is_some_and(|figure| figure > 0.0), "{path} is a figure: {report}");
     }
+    for key in ["queued", "phases", "startup", "gpu_memory_bytes"] {
+        assert_eq!(report.get(key), Some(&Value::Null), "{key} is for GPUs: {report}");
+    }
     assert_eq!(report["model"]["batch"], 4, "the options count");
     assert!(common::names(temp.path()).is_empty(), "nothing is written");
 }

@@ -2,7 +2,8 @@
 //! metadata of such a file has `classes`.
 
 use super::{
-    ErrorScale, Group, Make, ParityError, absolute, compare, drop_key_bias, plain_learner, relative,
+    ErrorScale, Group, Make, ParityError, Tolerances, absolute, compare, drop_key_bias,
+    plain_learner, relative,
 };
 use crate::config::{OptimizerConfig, Position};
 use crate::engine::layer_decay::LayerDecay;
@@ -42,6 +43,7 @@ struct ClassifierFile {
 pub(super) fn check(
     file: &TensorFile,
     config: &str,
+    tolerances: Tolerances,
     make: &Make<'_>,
 ) -> Result<Vec<Group>, ParityError> {
     let config: ClassifierFile =
@@ -75,7 +77,7 @@ pub(super) fn check(
         let text = format!("describes a model of {wanted} weights, the file has {found}");
         return Err(ParityError::Config(text));
     }
-    let case = ClassifierCase { file, config, shape, weights };
+    let case = ClassifierCase { file, config, shape, weights, tolerances };
     let batch =
         MicroBatch { pixels: Pixels::Normalized(&images.data), target: Target::Classes(&labels) };
     let mut groups = case.forward(batch, make)?;
@@ -88,6 +90,7 @@ struct ClassifierCase<'a> {
     config: ClassifierFile,
     shape: ModelShape,
     weights: NamedTensors,
+    tolerances: Tolerances,
 }
 
 impl ClassifierCase<'_> {
@@ -108,12 +111,14 @@ impl ClassifierCase<'_> {
         let result = engine.evaluate(batch);
         let features = engine.features(batch.pixels, self.config.batch, None);
         engine.accumulate(batch, 0);
-        let gradients = self.file.with_prefix("grad.");
+        let expected = |name| Ok::<_, ParityError>(&self.file.get(name)?.data);
+        let Tolerances { predictions, class_losses, gradients, .. } = self.tolerances;
+        let slopes = self.file.with_prefix("grad.");
         Ok(vec![
-            absolute("logits", &result.prediction, &self.file.get("logits")?.data, 1e-4),
-            absolute("features", &features, &self.file.get("features")?.data, 1e-4),
-            absolute("loss", &[result.loss], &self.file.get("loss")?.data, 1e-5),
-            compare("gradients", &engine.gradients(), &gradients, 1e-4, ErrorScale::Largest),
+            absolute("logits", &result.prediction, expected("logits")?, predictions),
+            absolute("features", &features, expected("features")?, predictions),
+            absolute("loss", &[result.loss], expected("loss")?, class_losses),
+            compare("gradients", &engine.gradients(), &slopes, gradients, ErrorScale::Largest),
         ])
     }
 
@@ -132,12 +137,13 @@ impl ClassifierCase<'_> {
         let losses: Vec<f32> = figures.iter().map(|figure| figure.loss).collect();
         let norms: Vec<f32> = figures.iter().map(|figure| figure.grad_norm).collect();
         let expected = |name| Ok::<_, ParityError>(&self.file.get(name)?.data);
-        groups.push(relative("step_losses", &losses, expected("step_losses")?, 1e-4));
-        groups.push(relative("step_grad_norms", &norms, expected("step_grad_norms")?, 1e-4));
+        let Tolerances { step_losses, step_norms, .. } = self.tolerances;
+        groups.push(relative("step_losses", &losses, expected("step_losses")?, step_losses));
+        groups.push(relative("step_grad_norms", &norms, expected("step_grad_norms")?, step_norms));
         Ok(groups)
     }
 
-    /// Compares weights. The tolerance is a small part of what the lowest layer moves in a step.
+    /// Compares weights. The tolerance of fp32 is a small part of what the lowest layer moves in a step.
     fn weights(&self, name: &'static str, mut found: NamedTensors) -> Group {
         let mut expected = self.file.with_prefix(&format!("{name}."));
         for tensors in [&mut found, &mut expected] {
@@ -145,6 +151,6 @@ impl ClassifierCase<'_> {
                 drop_key_bias(name, tensor);
             }
         }
-        compare(name, &found, &expected, 2e-5, ErrorScale::Absolute)
+        compare(name, &found, &expected, self.tolerances.class_weights, ErrorScale::Absolute)
     }
 }

@@ -150,13 +150,26 @@ struct FileSchedule {
     total_steps: u64,
 }
 
-/// Runs every comparison that the file has values for, on `device`.
+/// Runs every comparison that the file has values for, on `device` in fp32 or what the device makes of it.
 ///
 /// # Errors
 /// If the file can't be read, is incomplete, or its weights don't fit the described model.
 pub fn check(path: &Path, device: &Device) -> Result<Vec<Group>, ParityError> {
-    let precision = Effective::of(Precision::Fp32, device).precision;
-    check_with(path, Tolerances::of(precision), |config| device::engine(device, config))
+    check_in(path, device, Effective::of(Precision::Fp32, device).precision)
+}
+
+/// Like [`check`], in a precision that the device has.
+///
+/// # Errors
+/// See [`check`].
+pub fn check_in(
+    path: &Path,
+    device: &Device,
+    precision: Precision,
+) -> Result<Vec<Group>, ParityError> {
+    check_with(path, Tolerances::of(precision), |config| {
+        device::engine(device, LearnerConfig { precision, ..config })
+    })
 }
 
 /// The largest errors that are accepted, by what is compared.
@@ -168,12 +181,16 @@ pub struct Tolerances {
     step_losses: f64,
     step_norms: f64,
     weights: f64,
+    /// Those of a classifier, whose loss is larger and whose steps are smaller.
+    class_losses: f64,
+    class_weights: f64,
 }
 
 impl Tolerances {
     /// Returns the tolerances of a precision. Those of fp32 are some hundred times the errors of this program's operations.
     /// Those of tf32 are three to five times the errors with products of 16-bit floats that have the precision of TF32, and
-    /// those of bf16 as many times the errors with activations of bf16. The gradient of L1 is a sign, so gradients jump.
+    /// those of bf16 as many times the errors with activations of bf16. The gradient of L1 is a sign, so gradients jump. Adam's
+    /// first step has the rate's size whatever the gradient's, so one near zero moves its weight by up to twice the rate.
     pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::Fp32 => Self {
@@ -183,6 +200,8 @@ impl Tolerances {
                 step_losses: 1e-4,
                 step_norms: 1e-4,
                 weights: 1e-3,
+                class_losses: 1e-5,
+                class_weights: 2e-5,
             },
             Precision::Tf32 => Self {
                 predictions: 5e-3,
@@ -191,6 +210,8 @@ impl Tolerances {
                 step_losses: 3e-4,
                 step_norms: 5e-2,
                 weights: 1e-2,
+                class_losses: 3e-4,
+                class_weights: 6e-3,
             },
             Precision::Bf16 => Self {
                 predictions: 3e-2,
@@ -199,6 +220,8 @@ impl Tolerances {
                 step_losses: 2e-3,
                 step_norms: 1e-1,
                 weights: 2e-2,
+                class_losses: 1e-3,
+                class_weights: 1.2e-2,
             },
         }
     }
@@ -218,7 +241,7 @@ pub fn check_with(
     let bad = |error: serde_json::Error| ParityError::Config(error.to_string());
     let value: serde_json::Value = serde_json::from_str(text).map_err(bad)?;
     if value.get("classes").is_some() {
-        return classifier::check(&file, text, &make);
+        return classifier::check(&file, text, tolerances, &make);
     }
     let config: FileConfig = serde_json::from_str(text).map_err(bad)?;
     let case = Case::new(file, config, tolerances)?;

@@ -68,6 +68,7 @@ fn a_classifier_meets_the_values_of_pytorch() {
         return;
     }
     parity_of("classifier_small.safetensors", Precision::Fp32, true);
+    parity_of("classifier_small.safetensors", Precision::Bf16, true);
 }
 
 fn small(change: impl FnOnce(&mut Config)) -> Config {
@@ -116,11 +117,15 @@ fn distance(found: &NamedTensors, expected: &NamedTensors) -> (f64, String) {
     worst
 }
 
-/// Compares the emulated GPU in fp32 with the CPU: gradients of a step and weights after some.
-fn agrees_with_the_cpu(what: &str, config: &Config) {
+/// Compares the GPU that `make` returns, in fp32, with the CPU: gradients of a step and weights after some.
+fn agrees_with_the_cpu(
+    what: &str,
+    config: &Config,
+    make: &dyn Fn(LearnerConfig) -> Box<dyn Engine>,
+) {
     let learner = LearnerConfig { precision: Precision::Fp32, ..LearnerConfig::new(config) };
     let mut cpu = device::engine(&Device::Cpu, learner.clone());
-    let mut gpu = emulated(learner, true);
+    let mut gpu = make(learner);
     assert_eq!(cpu.state().weights, gpu.state().weights, "{what}: fresh weights");
     for engine in [&mut cpu, &mut gpu] {
         (0..2).for_each(|micro| accumulate(engine.as_mut(), config, micro));
@@ -163,16 +168,26 @@ fn agrees_with_the_cpu(what: &str, config: &Config) {
 
 #[test]
 fn every_option_of_the_model_agrees_with_the_cpu() {
-    if skipped() {
-        return;
+    if !skipped() {
+        all_options_agree_with_the_cpu(&|config| emulated(config, true));
     }
-    agrees_with_the_cpu("learned position", &small(|_| {}));
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn every_option_of_the_model_agrees_with_the_cpu_on_a_gpu() {
+    let gpu = device::select("cuda").expect("a GPU").device;
+    all_options_agree_with_the_cpu(&|config| device::engine(&gpu, config));
+}
+
+fn all_options_agree_with_the_cpu(make: &dyn Fn(LearnerConfig) -> Box<dyn Engine>) {
+    agrees_with_the_cpu("learned position", &small(|_| {}), make);
     let relative = small(|config| {
         config.model.position = Position::Relative;
         config.model.layer_scale = 0.1;
         config.model.drop_path = 0.4;
     });
-    agrees_with_the_cpu("relative bias, LayerScale and drop path", &relative);
+    agrees_with_the_cpu("relative bias, LayerScale and drop path", &relative, make);
     let sincos = small(|config| {
         config.model.position = Position::Sincos;
         config.model.drop_path = 0.3;
@@ -180,14 +195,14 @@ fn every_option_of_the_model_agrees_with_the_cpu() {
         config.loss.normalize_targets = true;
         config.train.activation_checkpointing = true;
     });
-    agrees_with_the_cpu("sin-cos position, smooth L1 and normalised targets", &sincos);
+    agrees_with_the_cpu("sin-cos position, smooth L1 and normalised targets", &sincos, make);
     let wide = small(|config| {
         config.model.embed_dim = 160;
         config.model.depth = 1;
         config.loss.kind = LossKind::Mse;
         config.train.grad_clip = 0.01;
     });
-    agrees_with_the_cpu("heads of 80, MSE and clipping", &wide);
+    agrees_with_the_cpu("heads of 80, MSE and clipping", &wide, make);
 }
 
 fn bits(state: &EngineState) -> Vec<u32> {
@@ -201,6 +216,17 @@ fn a_state_that_is_saved_anywhere_goes_on_with_the_same_bits() {
     if skipped() {
         return;
     }
+    goes_on_with_the_same_bits(&|config| emulated(config, false));
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn a_state_that_is_saved_anywhere_goes_on_with_the_same_bits_on_a_gpu() {
+    let gpu = device::select("cuda").expect("a GPU").device;
+    goes_on_with_the_same_bits(&|config| device::engine(&gpu, config));
+}
+
+fn goes_on_with_the_same_bits(make: &dyn Fn(LearnerConfig) -> Box<dyn Engine>) {
     for precision in [Precision::Bf16, Precision::Fp32] {
         let config = small(|config| {
             config.model.position = Position::Relative;
@@ -215,12 +241,12 @@ fn a_state_that_is_saved_anywhere_goes_on_with_the_same_bits() {
                 }
             }
         };
-        let mut whole = emulated(learner.clone(), false);
+        let mut whole = make(learner.clone());
         train(whole.as_mut(), 0..7);
         // One more micro-batch than whole steps: gradients wait for their update.
-        let mut first = emulated(learner.clone(), false);
+        let mut first = make(learner.clone());
         train(first.as_mut(), 0..3);
-        let mut second = emulated(learner, false);
+        let mut second = make(learner);
         second.load(&first.state()).expect("its own state");
         train(second.as_mut(), 3..7);
         assert!(bits(&whole.state()) == bits(&second.state()), "{precision}");
@@ -274,4 +300,20 @@ fn sizes_without_kernels_are_refused_with_the_setting_to_change() {
         };
         assert!(fault.0.contains(expected), "{fault}");
     }
+}
+
+#[test]
+fn a_gpu_without_a_clock_has_no_phases_and_still_says_what_its_start_took() {
+    if skipped() {
+        return;
+    }
+    let config = small(|config| config.train.accumulation = 1);
+    let mut engine = emulated(LearnerConfig::new(&config), true);
+    engine.time_phases();
+    accumulate(engine.as_mut(), &config, 0);
+    engine.step(1e-3);
+    assert_eq!(engine.phases(), None);
+    let startup = engine.startup().expect("it measures");
+    assert!(startup.weights > 0.0 && startup.plans > 0.0, "{startup:?}");
+    assert_eq!(engine.read_figures().len(), 1);
 }
