@@ -28,7 +28,8 @@ mkdir -p "$out" "$work/parts" "$work/home"
 log=$out/log.txt
 : >"$log"
 # A fresh cache: the first run of each program is that of a new user.
-export XDG_CACHE_HOME="$work/home" CUDA_CACHE_PATH="$work/home/nv" TORCHINDUCTOR_CACHE_DIR="$work/home/inductor"
+export XDG_CACHE_HOME="$work/home" CUDA_CACHE_PATH="$work/home/nv" TORCHINDUCTOR_CACHE_DIR="$work/home/inductor" \
+    TRITON_CACHE_DIR="$work/home/triton"
 
 provide() { # NAME FILE: FILE as an executable, from FILE or from FILE.xz; prints nothing and fails if there is neither
     if [ -f "$2" ]; then

@@ -48,7 +48,7 @@ def bench(name):
         f"(waits {at(b, 'end_to_end', 'data_wait', digits=2)}) loader alone {at(b, 'loader', 'images_per_s', digits=0)}; "
         f"{at(b, 'compute', 'flops_per_s', digits=1, unit=1e12)} TFLOP/s, "
         f"{at(b, 'compute', 'share_of_peak', digits=3)} of {at(b, 'compute', 'matmul_peak_flops_per_s', digits=0, unit=1e12)}; "
-        f"GPU memory {at(b, 'gpu_memory_bytes', digits=2, unit=2**30)} GiB; {b.get('precision', '-')}, {b.get('products', '-')}",
+        f"GPU memory {at(b, 'gpu_memory_bytes', digits=2, unit=2**30)} GiB; {b.get('precision', '-')}",
         f"    ms {phases}; start {start}",
     ]
 
