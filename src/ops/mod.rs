@@ -27,6 +27,7 @@ pub(crate) mod stock;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "cuda")]
 pub(crate) use norm::EPS as NORM_EPS;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
