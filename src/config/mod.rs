@@ -15,6 +15,10 @@ pub use eval::EvalConfig;
 pub use file::ConfigError;
 pub use finetune::FinetuneConfig;
 
+/// The most patches along a side of the image with relative positions. The bias of all pairs of patches grows with the
+/// fourth power of this, and is 64 MiB a head here.
+pub const LARGEST_RELATIVE_GRID: usize = 64;
+
 /// Everything that decides what a run computes. It is saved in the run directory and in each checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
