@@ -197,6 +197,9 @@ pub struct TrainConfig {
     /// File with the weights that a new run starts from; unset = fresh weights from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Which network of that file, if it holds several, as `student`; unset = the teacher, target or averaged one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_network: Option<String>,
     /// `auto`, `cpu` or `cuda[:N]`.
     pub device: String,
     pub precision: Precision,
@@ -386,6 +389,7 @@ impl Default for TrainConfig {
             grad_clip: 5.0,
             seed: 0,
             init: None,
+            init_network: None,
             device: "auto".to_owned(),
             precision: Precision::Fp32,
             activation_checkpointing: false,
