@@ -82,10 +82,12 @@ impl Error {
                 | RunDirError::NotFound { .. }
                 | RunDirError::NotADirectory { .. },
             )
+            | Self::Checkpoint(CheckpointError::Foreign { .. })
             | Self::Weights(
                 WeightsError::NoRun { .. }
                 | WeightsError::NoCheckpoint { .. }
-                | WeightsError::Config(_),
+                | WeightsError::Config(_)
+                | WeightsError::Checkpoint(CheckpointError::Foreign { .. }),
             )
             | Self::EvalData(_) => exit::USAGE,
             Self::Train(error) => run_exit_code(Err(error.kind())),

@@ -20,6 +20,10 @@ pub struct ConfigArgs {
     /// checkpoint; see `simmim-tui import` [short for --set train.init=FILE]
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
+    /// Take this network of the file of --init if it holds several, as student and teacher [default: the teacher, target
+    /// or averaged one; short for --set train.init_network=NAME]
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
     /// Compute on this device: auto, cpu, cuda or cuda:N [short for --set train.device=DEVICE]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -43,6 +47,9 @@ impl ConfigArgs {
         }
         if let Some(path) = &self.init {
             sets.push(format!("train.init={}", literal(path.display().to_string())));
+        }
+        if let Some(network) = &self.network {
+            sets.push(format!("train.init_network={}", literal(network.clone())));
         }
         if let Some(device) = &self.device {
             sets.push(format!("train.device={}", literal(device.clone())));

@@ -6,8 +6,7 @@ use crate::error::Error;
 use crate::text::say::say;
 use crate::weights::checkpoint::{self, Checkpoint, Meta};
 use crate::weights::foreign::FittedWeights;
-use crate::weights::foreign::found::FoundModel;
-use crate::weights::foreign::names::ForeignWeights;
+use crate::weights::foreign::file::ForeignWeights;
 use std::io::{Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +18,9 @@ pub struct ImportArgs {
     /// Weights as safetensors: a timm ViT, official SimMIM, or an export or a checkpoint of this program
     #[arg(value_name = "FILE", required_unless_present = "converter")]
     pub file: Option<PathBuf>,
+    /// Take this network if FILE holds several, as student and teacher [default: the teacher, target or averaged one]
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
     /// Write a checkpoint of step 0, for features, eval and preview [default: print a configuration that fits, as TOML]
     #[arg(short, long, value_name = "CKPT")]
     pub output: Option<PathBuf>,
@@ -46,14 +48,13 @@ pub fn run(args: &ImportArgs) -> Result<(), Error> {
         let _ = write!(out, "{CONVERTER}"); // a closed pipe is no error
         return Ok(());
     };
-    let foreign = ForeignWeights::read(path)?;
-    let found = FoundModel::of(&foreign)?;
+    let foreign = ForeignWeights::read(path, args.network.as_deref())?;
+    let config = checkpoint_config(args, &foreign)?; // also what is only printed must be valid
     let Some(target) = &args.output else {
-        let _ = write!(out, "{}", found.toml(&foreign)); // a closed pipe is no error
+        let _ = write!(out, "{}", foreign.found.toml(&foreign)); // a closed pipe is no error
         return Ok(());
     };
     check_target(target, args.force)?;
-    let config = checkpoint_config(args, &foreign, &found)?;
     let FittedWeights { weights, notice } = FittedWeights::fit(&foreign, &config)?;
     let meta = Meta { config: file::to_toml(&config), ..Meta::start() };
     let engine = EngineState { weights, ..EngineState::default() };
@@ -80,13 +81,9 @@ fn check_target(target: &Path, force: bool) -> Result<(), Error> {
 }
 
 /// Returns the given configuration with the sizes in the file. `--set` outranks both.
-fn checkpoint_config(
-    args: &ImportArgs,
-    foreign: &ForeignWeights,
-    found: &FoundModel,
-) -> Result<Config, ConfigError> {
+fn checkpoint_config(args: &ImportArgs, foreign: &ForeignWeights) -> Result<Config, ConfigError> {
     let base = file::load(args.config.as_deref(), &[])?;
-    let mut sets = found.own(foreign, &base);
+    let mut sets = foreign.found.own(foreign, &base);
     sets.extend(args.sets.iter().cloned());
     file::override_with(&base, &sets).map_err(|error| match error {
         // The outer error says that the configuration is one saved in a run, which is not so here.

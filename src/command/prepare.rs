@@ -222,14 +222,21 @@ fn pretrained(
 
 /// Returns the location that `--resume` points at. It is `None` if `--run-dir` names the same directory and there is no
 /// run in it yet, so that a job script can pass both options every time.
-fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Location>, RunDirError> {
+fn resumed(path: &Path, run_dir: Option<&Path>) -> Result<Option<Location>, Error> {
     if let Some(origin) = Location::of(path) {
         return Ok(Some(origin));
     }
     if run_dir.is_some_and(|run_dir| real(run_dir) == real(path)) && !path.is_file() {
         return Ok(None);
     }
-    Err(RunDirError::NotFound { path: path.to_owned() })
+    if path.is_file() {
+        return Err(Error::Usage(format!(
+            "no run at {}: --resume takes a run directory or a checkpoint file (.safetensors); a new run starts from the \
+             weights of others with --init",
+            path.display()
+        )));
+    }
+    Err(RunDirError::NotFound { path: path.to_owned() }.into())
 }
 
 /// Returns the run directory if the run continues in it rather than in a new one.

@@ -15,6 +15,10 @@ pub use eval::EvalConfig;
 pub use file::ConfigError;
 pub use finetune::FinetuneConfig;
 
+/// The most patches along a side of the image with relative positions. The bias of all pairs of patches grows with the
+/// fourth power of this, and is 64 MiB a head here.
+pub const LARGEST_RELATIVE_GRID: usize = 64;
+
 /// Everything that decides what a run computes. It is saved in the run directory and in each checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -193,6 +197,9 @@ pub struct TrainConfig {
     /// File with the weights that a new run starts from; unset = fresh weights from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Which network of that file, if it holds several, as `student`; unset = the teacher, target or averaged one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_network: Option<String>,
     /// `auto`, `cpu` or `cuda[:N]`.
     pub device: String,
     pub precision: Precision,
@@ -382,6 +389,7 @@ impl Default for TrainConfig {
             grad_clip: 5.0,
             seed: 0,
             init: None,
+            init_network: None,
             device: "auto".to_owned(),
             precision: Precision::Fp32,
             activation_checkpointing: false,

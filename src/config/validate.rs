@@ -2,8 +2,8 @@
 
 use super::{
     AlarmConfig, CheckpointConfig, Config, ConfigError, DataConfig, EvalConfig, FinetuneConfig,
-    LossConfig, MaskConfig, ModelConfig, OptimizerConfig, Position, ScheduleConfig, TrainConfig,
-    masked_units,
+    LARGEST_RELATIVE_GRID, LossConfig, MaskConfig, ModelConfig, OptimizerConfig, Position,
+    ScheduleConfig, TrainConfig, masked_units,
 };
 use std::fmt::Display;
 
@@ -48,6 +48,18 @@ impl ModelConfig {
                 "model.embed_dim",
                 self.embed_dim,
                 "a multiple of 4 with model.position = \"sincos\"",
+            ));
+        }
+        if self.position == Position::Relative
+            && self.image_size / self.patch_size > LARGEST_RELATIVE_GRID
+        {
+            return Err(not_allowed(
+                "model.image_size",
+                self.image_size,
+                &format!(
+                    "at most {LARGEST_RELATIVE_GRID} patches of model.patch_size = {} with model.position = \"relative\"",
+                    self.patch_size
+                ),
             ));
         }
         Ok(())

@@ -23,6 +23,7 @@ pub(crate) mod loss;
 pub mod mask;
 pub mod patch;
 pub(crate) mod position;
+pub mod shapes;
 pub mod state;
 pub mod tensors;
 pub(crate) mod vit;

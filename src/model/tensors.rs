@@ -1,12 +1,17 @@
 //! Reads and writes named tensors as safetensors files.
 
+use crate::model::shapes::NamedShapes;
 use crate::model::state::{HostTensor, NamedTensors};
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+
+/// Headers hold some hundred names and a few texts. A longer one would take more memory than a small model does.
+const LARGEST_HEADER: u64 = 8 << 20;
 
 /// Why a tensor file can't be read.
 #[derive(Debug, Error)]
@@ -31,15 +36,132 @@ pub struct TensorFile {
     pub tensors: NamedTensors,
 }
 
+/// The header of a file. The numbers are still on disk, so that a file can be refused before it takes memory.
+#[derive(Debug)]
+pub struct TensorHeader {
+    /// Where the file is, for errors.
+    pub path: PathBuf,
+    /// The texts of the header.
+    pub metadata: HashMap<String, String>,
+    /// The shapes of the tensors. The file holds as many numbers as they say.
+    pub shapes: NamedShapes,
+    file: File,
+    /// Where the data begin.
+    start: u64,
+    infos: Metadata,
+}
+
 /// Reads a file.
 ///
 /// # Errors
 /// Returns an error if the file can't be read, if it isn't a safetensors file, or if a tensor has a type other than F64,
 /// F32, F16, BF16, I64, I32, U8 or BOOL.
 pub fn read(path: &Path) -> Result<TensorFile, TensorFileError> {
-    let bytes = std::fs::read(path)
-        .map_err(|source| TensorFileError::Read { path: path.to_owned(), source })?;
-    parse(&bytes, path)
+    header(path)?.all()
+}
+
+/// Reads the header of a file, and checks it against the size of the file.
+///
+/// # Errors
+/// Returns an error if the file can't be read, or if it isn't a whole safetensors file.
+pub fn header(path: &Path) -> Result<TensorHeader, TensorFileError> {
+    let unread = |source| TensorFileError::Read { path: path.to_owned(), source };
+    let bad = |reason: String| TensorFileError::Format { path: path.to_owned(), reason };
+    let about = std::fs::metadata(path).map_err(unread)?;
+    if !about.is_file() {
+        return Err(unread(io::Error::other("it is no regular file")));
+    }
+    let mut file = File::open(path).map_err(unread)?;
+    let length = about.len();
+    if length == 0 {
+        return Err(bad("it is empty".to_owned()));
+    }
+    let Some(data) = length.checked_sub(8) else {
+        return Err(bad(format!("it has {length} bytes")));
+    };
+    let mut size = [0; 8];
+    file.read_exact(&mut size).map_err(unread)?;
+    let size = u64::from_le_bytes(size);
+    if size > data {
+        return Err(bad(format!("a header of {size} bytes is announced in {length} bytes")));
+    }
+    if size > LARGEST_HEADER {
+        return Err(bad(format!("a header of {size} bytes is more than any model needs")));
+    }
+    let mut text = vec![0; size as usize];
+    file.read_exact(&mut text).map_err(unread)?;
+    let infos: Metadata = serde_json::from_slice(&text)
+        .map_err(|error| bad(format!("its header can't be read: {error}")))?;
+    check_sizes(&infos, data - size).map_err(bad)?;
+    let metadata = infos.metadata().clone().unwrap_or_default();
+    let shapes =
+        infos.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect();
+    Ok(TensorHeader { path: path.to_owned(), metadata, shapes, file, start: 8 + size, infos })
+}
+
+/// Checks that the tensors fill `length` bytes without gaps, each with as many bytes as its shape says.
+fn check_sizes(infos: &Metadata, length: u64) -> Result<(), String> {
+    let mut end = 0;
+    for name in infos.offset_keys() {
+        let Some(info) = infos.info(&name) else { continue };
+        let bits = info
+            .shape
+            .iter()
+            .try_fold(info.dtype.bitsize(), |product, &side| product.checked_mul(side));
+        let (from, to) = info.data_offsets;
+        let bytes = to.checked_sub(from).filter(|_| from == end);
+        if bits.is_none() || bytes.and_then(|bytes| bytes.checked_mul(8)) != bits {
+            return Err(format!("tensor {name} of shape {:?} doesn't fit its bytes", info.shape));
+        }
+        end = to;
+    }
+    if end as u64 == length {
+        return Ok(());
+    }
+    Err(format!("its tensors take {end} bytes, {length} are there; is the file complete?"))
+}
+
+impl TensorHeader {
+    /// Returns the shapes of all tensors whose names start with `prefix`, which is removed from the names.
+    pub fn shapes_with_prefix(&self, prefix: &str) -> NamedShapes {
+        let named = self.shapes.iter();
+        let named = named.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape)));
+        named.map(|(name, shape)| (name.to_owned(), shape.clone())).collect()
+    }
+
+    /// Reads the numbers of one tensor.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such tensor, if its type isn't supported, or if it can't be read.
+    pub fn tensor(&self, name: &str) -> Result<HostTensor, TensorFileError> {
+        let path = || self.path.clone();
+        let unread = |source| TensorFileError::Read { path: path(), source };
+        let info = self
+            .infos
+            .info(name)
+            .ok_or_else(|| TensorFileError::Missing { path: path(), name: name.to_owned() })?;
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.start + from as u64)).map_err(unread)?;
+        file.read_exact(&mut bytes).map_err(unread)?;
+        let data = numbers(info.dtype, &bytes).ok_or_else(|| TensorFileError::Type {
+            path: path(),
+            name: name.to_owned(),
+            dtype: info.dtype.to_string(),
+        })?;
+        Ok(HostTensor { shape: info.shape.clone(), data })
+    }
+
+    /// Reads the numbers of all tensors.
+    ///
+    /// # Errors
+    /// Returns an error if a type isn't supported, or if the file can't be read.
+    pub fn all(self) -> Result<TensorFile, TensorFileError> {
+        let named = self.shapes.keys().map(|name| Ok((name.clone(), self.tensor(name)?)));
+        let tensors = named.collect::<Result<_, TensorFileError>>()?;
+        Ok(TensorFile { path: self.path, metadata: self.metadata, tensors })
+    }
 }
 
 /// Parses the bytes of a file. Errors call it `path`.

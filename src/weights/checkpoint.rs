@@ -6,15 +6,19 @@
 //! checksum's own digits, so that a flipped bit anywhere in the file is found.
 
 use super::best::{Best, Grade};
+use crate::config::file;
 use crate::engine::EngineState;
 use crate::event::number;
-use crate::model::state::NamedTensors;
-use crate::model::tensors;
+use crate::model::ModelShape;
+use crate::model::state::{NamedTensors, StateError};
+use crate::model::tensors::{self, TensorFileError};
 use crate::run_dir::{advice, sync_dir, write_atomic};
+use crate::text::shell::for_shell;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 use thiserror::Error;
@@ -37,9 +41,22 @@ pub enum CheckpointError {
     #[error("checkpoint {path} is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
     #[error(
+        "{path} is no checkpoint of this program: a new run starts from its weights with --init {}, and `simmim-tui import \
+         {} -o CKPT` makes a checkpoint of them",
+        for_shell(.path), for_shell(.path)
+    )]
+    Foreign { path: PathBuf },
+    #[error(
         "checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release"
     )]
     Version { path: PathBuf, found: u32 },
+}
+
+impl CheckpointError {
+    /// Returns whether the file holds no checkpoint that any release could read, so that an older one may take its place.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Foreign { .. })
+    }
 }
 
 /// Everything in a checkpoint but the tensors.
@@ -188,6 +205,9 @@ pub(crate) fn write(path: &Path, checkpoint: &Checkpoint) -> Result<u64, Checkpo
 /// Returns an error if neither the link nor the copy can be made.
 pub(crate) fn mark_best(path: &Path) -> Result<(), CheckpointError> {
     let best = best_path(path.parent().unwrap_or(Path::new(".")));
+    if is_one_file(path, &best) {
+        return Ok(()); // renaming a link onto a link of the same file does nothing, and would leave it behind
+    }
     let temporary = path.with_file_name(format!(".best.{EXTENSION}.tmp"));
     let _ = fs::remove_file(&temporary); // only there if an earlier process was killed here
     let linked = fs::hard_link(path, &temporary)
@@ -203,6 +223,12 @@ pub(crate) fn mark_best(path: &Path) -> Result<(), CheckpointError> {
     })
 }
 
+/// Returns whether two paths are links of one file.
+fn is_one_file(a: &Path, b: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
+    identity(a).is_some_and(|a| identity(b) == Some(a))
+}
+
 /// Deletes all but the `keep` newest checkpoints. `best.safetensors` stays, as it is a link of its own.
 pub(crate) fn prune(folder: &Path, keep: usize) {
     let all = list(folder).unwrap_or_default();
@@ -214,8 +240,10 @@ pub(crate) fn prune(folder: &Path, keep: usize) {
 /// Reads and verifies a checkpoint.
 ///
 /// # Errors
-/// Returns an error if the file can't be read, is incomplete or altered, or has a newer format.
+/// Returns an error if the file can't be read, is incomplete or altered, has a newer format, or holds other weights than
+/// those of the model that it describes.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    examine(path)?;
     let bytes =
         fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     decode(bytes, path)
@@ -255,7 +283,7 @@ pub fn find(
     for path in candidates {
         match load(&path) {
             Ok(checkpoint) => return Ok(Some(FoundCheckpoint::past(&failed, path, checkpoint))),
-            Err(error @ CheckpointError::Damaged { .. }) => failed.push((path, error)),
+            Err(error) if error.is_spoilt() => failed.push((path, error)),
             // The checkpoint may be sound, and passing over it would throw work away.
             Err(error) => return Err(error),
         }
@@ -296,7 +324,7 @@ pub(crate) fn abandon_newer(
     let best = best_path(folder);
     match load(&best) {
         Ok(best_one) if best_one.meta.step > step => set_aside(&best, "abandoned"),
-        Err(CheckpointError::Damaged { .. }) => set_aside(&best, "damaged"),
+        Err(error) if error.is_spoilt() => set_aside(&best, "damaged"),
         _ => {}
     }
     Ok(newer.len())
@@ -337,6 +365,42 @@ fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
     let sum = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes));
     bytes[at..at + sum.len()].copy_from_slice(sum.as_bytes());
     Ok(bytes)
+}
+
+/// Checks by the header alone whether the file is a whole checkpoint, and whether its tensors are those of the model that
+/// it describes: the model is built from the description, which may say anything.
+fn examine(path: &Path) -> Result<(), CheckpointError> {
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
+    let header = tensors::header(path).map_err(|error| match error {
+        TensorFileError::Read { path, source } => CheckpointError::Read { path, source },
+        TensorFileError::Format { reason, .. } => damaged(format!("{reason}; is it a checkpoint?")),
+        other => damaged(other.to_string()),
+    })?;
+    if !["checkpoint", "checksum"].iter().any(|key| header.metadata.contains_key(*key)) {
+        return Err(CheckpointError::Foreign { path: path.to_owned() });
+    }
+    // What can't be understood here is told by whoever needs it.
+    let text = header.metadata.get("checkpoint").map_or("", String::as_str);
+    let Ok(meta) = serde_json::from_str::<Meta>(text) else { return Ok(()) };
+    let Ok(config) = file::parse(&meta.config, "in the checkpoint") else { return Ok(()) };
+    if meta.version > VERSION {
+        return Ok(());
+    }
+    let disagree =
+        |error: StateError| damaged(format!("its configuration and its tensors disagree: {error}"));
+    let weights = header.shapes_with_prefix("model.");
+    ModelShape::of(&config).check(&weights).map_err(disagree)?;
+    for prefix in ["adam.first.", "adam.second.", "accumulated."] {
+        for (name, found) in header.shapes_with_prefix(prefix) {
+            let expected = weights.get(&name).cloned();
+            let name = format!("{prefix}{name}");
+            let expected = expected.ok_or_else(|| disagree(StateError::Unknown(name.clone())))?;
+            if found != expected {
+                return Err(disagree(StateError::Shape { name, found, expected }));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Checkpoint, CheckpointError> {
@@ -417,7 +481,8 @@ mod tests {
                 best: None,
                 evaluated: None,
                 elapsed_s: 12.5,
-                config: "[train]\nepochs = 3\n".to_owned(),
+                // No configuration, so that any tensors will do.
+                config: "of no model".to_owned(),
             },
             engine: EngineState {
                 weights: named("a.weight", 1.5),
@@ -457,6 +522,16 @@ mod tests {
     }
 
     #[test]
+    fn tensors_of_another_model_than_the_configuration_says_are_refused() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let mut wrong = checkpoint(3);
+        wrong.meta.config = "[model]\nembed_dim = 8192\ndepth = 128\nheads = 64\n".to_owned();
+        let (path, _) = save(temp.path(), &wrong).expect("written");
+        let error = load(&path).expect_err("refused").to_string();
+        assert!(error.contains("its configuration and its tensors disagree: tensor "), "{error}");
+    }
+
+    #[test]
     fn a_later_format_is_refused_by_its_number() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let mut later = checkpoint(3);
@@ -492,6 +567,11 @@ mod tests {
             let (path, _) = save(temp.path(), &checkpoint(step)).expect("written");
             if step == 2 {
                 mark_best(&path).expect("linked");
+                mark_best(&path).expect("it is marked already");
+                assert!(
+                    !temp.path().join(".best.safetensors.tmp").exists(),
+                    "nothing is left over"
+                );
             }
             prune(temp.path(), 2);
         }

@@ -98,7 +98,7 @@ impl Weights {
         if best.exists() {
             match checkpoint::load(&best) {
                 Ok(checkpoint) => return Self::read(&best, checkpoint, warnings),
-                Err(error @ CheckpointError::Damaged { .. }) => warnings.push(error.to_string()),
+                Err(error) if error.is_spoilt() => warnings.push(error.to_string()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -165,9 +165,12 @@ mod tests {
     use crate::weights::checkpoint::Meta;
 
     fn checkpoint(step: u64) -> Checkpoint {
-        let config = file::to_toml(&Config::default());
+        let small = ["model.embed_dim=4", "model.heads=1", "model.depth=1"].map(str::to_owned);
+        let config = file::load(None, &small).expect("valid");
+        let weights = device::engine(&Device::Cpu, LearnerConfig::new(&config)).state().weights;
+        let config = file::to_toml(&config);
         let meta = Meta { step, micro: step, updates: step, config, ..Meta::start() };
-        Checkpoint { meta, engine: EngineState::default() }
+        Checkpoint { meta, engine: EngineState { weights, ..EngineState::default() } }
     }
 
     #[test]

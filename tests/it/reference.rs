@@ -109,6 +109,7 @@ fn keys() -> BTreeSet<String> {
     let path = || Some("somewhere".into());
     (config.data.path, config.data.val_path, config.eval.path) = (path(), path(), path());
     config.train.init = path();
+    config.train.init_network = Some("student".to_owned());
     config.finetune.as_mut().expect("set above").from = path();
     let table: toml::Table = file::to_toml(&config).parse().expect("TOML");
     let keys = table.iter().flat_map(|(section, keys)| {

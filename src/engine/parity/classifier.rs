@@ -2,8 +2,8 @@
 //! metadata of such a file has `classes`.
 
 use super::{
-    ErrorScale, Group, Make, ParityError, Tolerances, absolute, compare, drop_key_bias,
-    plain_learner, relative,
+    ErrorScale, Group, Make, ParityError, Sizes, Tolerances, absolute, check_weights, compare,
+    drop_key_bias, plain_learner, relative,
 };
 use crate::config::{OptimizerConfig, Position};
 use crate::engine::layer_decay::LayerDecay;
@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineState, MicroBatch, Target};
 use crate::model::ModelShape;
 use crate::model::patch::Pixels;
 use crate::model::state::NamedTensors;
-use crate::model::tensors::TensorFile;
+use crate::model::tensors::{TensorFile, TensorHeader};
 use serde::Deserialize;
 
 /// The configuration that `tests/python/classifier_reference.py` writes.
@@ -36,48 +36,59 @@ struct ClassifierFile {
     steps: u64,
 }
 
+impl ClassifierFile {
+    /// Returns the shape of the described model.
+    fn shape(&self) -> Result<ModelShape, ParityError> {
+        let Self { image_size: side, patch_size: patch, embed_dim: dim, heads, depth, .. } = *self;
+        let (ratio, batch) = (self.mlp_ratio, self.batch);
+        Sizes { height: side, width: side, patch, dim, heads, depth, ratio, batch }.check()?;
+        if !(1..=1_000_000).contains(&self.classes) {
+            return Err(ParityError::Config(format!("a head of {} classes", self.classes)));
+        }
+        Ok(ModelShape {
+            grid: [side / patch; 2],
+            patch,
+            dim,
+            depth,
+            heads,
+            hidden: (dim as f64 * ratio) as usize,
+            position: Position::Learned,
+            layer_scale: 0.0,
+            classes: Some(self.classes),
+        })
+    }
+}
+
 /// Runs every comparison of a classifier's file.
 ///
 /// # Errors
 /// See [`super::check`].
 pub(super) fn check(
-    file: &TensorFile,
+    header: TensorHeader,
     config: &str,
     tolerances: Tolerances,
     make: &Make<'_>,
 ) -> Result<Vec<Group>, ParityError> {
     let config: ClassifierFile =
         serde_json::from_str(config).map_err(|error| ParityError::Config(error.to_string()))?;
-    let sizes = [config.patch_size, config.heads, config.classes, config.batch];
-    let side = config.image_size.checked_div(config.patch_size).unwrap_or(0);
+    let shape = config.shape()?;
+    check_weights(&shape, &header.shapes_with_prefix("param."))?;
+    let file = header.all()?;
     let images = file.get("images")?;
-    let expected = [config.batch, 3, config.image_size, config.image_size];
-    if sizes.contains(&0) || side == 0 || images.shape != expected {
+    if images.shape != [config.batch, 3, config.image_size, config.image_size] {
         return Err(ParityError::Config(format!("doesn't fit images {:?}", images.shape)));
+    }
+    let steps = file.get("step_losses")?.data.len();
+    if config.steps != steps as u64 {
+        let text = format!("describes {} steps, the file has {steps}", config.steps);
+        return Err(ParityError::Config(text));
     }
     let labels: Vec<u32> = file.get("labels")?.data.iter().map(|&label| label as u32).collect();
     if labels.len() != config.batch || labels.iter().any(|&l| l as usize >= config.classes) {
         return Err(ParityError::Config(format!("doesn't fit labels {labels:?}")));
     }
-    let shape = ModelShape {
-        grid: [side, side],
-        patch: config.patch_size,
-        dim: config.embed_dim,
-        depth: config.depth,
-        heads: config.heads,
-        hidden: (config.embed_dim as f64 * config.mlp_ratio) as usize,
-        position: Position::Learned,
-        layer_scale: 0.0,
-        classes: Some(config.classes),
-    };
     let weights = file.with_prefix("param.");
-    let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
-    if found as u64 != shape.parameters() {
-        let wanted = shape.parameters();
-        let text = format!("describes a model of {wanted} weights, the file has {found}");
-        return Err(ParityError::Config(text));
-    }
-    let case = ClassifierCase { file, config, shape, weights, tolerances };
+    let case = ClassifierCase { file: &file, config, shape, weights, tolerances };
     let batch =
         MicroBatch { pixels: Pixels::Normalized(&images.data), target: Target::Classes(&labels) };
     let mut groups = case.forward(batch, make)?;

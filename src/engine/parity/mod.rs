@@ -11,12 +11,15 @@ use super::layer_decay::LayerDecay;
 use super::learner::LearnerConfig;
 use super::schedule::Schedule;
 use super::{Engine, EngineState, Guard, MicroBatch, Target};
-use crate::config::{LossConfig, LossKind, OptimizerConfig, Position, Precision, ScheduleKind};
+use crate::config::{
+    LARGEST_RELATIVE_GRID, LossConfig, LossKind, OptimizerConfig, Position, Precision, ScheduleKind,
+};
 use crate::model::ModelShape;
 use crate::model::mask::HostMask;
 use crate::model::patch::{Normalization, Pixels, pixel_offsets};
+use crate::model::shapes::NamedShapes;
 use crate::model::state::{HostTensor, NamedTensors, StateError};
-use crate::model::tensors::{self, TensorFile, TensorFileError};
+use crate::model::tensors::{self, TensorFile, TensorFileError, TensorHeader};
 use serde::Deserialize;
 use std::path::Path;
 use thiserror::Error;
@@ -76,10 +79,11 @@ impl FileConfig {
         }
     }
 
-    /// Returns the shape of the described model, whose weights are `weights`.
-    fn shape(&self, weights: &NamedTensors) -> Result<ModelShape, ParityError> {
+    /// Returns the shape of the described model, whose weights have the shapes `weights`.
+    fn shape(&self, weights: &NamedShapes) -> Result<ModelShape, ParityError> {
         let [height, width] = self.sides();
-        self.check_sizes(height, width)?;
+        let Self { patch_size: patch, embed_dim: dim, heads, depth, mlp_ratio: ratio, .. } = *self;
+        Sizes { height, width, patch, dim, heads, depth, ratio, batch: self.batch }.check()?;
         let scaled = weights.contains_key("encoder.blocks.0.ls1.gamma");
         let learned = weights.contains_key("encoder.pos_embed");
         let position = if learned { Position::Learned } else { Position::Relative };
@@ -94,21 +98,49 @@ impl FileConfig {
             layer_scale: self.layer_scale.unwrap_or(if scaled { 1.0 } else { 0.0 }),
             classes: None,
         };
-        // This also keeps absurd sizes from being allocated: the weights are there, so they fit into memory.
-        let found: usize = weights.values().map(|tensor| tensor.data.len()).sum();
-        let wanted = shape.parameters();
-        if found as u64 != wanted {
-            let text = format!("describes a model of {wanted} weights, the file has {found}");
-            return Err(ParityError::Config(text));
-        }
+        check_weights(&shape, weights)?;
         Ok(shape)
     }
+}
 
-    fn check_sizes(&self, height: usize, width: usize) -> Result<(), ParityError> {
-        let Self { patch_size, embed_dim, heads, depth, mlp_ratio, batch, .. } = *self;
-        if !(1..=8192).contains(&embed_dim)
+/// Checks that a file holds the weights that it describes. This also keeps absurd sizes from being allocated: the weights
+/// are there, so they fit into memory.
+fn check_weights(shape: &ModelShape, weights: &NamedShapes) -> Result<(), ParityError> {
+    let found: usize = weights.values().map(|shape| shape.iter().product::<usize>()).sum();
+    let wanted = shape.parameters();
+    if found as u64 != wanted {
+        let text = format!("describes a model of {wanted} weights, the file has {found}");
+        return Err(ParityError::Config(text));
+    }
+    if shape.position == Position::Relative
+        && shape.grid.iter().any(|&side| side > LARGEST_RELATIVE_GRID)
+    {
+        let text =
+            format!("more than {LARGEST_RELATIVE_GRID} patches a side, with relative positions");
+        return Err(ParityError::Config(text));
+    }
+    Ok(shape.check(weights)?)
+}
+
+/// The sizes that a file describes.
+struct Sizes {
+    height: usize,
+    width: usize,
+    patch: usize,
+    dim: usize,
+    heads: usize,
+    depth: usize,
+    ratio: f64,
+    batch: usize,
+}
+
+impl Sizes {
+    /// Checks that each is possible, and that they fit together.
+    fn check(&self) -> Result<(), ParityError> {
+        let Self { height, width, patch, dim, heads, depth, ratio, batch } = *self;
+        if !(1..=8192).contains(&dim)
             || !(1..=1024).contains(&depth)
-            || !(0.01..=64.0).contains(&mlp_ratio)
+            || !(0.01..=64.0).contains(&ratio)
             || !(1..=4096).contains(&height)
             || !(1..=4096).contains(&width)
             || batch == 0
@@ -116,10 +148,9 @@ impl FileConfig {
             return Err(ParityError::Config("sizes are zero or beyond all models".to_owned()));
         }
         let divides = |part: usize, whole: usize| part > 0 && whole.is_multiple_of(part);
-        if !divides(patch_size, height) || !divides(patch_size, width) || !divides(heads, embed_dim)
-        {
+        if !divides(patch, height) || !divides(patch, width) || !divides(heads, dim) {
             return Err(ParityError::Config(format!(
-                "{height}x{width} pixels, patch {patch_size}, width {embed_dim}, {heads} heads don't fit together"
+                "{height}x{width} pixels, patch {patch}, width {dim}, {heads} heads don't fit together"
             )));
         }
         Ok(())
@@ -236,15 +267,15 @@ pub fn check_with(
     tolerances: Tolerances,
     make: impl Fn(LearnerConfig) -> Box<dyn Engine>,
 ) -> Result<Vec<Group>, ParityError> {
-    let file = tensors::read(path)?;
-    let text = file.metadata.get("config").map_or("", String::as_str);
+    let header = tensors::header(path)?;
+    let text = header.metadata.get("config").cloned().unwrap_or_default();
     let bad = |error: serde_json::Error| ParityError::Config(error.to_string());
-    let value: serde_json::Value = serde_json::from_str(text).map_err(bad)?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(bad)?;
     if value.get("classes").is_some() {
-        return classifier::check(&file, text, tolerances, &make);
+        return classifier::check(header, &text, tolerances, &make);
     }
-    let config: FileConfig = serde_json::from_str(text).map_err(bad)?;
-    let case = Case::new(file, config, tolerances)?;
+    let config: FileConfig = serde_json::from_str(&text).map_err(bad)?;
+    let case = Case::new(header, config, tolerances)?;
     let mut groups = case.forward(&make)?;
     groups.extend(case.gradients(&make)?);
     groups.extend(case.training(&make)?);
@@ -284,15 +315,16 @@ struct Case {
 
 impl Case {
     fn new(
-        file: TensorFile,
+        header: TensorHeader,
         config: FileConfig,
         tolerances: Tolerances,
     ) -> Result<Self, ParityError> {
+        let shape = config.shape(&header.shapes_with_prefix("param."))?;
+        let file = header.all()?;
         let weights = file.with_prefix("param.");
-        let shape = config.shape(&weights)?;
         let mask = file.get("mask")?;
         let hidden: Vec<bool> = mask.data.iter().map(|&value| value != 0.0).collect();
-        if hidden.len() != config.batch * shape.patches() {
+        if config.batch.checked_mul(shape.patches()) != Some(hidden.len()) {
             return Err(ParityError::Config(format!(
                 "batch {} with {} patches doesn't fit mask {:?}",
                 config.batch,

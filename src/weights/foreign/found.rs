@@ -1,9 +1,15 @@
 //! The sizes of a model, read off its tensors, and the configuration that fits them.
 
-use super::ImportError;
-use super::names::ForeignWeights;
+use super::file::ForeignWeights;
+use super::grid::SquareGrid;
+use super::names::RecognisedFile;
+use super::{ImportError, some_of};
 use crate::config::{Config, Position};
+use crate::model::ModelShape;
 use crate::model::position::sincos;
+use crate::model::shapes::RELATIVE_TABLE;
+use crate::model::state::NamedTensors;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Rows of a relative position table that belong to the class token.
@@ -21,28 +27,21 @@ pub struct FoundModel {
     pub hidden: usize,
     /// `None` if neither the tensors nor the header show the number of heads.
     pub heads: Option<usize>,
-    /// Patches along a side of the image.
-    pub side: usize,
+    pub(super) grid: SquareGrid,
     pub position: Position,
     /// The first value of the first `LayerScale`, if the model has any.
     pub layer_scale: Option<f32>,
-    /// Rows of `pos_embed` before those of the patches.
-    pub prefix: usize,
 }
 
 impl FoundModel {
-    /// Reads the sizes off the tensors.
+    /// Reads the sizes off the shapes of the tensors, and checks that they are a whole model. Leaves out a head or mask
+    /// token of another kind. `heads` is what the header says.
     ///
     /// # Errors
-    /// Returns an error if a part that every Vision Transformer has is missing or has an unexpected shape.
-    pub fn of(foreign: &ForeignWeights) -> Result<Self, ImportError> {
-        Self::read(foreign)
-            .map_err(|reason| ImportError::Unusable { path: foreign.path.clone(), reason })
-    }
-
-    fn read(foreign: &ForeignWeights) -> Result<Self, String> {
-        let tensors = &foreign.tensors;
-        let shape = |name: &str| tensors.get(name).map(|tensor| tensor.shape.as_slice());
+    /// Returns an error if a part that every Vision Transformer has is missing, has an unexpected shape, or belongs to
+    /// nothing in this model.
+    pub(super) fn of(file: &mut RecognisedFile, heads: Option<usize>) -> Result<Self, String> {
+        let shape = |name: &str| file.shapes.get(name).map(Vec::as_slice);
         let projection = shape("encoder.patch_embed.proj.weight");
         let Some(&[dim, 3, patch, width]) = projection else {
             return Err(match projection {
@@ -55,39 +54,145 @@ impl FoundModel {
         if patch != width || patch == 0 || dim == 0 {
             return Err(format!("patches of {patch}x{width} pixels; only squares can be read"));
         }
+        let depth = depth(file)?;
         let Some(&[hidden, _]) = shape("encoder.blocks.0.mlp.fc1.weight") else {
-            return Err("blocks.0.mlp.fc1.weight is missing: an MLP of another kind?".to_owned());
+            let own = file.shapes.keys().filter(|name| name.starts_with("encoder.blocks.0.mlp."));
+            return Err(format!(
+                "blocks.0.mlp.fc1.weight is missing: an MLP of another kind? There is {}",
+                some_of(&own.cloned().collect::<Vec<_>>())
+            ));
         };
-        let number = |name: &String| {
-            name.strip_prefix("encoder.blocks.")?.split('.').next()?.parse::<usize>().ok()
-        };
-        let depth = tensors.keys().filter_map(number).max().map_or(0, |last| last + 1);
-        let FoundPositions { position, side, prefix, heads } = FoundPositions::read(foreign, dim)?;
-        let layer_scale = tensors
-            .get("encoder.blocks.0.ls1.gamma")
-            .map(|gamma| gamma.data.first().copied().unwrap_or_default());
-        let mut found =
-            Self { patch, dim, depth, hidden, heads, side, position, layer_scale, prefix };
-        if found.is_sincos(foreign) {
-            found.position = Position::Sincos;
-        }
+        let layer_scale = shape("encoder.blocks.0.ls1.gamma").map(|_| 1.0);
+        let FoundPositions { position, grid, heads } = FoundPositions::of(file, dim, heads)?;
+        let found = Self { patch, dim, depth, hidden, heads, grid, position, layer_scale };
+        found.leave_out(file);
+        found.check_parts(file)?;
         Ok(found)
     }
 
+    /// Leaves out what this program would train anew: a head that predicts something else, a mask token of another width.
+    fn leave_out(&self, file: &mut RecognisedFile) {
+        let outputs = 3 * self.patch * self.patch;
+        let head = ["head.weight", "head.bias"].map(|name| file.shapes.get(name).cloned());
+        if head != [Some(vec![outputs, self.dim]), Some(vec![outputs])] {
+            file.drop("head.weight", "the classifier");
+            file.drop("head.bias", "the classifier");
+        }
+        if let Some(shape) = file.shapes.get_mut("mask_token") {
+            if shape.iter().product::<usize>() == self.dim {
+                *shape = vec![1, 1, self.dim]; // DINOv2 has [1, D]
+            } else {
+                file.drop("mask_token", "a mask token of another width");
+            }
+        }
+    }
+
+    /// Checks that the file has all parts of a model of these sizes, and nothing else.
+    fn check_parts(&self, file: &RecognisedFile) -> Result<(), String> {
+        let model = ModelShape {
+            grid: [self.grid.side; 2],
+            patch: self.patch,
+            dim: self.dim,
+            depth: self.depth,
+            heads: self.heads.unwrap_or(1),
+            hidden: self.hidden,
+            position: self.position,
+            layer_scale: f64::from(self.scale()),
+            classes: None,
+        };
+        let (mut missing, mut known) = (Vec::new(), BTreeSet::new());
+        for (name, expected) in model.tensors() {
+            let optional = ["mask_token", "head.weight", "head.bias"].contains(&name.as_str())
+                || name.ends_with("attn.qkv.bias");
+            // The rows of positions have been counted already, with those of other tokens.
+            let counted = ["encoder.pos_embed", RELATIVE_TABLE].contains(&name.as_str());
+            match file.shapes.get(&name) {
+                None if optional => {}
+                None => missing.push(name),
+                Some(found) if *found != expected && !counted => {
+                    return Err(format!(
+                        "{name} has shape {found:?}, the model needs {expected:?}: its other tensors show {}",
+                        self.summary()
+                    ));
+                }
+                Some(_) => {
+                    known.insert(name);
+                }
+            }
+        }
+        let surplus: Vec<_> =
+            file.shapes.keys().filter(|name| !known.contains(*name)).cloned().collect();
+        let mut told = Vec::new();
+        if !missing.is_empty() {
+            let verb = if missing.len() == 1 { "is" } else { "are" };
+            told.push(format!("{} {verb} missing", some_of(&missing)));
+        }
+        if !surplus.is_empty() {
+            told.push(format!("nothing in this model corresponds to {}", some_of(&surplus)));
+        }
+        if told.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "{}: only plain pre-norm Vision Transformers can be read; there is {}",
+            told.join(", and "),
+            self.summary()
+        ))
+    }
+
+    /// Returns what the file has, in words for people.
+    fn summary(&self) -> String {
+        let Self { depth, dim, patch, grid, .. } = self;
+        let side = grid.side;
+        format!(
+            "a model of {depth} blocks, width {dim}, {side}x{side} patches of {patch}x{patch} pixels"
+        )
+    }
+
+    /// Takes in what only the numbers show.
+    ///
+    /// # Errors
+    /// Returns an error if a number is none, or if the positions are those of a grid that is no square.
+    pub(super) fn look_at(&mut self, tensors: &NamedTensors) -> Result<(), String> {
+        for (name, tensor) in tensors {
+            if tensor.data.iter().any(|value| !value.is_finite()) {
+                return Err(format!("{name} holds figures that are no numbers"));
+            }
+        }
+        self.layer_scale = tensors
+            .get("encoder.blocks.0.ls1.gamma")
+            .map(|gamma| gamma.data.first().copied().unwrap_or_default());
+        let Some(stored) = tensors.get("encoder.pos_embed") else { return Ok(()) };
+        if self.is_sincos(&stored.data) {
+            self.position = Position::Sincos;
+            return Ok(());
+        }
+        self.grid.check(&stored.data, self.dim)
+    }
+
     /// Returns whether the positions are the fixed table, as in MAE and this program's exports.
-    fn is_sincos(&self, foreign: &ForeignWeights) -> bool {
-        let Some(stored) = foreign.tensors.get("encoder.pos_embed") else { return false };
+    fn is_sincos(&self, stored: &[f32]) -> bool {
         if self.position != Position::Learned || !self.dim.is_multiple_of(4) {
             return false;
         }
-        let table = sincos([self.side; 2], self.dim);
-        let rows = &stored.data[self.prefix * self.dim..];
+        let table = sincos([self.grid.side; 2], self.dim);
+        let rows = &stored[self.prefix() * self.dim..];
         rows.len() == table.len() && rows.iter().zip(&table).all(|(a, b)| (a - b).abs() < SAME)
+    }
+
+    /// Returns the number of patches along a side of the image.
+    pub(super) fn side(&self) -> usize {
+        self.grid.side
+    }
+
+    /// Returns the number of rows of `pos_embed` before those of the patches.
+    pub(super) fn prefix(&self) -> usize {
+        self.grid.prefix
     }
 
     /// Returns the side of the image, in pixels.
     fn image(&self) -> usize {
-        self.side * self.patch
+        self.grid.side * self.patch
     }
 
     /// Returns `key=value` for each size in which a configuration differs, such that the result is valid.
@@ -261,6 +366,10 @@ impl FoundModel {
             usual_unit(self.image(), self.patch),
             toml::Value::String(path.display().to_string()),
         );
+        if let Some(network) = &foreign.network {
+            let network = toml::Value::String(network.clone());
+            let _ = writeln!(out, "init_network = {network}");
+        }
         match foreign.pixels {
             Some([mean, std]) => {
                 let _ = write!(out, "\n[data]\nmean = {mean:?}\nstd = {std:?}\n");
@@ -273,35 +382,58 @@ impl FoundModel {
     }
 }
 
+/// Returns the number of blocks, whose tensors must be there from the first to the last.
+fn depth(file: &RecognisedFile) -> Result<usize, String> {
+    let number =
+        |name: &String| name.strip_prefix("encoder.blocks.")?.split('.').next()?.parse().ok();
+    let numbers: BTreeSet<usize> = file.shapes.keys().filter_map(number).collect();
+    match numbers.iter().enumerate().find(|(place, number)| place != *number) {
+        None => Ok(numbers.len()),
+        Some((gap, _)) => {
+            let there: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+            Err(format!("encoder.blocks.{gap} is missing; there are blocks {}", some_of(&there)))
+        }
+    }
+}
+
 /// What the position tensors show of a model.
 struct FoundPositions {
     position: Position,
-    side: usize,
-    prefix: usize,
+    grid: SquareGrid,
     heads: Option<usize>,
 }
 
 impl FoundPositions {
-    fn read(foreign: &ForeignWeights, dim: usize) -> Result<Self, String> {
-        let shape = |name: &str| foreign.tensors.get(name).map(|tensor| tensor.shape.as_slice());
-        let table = shape("encoder.rel_pos_bias.relative_position_bias_table");
-        match (table, shape("encoder.pos_embed")) {
-            (Some(&[rows, heads]), None) => {
-                let side = table_side(rows).ok_or_else(|| {
-                    format!("a relative table of {rows} rows belongs to no square grid")
-                })?;
-                Ok(Self { position: Position::Relative, side, prefix: 0, heads: Some(heads) })
+    fn of(file: &RecognisedFile, dim: usize, heads: Option<usize>) -> Result<Self, String> {
+        let shape = |name: &str| file.shapes.get(name).map(Vec::as_slice);
+        match (shape(RELATIVE_TABLE), shape("encoder.pos_embed")) {
+            (Some(&[rows, heads]), None) if heads > 0 => {
+                let side = table_side(rows)
+                    .filter(|side| {
+                        let patches = side * side;
+                        file.indexed.is_none_or(|index| [patches, patches + 1].contains(&index))
+                    })
+                    .ok_or_else(|| {
+                        format!("a relative table of {rows} rows belongs to no square grid")
+                    })?;
+                let grid = SquareGrid::sure(side);
+                Ok(Self { position: Position::Relative, grid, heads: Some(heads) })
             }
             (None, Some(&[1, rows, width])) if width == dim => {
-                let (side, prefix) = grid_side(rows)
-                    .ok_or_else(|| format!("pos_embed of {rows} rows belongs to no square grid"))?;
-                Ok(Self { position: Position::Learned, side, prefix, heads: foreign.heads })
+                let grid = SquareGrid::of(rows, file.tokens)?;
+                Ok(Self { position: Position::Learned, grid, heads })
+            }
+            (None, Some(other)) => {
+                Err(format!("pos_embed has shape {other:?}; it must be [1, N, {dim}]"))
             }
             (Some(_), Some(_)) => {
                 Err("it has both absolute and relative positions; this program takes either"
                     .to_owned())
             }
-            _ => {
+            (Some(other), None) => {
+                Err(format!("the relative table has shape {other:?}; it must be [rows, heads]"))
+            }
+            (None, None) => {
                 Err("it has neither pos_embed nor one shared relative_position_bias_table"
                     .to_owned())
             }
@@ -341,26 +473,12 @@ fn table_side(rows: usize) -> Option<usize> {
     })
 }
 
-/// Returns the side of the grid and the number of rows before it, which belong to a class token, a distillation token
-/// and up to four registers.
-fn grid_side(rows: usize) -> Option<(usize, usize)> {
-    (0..=5.min(rows.saturating_sub(1))).find_map(|prefix| {
-        let side = (rows - prefix).isqrt();
-        (side * side == rows - prefix).then_some((side, prefix))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn grids_are_found_with_and_without_tokens_before_them() {
-        assert_eq!(grid_side(196), Some((14, 0)));
-        assert_eq!(grid_side(197), Some((14, 1)));
-        assert_eq!(grid_side(198), Some((14, 2)));
-        assert_eq!(grid_side(201), Some((14, 5)));
-        assert_eq!(grid_side(190), None);
+    fn square_grids_are_found_with_and_without_rows_of_a_class_token() {
         assert_eq!(table_side(27 * 27), Some(14));
         assert_eq!(table_side(27 * 27 + 3), Some(14));
         assert_eq!(table_side(28 * 28), None);

@@ -3,10 +3,15 @@
 //! ```text
 //! FILE ─ names: what it is, our names ─▶ found: its sizes ─▶ fit: onto the configured model ─▶ weights of step 0
 //! ```
+//! `names` and `found` see the header alone: a file that is no whole Vision Transformer is refused before its numbers
+//! are read. `file` reads them.
 
+pub(crate) mod file;
 mod fit;
 pub(crate) mod found;
-pub(crate) mod names;
+mod grid;
+mod names;
+mod networks;
 mod resample;
 
 use crate::config::Config;
@@ -16,8 +21,7 @@ use crate::model::state::NamedTensors;
 use crate::model::tensors::TensorFileError;
 use crate::text::shell::for_shell;
 use crate::weights::checkpoint::CheckpointError;
-use found::FoundModel;
-use names::ForeignWeights;
+use file::ForeignWeights;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -36,18 +40,18 @@ impl FittedWeights {
     /// # Errors
     /// Returns an error if the file can't be read, is no Vision Transformer of this kind, or has other sizes.
     pub fn read(path: &Path, config: &Config) -> Result<Self, ImportError> {
-        Self::fit(&ForeignWeights::read(path)?, config)
+        Self::fit(&ForeignWeights::read(path, config.train.init_network.as_deref())?, config)
     }
 
     /// Fits weights that were read already onto the configured model.
     ///
     /// # Errors
-    /// Returns an error if they are no Vision Transformer of this kind, or have other sizes.
+    /// Returns an error if they have other sizes.
     pub fn fit(foreign: &ForeignWeights, config: &Config) -> Result<Self, ImportError> {
-        let found = FoundModel::of(foreign)?;
+        let found = &foreign.found;
         found.check(foreign, config)?;
         let fresh = device::engine(&Device::Cpu, LearnerConfig::new(config)).state().weights;
-        let (weights, mut notes) = fit::fit(foreign, &found, config, fresh)?;
+        let (weights, mut notes) = fit::fit(foreign, config, fresh)?;
         notes.splice(0..0, foreign.notes.iter().cloned());
         if found.heads.is_none() {
             let heads = config.model.heads;
@@ -57,6 +61,16 @@ impl FittedWeights {
             if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
         let notice = format!("starting from {} in {}{notes}", foreign.kind, foreign.path.display());
         Ok(Self { weights, notice })
+    }
+}
+
+/// Returns the first few names, and how many there are.
+fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
