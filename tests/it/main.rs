@@ -50,6 +50,11 @@ mod shell;
 /// Each signal in each phase ends a run as documented.
 mod signals;
 
+// What comes from outside.
+
+/// What people have on disk and what they bring along.
+mod cases;
+
 // What is done with what was trained.
 
 /// The commands `eval`, `features` and `embed`, and evaluations during a run.

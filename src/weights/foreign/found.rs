@@ -2,7 +2,7 @@
 
 use super::ImportError;
 use super::names::ForeignWeights;
-use crate::config::{Config, Position};
+use crate::config::{Config, Position, path_text};
 use crate::model::position::sincos;
 use std::fmt::Write as _;
 
@@ -259,7 +259,7 @@ impl FoundModel {
             name(self.position),
             self.scale(),
             usual_unit(self.image(), self.patch),
-            toml::Value::String(path.display().to_string()),
+            toml::Value::String(path_text::to_text(&path)),
         );
         match foreign.pixels {
             Some([mean, std]) => {
