@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "the comments are the help texts")]
 
 use super::screen::LookArgs;
+use crate::config::{self, path_text};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -13,7 +14,8 @@ pub struct ConfigArgs {
     /// vit_base_224, vit_ssl, finetune)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Train on these images: a directory, or CIFAR-10/100, STL-10 or IDX files [short for --set data.path=DIR]
+    /// Train on these images: a directory, CIFAR-10/100, STL-10 or IDX files, or the built-in `photos` or
+    /// `fashion-mnist-mini` [short for --set data.path=DIR]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Start a new run from the weights in this safetensors file: a timm ViT, official SimMIM weights, an export or a
@@ -43,10 +45,13 @@ impl ConfigArgs {
         let literal = |text: String| toml::Value::String(text).to_string();
         let mut sets = self.sets.clone();
         if let Some(path) = &self.data {
-            sets.push(format!("data.path={}", literal(path.display().to_string())));
+            sets.push(format!("data.path={}", literal(path_text::to_text(path))));
+            if config::built_in(path).is_some() {
+                sets.push("data.format=auto".to_owned()); // the one of a file is about other images
+            }
         }
         if let Some(path) = &self.init {
-            sets.push(format!("train.init={}", literal(path.display().to_string())));
+            sets.push(format!("train.init={}", literal(path_text::to_text(path))));
         }
         if let Some(network) = &self.network {
             sets.push(format!("train.init_network={}", literal(network.clone())));

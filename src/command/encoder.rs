@@ -1,8 +1,8 @@
 //! What the commands share that read weights and compute features: `eval`, `features`, `embed` and `export`.
 
-use crate::config::Config;
+use crate::config::{Config, DataConfig};
 use crate::data::loader::LoaderConfig;
-use crate::data::{Dataset, ImageError, Source};
+use crate::data::{self, Dataset, ImageError, Source};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::eval::features::{Features, extract};
@@ -71,28 +71,45 @@ pub(super) fn features(
     layer: Option<usize>,
 ) -> Result<Features, Error> {
     let bar = Bar::new("features", sources.iter().map(|source| source.len()).sum());
-    let mut features = Features::default();
+    let (mut features, mut before) = (Features::default(), 0);
     for source in sources {
-        let before = features.len() + features.skipped.len();
         let progress = |done| {
             bar.set(before + done);
             ControlFlow::Continue(())
         };
         let part = extract(engine, source, loader, layer, progress)?;
         features.append(part.unwrap_or_default()); // `progress` never breaks off
+        before += source.len();
     }
     drop(bar);
-    note_skipped(&features.skipped);
+    note_faulty(&features.faulty);
     Ok(features)
 }
 
-/// Prints which images were left out because they could not be read.
-pub(super) fn note_skipped(skipped: &[ImageError]) {
-    for error in skipped.iter().take(NAMED) {
-        say(&mut stderr(), &format!("warning: unreadable image left out: {error}"));
+/// Opens the images that a configuration names, and prints what people should know about them.
+pub(super) fn open_images(config: &DataConfig) -> Result<Dataset, Error> {
+    let data = data::open(config)?;
+    warn(&data.notes);
+    Ok(data)
+}
+
+/// Prints warnings, one line each.
+pub(super) fn warn(notes: &[String]) {
+    for note in notes {
+        say(&mut stderr(), &format!("warning: {note}"));
     }
-    if skipped.len() > NAMED {
-        let more = skipped.len() - NAMED;
-        say(&mut stderr(), &format!("warning: {more} more unreadable images left out"));
+}
+
+/// Prints which images were left out because they could not be read, and which are incomplete.
+pub(super) fn note_faulty(faulty: &[ImageError]) {
+    for (taken, what, fate) in [(false, "unreadable", "left out"), (true, "incomplete", "taken")] {
+        let errors: Vec<&ImageError> = faulty.iter().filter(|error| error.taken == taken).collect();
+        for error in errors.iter().take(NAMED) {
+            say(&mut stderr(), &format!("warning: {what} image {fate}: {error}"));
+        }
+        if errors.len() > NAMED {
+            let more = errors.len() - NAMED;
+            say(&mut stderr(), &format!("warning: {more} more {what} images {fate}"));
+        }
     }
 }

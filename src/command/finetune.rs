@@ -93,11 +93,5 @@ fn config(args: &FinetuneArgs, weights: Option<&Weights>) -> Result<Config, Erro
         layers.push(layer);
     }
     layers.extend(own);
-    let mut config = file::stack(layers, &sets)?;
-    // The name of built-in images is no path.
-    let named = given.data.as_ref().map(|data| config.data.with_images(data));
-    if let Some(built_in) = named.filter(|data| data.path.is_none()) {
-        config.data = built_in;
-    }
-    Ok(config)
+    Ok(file::stack(layers, &sets)?)
 }

@@ -1,8 +1,10 @@
 //! The `plan` command: steps, schedule, parameters and memory of a run that hasn't been started.
 
 use super::args::ConfigArgs;
-use super::prepare;
+use super::{encoder, prepare};
 use crate::config::{Config, Precision};
+use crate::data::Dataset;
+use crate::data::check::{Checked, check};
 use crate::engine::schedule::Schedule;
 use crate::error::Error;
 use crate::model::ModelShape;
@@ -11,12 +13,15 @@ use crate::text::chart;
 use crate::text::say::say;
 use crate::text::units::bytes;
 use crate::train::RunLength;
-use std::io::{stderr, stdout};
+use std::io::stdout;
+use std::time::Duration;
 
 /// Columns and rows of the chart of learning rates.
 const CHART: (usize, usize) = (60, 8);
 /// The chart is drawn from at most this many steps: enough to show every milestone, few enough for a run of any length.
 const SAMPLES: u64 = 6000;
+/// The time for reading images.
+const CHECK: Duration = Duration::from_secs(2);
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
 
@@ -32,13 +37,25 @@ pub struct PlanArgs {
 /// If the configuration or the data can't be used.
 pub fn run(args: &PlanArgs) -> Result<(), Error> {
     let mut config = prepare::config(&args.config)?;
-    let (data, notice) = prepare::open_data(&mut config)?;
-    if let Some(notice) = notice {
-        say(&mut stderr(), &format!("warning: {notice}"));
-    }
+    let data = prepare::open_data(&mut config)?;
+    encoder::warn(&prepare::notes(&config, &data));
+    tell_faulty(&data);
     let plan = Plan::new(&config, data.train.len());
     say(&mut stdout(), &plan.text(&config, &data.description));
     Ok(())
+}
+
+/// Prints which images can't be read. Of a large data set only as many are read as a little time suffices for.
+fn tell_faulty(data: &Dataset) {
+    let Checked { looked_at, images, faulty } = check(data, CHECK);
+    let unreadable = faulty.iter().filter(|error| !error.taken).count();
+    if unreadable > 0 {
+        let all = if looked_at < images { " that were looked at" } else { "" };
+        let text =
+            format!("{unreadable} of {looked_at} images{all} can't be read, a run skips them");
+        encoder::warn(&[text]);
+    }
+    encoder::note_faulty(&faulty);
 }
 
 /// What a run will take.

@@ -2,8 +2,8 @@
 
 use super::args::{ConfigArgs, TrainArgs};
 use crate::config::file::Layer;
-use crate::config::{Config, file};
-use crate::data::{self, Dataset, LabelledDataset};
+use crate::config::{Config, TrainConfig, file};
+use crate::data::{self, Dataset};
 use crate::engine::device;
 use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
@@ -68,11 +68,15 @@ pub(super) fn prepare_from(
     let Previous { opened, checkpoint: resume, .. } = previous;
     let selection = device::select(&config.train.device)?;
     notices.extend(selection.notice.map(|notice| (Level::Info, notice)));
-    let (data, notice) = open_data(&mut config)?;
-    notices.extend(notice.map(|notice| (Level::Warning, notice)));
+    let data = open_data(&mut config)?;
+    notices.extend(notes(&config, &data).into_iter().map(|note| (Level::Warning, note)));
     data::check_readable(&data.train)?;
     data::check_readable(&data.val)?;
     let eval = eval::for_training(&config, &data)?;
+    if let (Some(eval), Some(_)) = (&eval, &config.eval.path) {
+        notices
+            .extend(eval.notes.iter().map(|note| (Level::Warning, format!("eval.path: {note}"))));
+    }
     let pretrained =
         if resume.is_none() { pretrained(&config, encoder, &mut notices)? } else { None };
     if let (Some(finetune), Some(pretrained)) = (&mut config.finetune, &pretrained) {
@@ -150,15 +154,15 @@ fn initial_weights(
 }
 
 /// Opens the data of a configuration. For a classifier only labelled images are taken, and the names of the classes are
-/// filled in. The text that is returned tells how many images are left out.
+/// filled in.
 ///
 /// # Errors
 /// As [`data::open`], or if there are no labels or other classes than the configuration has.
-pub(super) fn open_data(config: &mut Config) -> Result<(Dataset, Option<String>), Error> {
+pub(super) fn open_data(config: &mut Config) -> Result<Dataset, Error> {
     let Some(finetune) = &mut config.finetune else {
-        return Ok((data::open(&config.data)?, None));
+        return Ok(data::open(&config.data)?);
     };
-    let LabelledDataset { data, notice } = data::open_labelled(&config.data)?;
+    let data = data::open_labelled(&config.data)?;
     if finetune.classes.is_empty() {
         finetune.classes.clone_from(&data.classes);
     }
@@ -170,7 +174,32 @@ pub(super) fn open_data(config: &mut Config) -> Result<(Dataset, Option<String>)
             some_of(&finetune.classes)
         )));
     }
-    Ok((data, notice))
+    Ok(data)
+}
+
+/// Returns what people should know about the data before they train on it, one line each.
+pub(super) fn notes(config: &Config, data: &Dataset) -> Vec<String> {
+    data.notes.iter().cloned().chain(repeats(config, data.train.len())).collect()
+}
+
+/// Says how often an epoch shows each of the training images, if that is more than once.
+fn repeats(config: &Config, images: usize) -> Option<String> {
+    let TrainConfig { batch_size, accumulation, .. } = config.train;
+    let per_step = config.images_per_step();
+    if per_step <= images || images == 0 {
+        return None;
+    }
+    let step = if accumulation > 1 {
+        format!("a step takes {per_step} images ({batch_size} x {accumulation})")
+    } else {
+        format!("a batch takes {per_step} images")
+    };
+    let times = per_step as f64 / images as f64;
+    let key = if batch_size > images || accumulation == 1 { "batch_size" } else { "accumulation" };
+    Some(format!(
+        "{step}, and there are {images} for training: each comes {times:.1} times in a step, which is a whole epoch; a \
+         smaller train.{key} makes more steps of an epoch"
+    ))
 }
 
 /// Returns the first few names, for a message.

@@ -10,7 +10,7 @@ pub struct EvalConfig {
     /// Epochs between evaluations; 0 = none.
     pub every: usize,
     /// Labelled images, or `fashion-mnist-mini` for the built-in ones; unset = the run's own data.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "super::path_text::optional", skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// The most training images, and the most test images, that are used.
     pub limit: usize,

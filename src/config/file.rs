@@ -147,6 +147,7 @@ fn layered(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Conf
             other => other,
         })?;
     }
+    config.data.resolve_built_in();
     match config.validate() {
         Ok(()) => Ok(config),
         // Without a file there is no origin to name.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneConfig {
     /// Checkpoint that the encoder's weights come from; unset = fresh weights, as a baseline to compare with.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "super::path_text::optional", skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// Learning rate of a layer divided by that of the layer above; 1 = the same for all layers.
     pub layer_decay: f64,

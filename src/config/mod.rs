@@ -6,6 +6,7 @@
 mod eval;
 pub mod file;
 mod finetune;
+pub(crate) mod path_text;
 mod validate;
 
 use serde::{Deserialize, Serialize};
@@ -107,12 +108,14 @@ pub enum LossKind {
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// Directory or file with training images; unset = the embedded CC0 photos.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "path_text::optional", skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Validation images; unset = `val/` beside `train/`, the format's own test set, or a split.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "path_text::optional", skip_serializing_if = "Option::is_none")]
     pub val_path: Option<PathBuf>,
     pub format: DataFormat,
+    /// What becomes of files that end in the middle of the picture.
+    pub truncated: TruncatedImages,
     /// Share of images kept for validation if the data has no validation set.
     pub val_fraction: f64,
     /// Per-channel mean (R, G, B) of images scaled to 0..1.
@@ -133,6 +136,17 @@ pub struct DataConfig {
     pub cache_mib: usize,
 }
 
+/// What becomes of image files that end in the middle of the picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TruncatedImages {
+    /// They count as unreadable.
+    #[default]
+    Skip,
+    /// They are taken, with grey where the picture is missing, and a warning names them.
+    Accept,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataFormat {
@@ -142,7 +156,7 @@ pub enum DataFormat {
     Photos,
     /// The part of Fashion-MNIST embedded in the binary: 5000 + 1000 grey images of ten classes.
     FashionMnistMini,
-    /// Any tree of jpg, png and webp files. The first directory level is the label.
+    /// Any tree of image files. The first directory level is the label.
     Folder,
     Cifar10,
     Cifar100,
@@ -171,15 +185,29 @@ impl DataConfig {
     /// whose format has this name.
     #[must_use]
     pub fn with_images(&self, path: &Path) -> Self {
-        let built_in =
-            [("photos", DataFormat::Photos), ("fashion-mnist-mini", DataFormat::FashionMnistMini)];
-        let named = built_in.iter().find(|(name, _)| path.as_os_str() == *name && !path.exists());
-        let (path, format) = match named {
-            Some(&(_, format)) => (None, format),
+        let (path, format) = match built_in(path) {
+            Some(format) => (None, format),
             None => (Some(path.to_owned()), DataFormat::Auto),
         };
         Self { path, format, val_path: None, ..self.clone() }
     }
+
+    /// Replaces a path that is the name of built-in images by their format, so that nobody takes it for a path later.
+    fn resolve_built_in(&mut self) {
+        let Some(format) = self.path.as_deref().and_then(built_in) else { return };
+        if self.format == DataFormat::Auto || self.format == format {
+            // The photos are what a run without a path has: another --data on a resume finds no format in its way.
+            let default = format == DataFormat::Photos;
+            self.format = if default { DataFormat::Auto } else { format };
+            self.path = None;
+        }
+    }
+}
+
+/// Returns the format of the built-in images of this name. A file or folder of that name goes first.
+pub(crate) fn built_in(path: &Path) -> Option<DataFormat> {
+    let named = [DataFormat::Photos, DataFormat::FashionMnistMini];
+    named.into_iter().find(|format| path.as_os_str() == format.name() && !path.exists())
 }
 
 /// How long and in which way a run trains.
@@ -195,7 +223,7 @@ pub struct TrainConfig {
     pub grad_clip: f64,
     pub seed: u64,
     /// File with the weights that a new run starts from; unset = fresh weights from the seed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "path_text::optional", skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Which network of that file, if it holds several, as `student`; unset = the teacher, target or averaged one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -367,6 +395,7 @@ impl Default for DataConfig {
             path: None,
             val_path: None,
             format: DataFormat::Auto,
+            truncated: TruncatedImages::Skip,
             val_fraction: 0.1,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],

@@ -96,6 +96,10 @@ impl ImageSource for Cached {
         Ok(image)
     }
 
+    fn flaw(&self, index: usize) -> Option<ImageError> {
+        self.source.flaw(index)
+    }
+
     fn key(&self, index: usize) -> String {
         self.source.key(index)
     }

@@ -70,7 +70,8 @@ pub fn is_file_of(path: &Path, kind: &CifarKind) -> bool {
 /// Returns an error if there is no file of the data set, if a file has a wrong size, or if it holds a
 /// label that the data set doesn't have.
 pub(crate) fn open(path: &Path, kind: &'static CifarKind) -> Result<Opened, DataError> {
-    let opened = |train, val| Opened { train, val, kind: kind.title, decodes: false };
+    let opened =
+        |train, val| Opened { train, val, kind: kind.title, decodes: false, notes: Vec::new() };
     if path.is_file() {
         return Ok(opened(load(&[path.to_owned()], kind)?, None));
     }

@@ -25,6 +25,31 @@ pub(crate) fn unify(train: Part, val: Part) -> (Source, Source, Vec<String>) {
     (train, val, classes)
 }
 
+/// Names the classes of validation images that no training image has.
+pub(crate) fn unseen(train: &Source, val: &Source, classes: &[String]) -> Option<String> {
+    const NAMED: usize = 10;
+    let present = |source: &Source| -> BTreeSet<u32> {
+        (0..source.len()).filter_map(|index| source.label(index)).collect()
+    };
+    let (trained, validated) = (present(train), present(val));
+    // Training images without any label learn no classes at all.
+    if trained.is_empty() {
+        return None;
+    }
+    let unseen = validated.difference(&trained).filter_map(|&label| classes.get(label as usize));
+    let mut names: Vec<&str> = unseen.map(String::as_str).collect();
+    let count = names.len();
+    names.truncate(NAMED);
+    let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+    let what = if count == 1 { "class" } else { "classes" };
+    (count > 0).then(|| {
+        format!(
+            "{count} {what} of the validation images have no training image: {}{more}",
+            names.join(", ")
+        )
+    })
+}
+
 /// A source with other class numbers.
 struct Relabelled {
     source: Source,
@@ -47,6 +72,10 @@ impl ImageSource for Relabelled {
 
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
         self.source.read(index)
+    }
+
+    fn flaw(&self, index: usize) -> Option<ImageError> {
+        self.source.flaw(index)
     }
 
     fn key(&self, index: usize) -> String {

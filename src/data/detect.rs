@@ -1,16 +1,16 @@
 //! Finds out which format the data under a path has.
 
-use super::{DataError, cifar, folder, idx, stl};
+use super::{DataError, cifar, idx, scan, stl};
 use crate::config::DataFormat;
 use std::path::Path;
 
 /// The files that `auto` looks for in a folder, for the message when there are none.
-pub const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, data_batch_*.bin or train.bin (CIFAR binary \
+pub const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, tif, bmp and gif, data_batch_*.bin or train.bin (CIFAR binary \
      version), train_X.bin (STL-10), train-images* (IDX)";
 
 /// The files that `auto` knows, for the message about any other.
 const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.bin, *_X.bin, or a jpg, \
-     png or webp image; unpack archives first, or set data.format";
+     png, webp, tif, bmp or gif image; unpack archives first, or set data.format";
 
 /// Returns the format to open `path` with: `format` itself, or for `auto` the first one that fits. A
 /// folder without binary data files counts as a tree of images.
@@ -51,7 +51,7 @@ fn file_format(path: &Path) -> Option<DataFormat> {
         Some(DataFormat::Cifar100)
     } else if stl::is_file_of(path) {
         Some(DataFormat::Stl10)
-    } else if path.is_file() && folder::is_image_name(path) {
+    } else if path.is_file() && (scan::is_image_name(path) || scan::looks_like_image(path)) {
         Some(DataFormat::Folder)
     } else if path.is_file() && idx::is_file_of(path) {
         Some(DataFormat::Idx)

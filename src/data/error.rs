@@ -62,11 +62,25 @@ impl DataError {
     }
 }
 
-/// Why one image can't be used. The loader goes on without it.
+/// What is wrong with one image. The loader goes on without it, or takes what there is of it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{name}: {reason}")]
 pub struct ImageError {
     /// The path of the image, or `file#index`.
     pub name: String,
     pub reason: String,
+    /// Whether the image is taken all the same.
+    pub taken: bool,
+}
+
+impl ImageError {
+    /// Returns the error of an image that can't be used.
+    pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), reason: reason.into(), taken: false }
+    }
+
+    /// Returns the flaw of an image that is used all the same.
+    pub fn flaw(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { taken: true, ..Self::new(name, reason) }
+    }
 }

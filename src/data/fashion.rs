@@ -36,7 +36,13 @@ pub(crate) fn open() -> Result<Opened, DataError> {
         Ok(Part { classes: CLASSES.map(str::to_owned).to_vec(), ..part })
     };
     let kind = "Fashion-MNIST images";
-    Ok(Opened { train: part("train")?, val: Some(part("t10k")?), kind, decodes: false })
+    Ok(Opened {
+        train: part("train")?,
+        val: Some(part("t10k")?),
+        kind,
+        decodes: false,
+        notes: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ impl ImageSource for Numbered {
         self.reads.fetch_add(1, Ordering::SeqCst);
         assert!(self.panics != Some(index), "image {index} is cursed");
         if self.bad.contains(&index) {
-            return Err(ImageError { name: self.name(index), reason: "bad on purpose".to_owned() });
+            return Err(ImageError::new(self.name(index), "bad on purpose"));
         }
         Ok(Arc::new(pattern(20, 16, index as u8)))
     }

@@ -1,16 +1,18 @@
-//! Reads trees of jpg, png and webp files.
+//! Trees of image files: jpg, png, webp, tiff, bmp and gif.
 
-use super::decode::{MAX_BYTES, decode};
-use super::{DataError, ImageError, ImageSource, Opened, Part};
+use super::decode::{self, Decoded};
+use super::scan::{LeftOut, Scanned, scan};
+use super::{DataError, ImageError, ImageSource, Opened, Part, parts};
+use crate::config::TruncatedImages;
 use image::RgbImage;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use walkdir::{DirEntry, WalkDir};
+use std::sync::{Arc, Mutex, PoisonError};
 
-const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
-/// Names of a validation folder beside `train/`. The first one that exists is taken.
-const VALIDATION: [&str; 4] = ["val", "valid", "validation", "test"];
+/// What is looked for, in messages.
+pub(super) const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, tif, bmp and gif";
 
 /// The image files below one folder, sorted by path.
 pub struct Folder {
@@ -19,84 +21,52 @@ pub struct Folder {
     files: Vec<PathBuf>,
     /// Class of each file. Files that lie directly in `root` have none.
     labels: Vec<Option<u32>>,
+    /// What stands before the path of a file in its key.
+    prefix: PathBuf,
+    truncated: TruncatedImages,
+    /// Images that were taken though something is wrong with them.
+    flaws: Mutex<BTreeMap<usize, String>>,
 }
 
-/// Opens a tree of images. A folder with `train/` and one of `val/`, `valid/`, `validation/` or `test/`
-/// has two parts; of any other, all images below it are one part. A single image file is a set of one.
+/// Opens a tree of images. A folder with `train/` and one of `val/`, `test/` and the like has two parts; of any other,
+/// all images below it are one part. A single image file is a set of one.
 ///
 /// # Errors
 /// Returns an error if a folder is missing or unreadable, or if a part has no image file.
-pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
-    let train = path.join("train");
-    let val = VALIDATION.iter().map(|name| path.join(name)).find(|folder| folder.is_dir());
-    let (train, val) = match val {
-        Some(val) if train.is_dir() => (scan(&train)?, Some(scan(&val)?)),
-        _ => (scan(path)?, None),
-    };
-    Ok(Opened { train, val, kind: "images", decodes: true })
+pub(crate) fn open(path: &Path, truncated: TruncatedImages) -> Result<Opened, DataError> {
+    // A missing path is told from one that holds no images.
+    std::fs::metadata(path).map_err(|error| DataError::io(path, error))?;
+    let parts = parts::find(path)?;
+    let mut left_out = LeftOut::default();
+    let train = part(&parts.train, parts.prefix, truncated, &mut left_out)?;
+    let val =
+        parts.val.map(|val| part(&val, PathBuf::new(), truncated, &mut left_out)).transpose()?;
+    let notes = parts.notes.into_iter().chain(left_out.notes()).collect();
+    Ok(Opened { train, val, kind: "images", decodes: true, notes })
 }
 
 /// Lists the images below `root`. The name of the first folder on the way to an image is its class.
-fn scan(root: &Path) -> Result<Part, DataError> {
-    // Looking at the root first tells a missing folder from an empty one.
-    std::fs::metadata(root).map_err(|error| DataError::io(root, error))?;
-    let mut files = Vec::new();
-    for entry in WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_visible) {
-        match entry {
-            Ok(entry) if entry.file_type().is_file() && is_image_name(entry.path()) => {
-                files.push(relative(root, entry.path()));
-            }
-            Ok(_) => {}
-            // A link back to a parent folder adds nothing: its files are listed in that folder.
-            Err(error) if error.loop_ancestor().is_some() => {}
-            Err(error) => {
-                let path = error.path().unwrap_or(root).to_owned();
-                // A link to nowhere counts as one unreadable image, or as nothing if its name isn't
-                // that of an image.
-                if path.is_symlink() && !path.exists() {
-                    if is_image_name(&path) {
-                        files.push(relative(root, &path));
-                    }
-                    continue;
-                }
-                let source =
-                    error.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into());
-                return Err(DataError::Read { path, source });
-            }
-        }
-    }
+fn part(
+    root: &Path,
+    prefix: PathBuf,
+    truncated: TruncatedImages,
+    left_out: &mut LeftOut,
+) -> Result<Part, DataError> {
+    let Scanned { files, left_out: others } = scan(root)?;
     if files.is_empty() {
-        return Err(DataError::empty(root, "jpg, jpeg, png and webp files"));
+        let also = others.notes().into_iter().map(|note| format!("; {note}")).collect::<String>();
+        return Err(DataError::empty(root, format!("{LOOKED_FOR}{also}")));
     }
-    files.sort_unstable();
+    left_out.add(others);
     let names: Vec<_> = files.iter().map(|file| class_name(file)).collect();
     let classes: Vec<String> =
         names.iter().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let number =
         |name: &String| classes.binary_search(name).ok().and_then(|n| u32::try_from(n).ok());
     let labels = names.iter().map(|name| name.as_ref().and_then(number)).collect();
-    Ok(Part { source: Arc::new(Folder { root: root.to_owned(), files, labels }), classes })
-}
-
-/// Returns whether an entry is the root or not hidden.
-fn is_visible(entry: &DirEntry) -> bool {
-    // The root itself may be called "." or be hidden.
-    entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
-}
-
-/// Returns whether the name has the extension of an image file.
-pub(crate) fn is_image_name(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
-}
-
-/// Returns `path` relative to `root`; an empty path if the root is the file itself.
-fn relative(root: &Path, path: &Path) -> PathBuf {
-    match path.strip_prefix(root) {
-        Ok(inner) if inner.as_os_str().is_empty() => PathBuf::new(),
-        Ok(inner) => inner.to_owned(),
-        Err(_) => path.to_owned(),
-    }
+    let (root, flaws) = (root.to_owned(), Mutex::default());
+    let source = Arc::new(Folder { root, files, labels, prefix, truncated, flaws });
+    Ok(Part { source, classes })
 }
 
 /// Returns the first folder of a relative path, or `None` if it is a bare file name.
@@ -104,7 +74,19 @@ fn class_name(file: &Path) -> Option<String> {
     let mut components = file.components();
     let first = components.next()?;
     components.next()?;
-    Some(first.as_os_str().to_string_lossy().into_owned())
+    Some(distinct_name(first.as_os_str()))
+}
+
+/// Returns a name as text. Bytes that aren't UTF-8 are written as numbers, so that two names stay two.
+fn distinct_name(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02X}"); // a String takes every text
+        }
+    }
+    text
 }
 
 impl Folder {
@@ -117,11 +99,12 @@ impl Folder {
 
     fn load(&self, index: usize) -> Result<RgbImage, String> {
         let path = self.path(index).ok_or("there is no such image")?;
-        let bytes = std::fs::metadata(&path).map_err(|error| error.to_string())?.len();
-        if bytes > MAX_BYTES {
-            return Err(format!("{bytes} bytes exceed the limit of {} MiB", MAX_BYTES >> 20));
+        let Decoded { image, flaw } = decode::read(&path, self.truncated)?;
+        if let Some(flaw) = flaw {
+            // A thread that panics can't leave the map half changed.
+            self.flaws.lock().unwrap_or_else(PoisonError::into_inner).insert(index, flaw);
         }
-        decode(&std::fs::read(&path).map_err(|error| error.to_string())?)
+        Ok(image)
     }
 }
 
@@ -139,13 +122,17 @@ impl ImageSource for Folder {
     }
 
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
-        self.load(index)
-            .map(Arc::new)
-            .map_err(|reason| ImageError { name: self.name(index), reason })
+        self.load(index).map(Arc::new).map_err(|reason| ImageError::new(self.name(index), reason))
+    }
+
+    fn flaw(&self, index: usize) -> Option<ImageError> {
+        let flaws = self.flaws.lock().unwrap_or_else(PoisonError::into_inner);
+        flaws.get(&index).map(|flaw| ImageError::flaw(self.name(index), flaw))
     }
 
     fn key(&self, index: usize) -> String {
-        self.files.get(index).map(|file| file.to_string_lossy().into_owned()).unwrap_or_default()
+        let file = self.files.get(index).map(|file| self.prefix.join(file));
+        file.map(|file| file.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     fn origin(&self) -> String {
@@ -179,7 +166,7 @@ mod tests {
             write_image(&dir.path().join(name), &image, format);
         }
         std::fs::write(dir.path().join("dog/notes.txt"), "text").unwrap();
-        let part = open(dir.path()).unwrap().train;
+        let part = open(dir.path(), TruncatedImages::Skip).unwrap().train;
         assert_eq!(keys(&part), ["cat/z.WebP", "dog/b.JPG", "dog/deep/er/a.png", "loose.jpeg"]);
         assert_eq!(part.classes, ["cat", "dog"]);
         let labels: Vec<_> = (0..4).map(|i| part.source.label(i)).collect();
@@ -195,9 +182,10 @@ mod tests {
         write_image(&dir.path().join("train/a/1.png"), &pattern(4, 4, 0), Png);
         write_image(&dir.path().join("valid/b/2.png"), &pattern(4, 4, 0), Png);
         write_image(&dir.path().join("test/b/3.png"), &pattern(4, 4, 0), Png);
-        let opened = open(dir.path()).unwrap();
+        let opened = open(dir.path(), TruncatedImages::Skip).unwrap();
         assert_eq!(keys(&opened.train), ["a/1.png"]);
         assert_eq!(keys(&opened.val.unwrap()), ["b/2.png"]);
+        assert_eq!(opened.notes, ["beside train/ and valid/, left out: test/"]);
     }
 
     #[test]
@@ -210,11 +198,11 @@ mod tests {
         let whole = std::fs::read(at("2.png")).unwrap();
         std::fs::write(at("2.png"), &whole[..whole.len() / 3]).unwrap();
         std::fs::write(at("3-turned.jpg"), jpeg_with_orientation(&pattern(24, 8, 1), 8)).unwrap();
-        let source = open(dir.path()).unwrap().train.source;
+        let source = open(dir.path(), TruncatedImages::Skip).unwrap().train.source;
         assert_eq!(source.read(0).unwrap().dimensions(), (6, 5));
         let error = source.read(1).unwrap_err();
         assert_eq!(error.name, at("1-text.jpg").display().to_string());
-        assert_eq!(error.reason, "not a jpeg, png or webp image");
+        assert_eq!(error.reason, "not a jpeg, png, webp, tiff, bmp or gif image");
         assert!(source.read(2).is_err());
         assert_eq!(source.read(3).unwrap().dimensions(), (8, 24));
     }
@@ -225,7 +213,7 @@ mod tests {
         let path = dir.path().join("a.jpg");
         write_image(&path, &pattern(64, 48, 3), Jpeg);
         let whole = std::fs::read(&path).unwrap();
-        let source = open(dir.path()).unwrap().train.source;
+        let source = open(dir.path(), TruncatedImages::Skip).unwrap().train.source;
         for length in [0, 1, 3, 20, 200, whole.len() / 2] {
             std::fs::write(&path, &whole[..length.min(whole.len())]).unwrap();
             // The decoder may fill the missing rows; what counts is one of two clean outcomes.
@@ -239,11 +227,11 @@ mod tests {
     #[test]
     fn empty_and_missing_folders_are_named() {
         let dir = tempdir().unwrap();
-        let error = open(dir.path()).map(|_| ()).unwrap_err();
+        let error = open(dir.path(), TruncatedImages::Skip).map(|_| ()).unwrap_err();
         assert!(matches!(error, DataError::Empty { .. }));
         assert!(error.to_string().contains(&dir.path().display().to_string()));
         let gone = dir.path().join("gone");
-        let error = open(&gone).map(|_| ()).unwrap_err();
+        let error = open(&gone, TruncatedImages::Skip).map(|_| ()).unwrap_err();
         assert!(matches!(error, DataError::Missing { path } if path == gone));
     }
 
@@ -252,7 +240,7 @@ mod tests {
         let dir = tempdir().unwrap();
         let path = dir.path().join("one.png");
         write_image(&path, &pattern(3, 3, 5), Png);
-        let source = open(&path).unwrap().train.source;
+        let source = open(&path, TruncatedImages::Skip).unwrap().train.source;
         assert_eq!(source.name(0), path.display().to_string());
         assert_eq!(source.read(0).unwrap().dimensions(), (3, 3));
     }
@@ -270,7 +258,7 @@ mod tests {
         symlink(other.path(), dir.path().join("linked")).unwrap();
         symlink(dir.path(), dir.path().join("loop")).unwrap();
         symlink("/nowhere/x", dir.path().join("z-dangling.png")).unwrap();
-        let part = open(dir.path()).unwrap().train;
+        let part = open(dir.path(), TruncatedImages::Skip).unwrap().train;
         assert_eq!(keys(&part), ["linked/far.png", "od\u{fffd}d.png", "z-dangling.png"]);
         assert!(part.source.read(0).is_ok() && part.source.read(1).is_ok());
         assert!(part.source.read(2).is_err());

@@ -31,7 +31,8 @@ pub fn is_file_of(path: &Path) -> bool {
 /// Returns an error if there is no such file, if a header or a size is wrong, or if the labels don't fit
 /// the images.
 pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
-    let opened = |train, val| Opened { train, val, kind: "IDX images", decodes: false };
+    let opened =
+        |train, val| Opened { train, val, kind: "IDX images", decodes: false, notes: Vec::new() };
     if path.is_file() {
         return Ok(opened(load(path)?, None));
     }

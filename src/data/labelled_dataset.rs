@@ -6,20 +6,13 @@ use crate::config::{DataConfig, DataFormat};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A data set whose images all have a label.
-pub struct LabelledDataset {
-    pub data: Dataset,
-    /// Says how many images were left out because they have no label, if there are any.
-    pub notice: Option<String>,
-}
-
-/// Opens the data that `config` names and leaves out the images without a label.
+/// Opens the data that `config` names and leaves out the images without a label, which a note counts.
 ///
 /// # Errors
 /// Returns the errors of [`open`], and an error if no image has a label or if all training images have
 /// the same one.
-pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> {
-    let Dataset { train, val, classes, description } = open(&with_labels(config)?)?;
+pub fn open_labelled(config: &DataConfig) -> Result<Dataset, DataError> {
+    let Dataset { train, val, classes, description, mut notes } = open(&with_labels(config)?)?;
     let (kept_train, kept_val) = (labelled_of(&train, &classes), labelled_of(&val, &classes));
     for (part, kept) in [(&train, &kept_train), (&val, &kept_val)] {
         if kept.is_empty() {
@@ -33,7 +26,7 @@ pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> 
         return Err(DataError::OneClass { place: train.origin(), class });
     }
     let left_out = train.len() + val.len() - kept_train.len() - kept_val.len();
-    let notice = (left_out > 0).then(|| {
+    notes.extend((left_out > 0).then(|| {
         format!(
             "{left_out} images without label are left out: {} of {} remain for training, {} of {} for validation",
             kept_train.len(),
@@ -41,9 +34,8 @@ pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> 
             kept_val.len(),
             val.len()
         )
-    });
-    let data = Dataset { train: kept_train, val: kept_val, classes, description };
-    Ok(LabelledDataset { data, notice })
+    }));
+    Ok(Dataset { train: kept_train, val: kept_val, classes, description, notes })
 }
 
 /// Returns `config` with the labelled files of STL-10. Without them, its training images would be the
@@ -105,13 +97,13 @@ mod tests {
         for name in ["val/a/1.png", "val/b/1.png"] {
             picture(&dir.path().join(name));
         }
-        let LabelledDataset { data, notice } = open_labelled(&config(dir.path())).unwrap();
+        let data = open_labelled(&config(dir.path())).unwrap();
         let labels = |source: &Source| -> Vec<Option<u32>> {
             (0..source.len()).map(|index| source.label(index)).collect()
         };
         assert_eq!(labels(&data.train), [Some(0), Some(1), Some(1)]);
         assert_eq!(labels(&data.val), [Some(0), Some(1)]);
-        let notice = notice.unwrap();
+        let notice = &data.notes[0];
         assert!(notice.contains("1 images without label") && notice.contains("3 of 4"), "{notice}");
     }
 
@@ -139,14 +131,14 @@ mod tests {
         fs::write(dir.path().join("test_X.bin"), bytes(2)).unwrap();
         assert!(error(dir.path()).contains("no labels"), "the test set has none yet");
         fs::write(dir.path().join("test_y.bin"), [2, 1]).unwrap();
-        let LabelledDataset { data, notice } = open_labelled(&config(dir.path())).unwrap();
-        assert_eq!((data.train.len(), data.val.len(), notice), (3, 2, None));
+        let data = open_labelled(&config(dir.path())).unwrap();
+        assert_eq!((data.train.len(), data.val.len(), data.notes.len()), (3, 2, 0));
         assert_eq!(data.train.label(1), Some(1));
     }
 
     #[test]
     fn the_photos_inside_have_classes() {
-        let LabelledDataset { data, notice } = open_labelled(&DataConfig::default()).unwrap();
-        assert!(data.classes.len() > 2 && notice.is_none());
+        let data = open_labelled(&DataConfig::default()).unwrap();
+        assert!(data.classes.len() > 2 && data.notes.is_empty());
     }
 }

@@ -6,19 +6,24 @@
 
 pub(crate) mod augment;
 mod cache;
+pub(crate) mod check;
 mod cifar;
 mod class_union;
 pub(crate) mod decode;
 mod detect;
 mod error;
+mod exif;
 mod fashion;
 mod folder;
 mod idx;
+mod jpeg_end;
 mod labelled_dataset;
 pub mod loader;
 mod order;
 mod packed;
+mod parts;
 mod photos;
+mod scan;
 pub(crate) mod split;
 mod stl;
 mod worker;
@@ -27,10 +32,11 @@ mod worker;
 pub(crate) mod fixtures;
 
 pub use error::{DataError, ImageError};
-pub use labelled_dataset::{LabelledDataset, open_labelled};
+pub use labelled_dataset::open_labelled;
 
-use crate::config::{DataConfig, DataFormat};
+use crate::config::{DataConfig, DataFormat, TruncatedImages};
 use image::RgbImage;
+use split::Split;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +64,11 @@ pub trait ImageSource: Send + Sync {
     /// Returns an error if the file can't be read or isn't a valid image.
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError>;
 
+    /// Returns what is wrong with an image that has been read all the same.
+    fn flaw(&self, _index: usize) -> Option<ImageError> {
+        None
+    }
+
     /// Returns what identifies an image inside its data set, wherever the data set is stored. The choice
     /// of validation images depends on it.
     fn key(&self, index: usize) -> String {
@@ -78,6 +89,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// What the data is, for people. For example "171 train + 44 val CC0 photos (embedded)".
     pub description: String,
+    /// What people should know before they train on it, one line each.
+    pub notes: Vec<String>,
 }
 
 /// One part of a data set, with a numbering of classes of its own.
@@ -96,6 +109,8 @@ pub(crate) struct Opened {
     pub kind: &'static str,
     /// Whether reading an image means to decode it, which makes a cache worthwhile.
     pub decodes: bool,
+    /// As [`Dataset::notes`].
+    pub notes: Vec<String>,
 }
 
 /// Opens the data that `config` names.
@@ -110,11 +125,13 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
         source: if decodes { budget.wrap(part.source) } else { part.source },
         ..part
     };
-    let Opened { train, val, kind, decodes } = opened;
+    let Opened { train, val, kind, decodes, mut notes } = opened;
     let val = match &config.val_path {
         None => val.map(|part| cached(part, decodes)),
         Some(path) => {
-            let other = open_as(detect::resolve(format, path)?, path, format == DataFormat::Auto)?;
+            let guessed = format == DataFormat::Auto;
+            let other = open_as(detect::resolve(format, path)?, path, guessed, config.truncated)?;
+            notes.extend(other.notes);
             // Of data with two parts, the validation set is taken. Any other is taken whole.
             Some(cached(other.val.unwrap_or(other.train), other.decodes))
         }
@@ -124,9 +141,11 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
     let (train, val, classes) = if let Some(val) = val {
         class_union::unify(train, val)
     } else {
-        let (rest, held_out) = split::split(&train.source, config.val_fraction);
-        (rest, held_out, train.classes)
+        let Split { train: rest, val, note } = split::split(&train.source, config.val_fraction);
+        notes.extend(note);
+        (rest, val, train.classes)
     };
+    notes.extend(class_union::unseen(&train, &val, &classes));
     for source in [&train, &val] {
         if source.is_empty() {
             return Err(DataError::Empty {
@@ -145,7 +164,7 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
         train.len(),
         val.len()
     );
-    Ok(Dataset { train, val, classes, description })
+    Ok(Dataset { train, val, classes, description, notes })
 }
 
 /// Opens what `data.path` holds, or the embedded set that `config` asks for. Also returns the format for
@@ -162,7 +181,8 @@ fn open_main(config: &DataConfig) -> Result<(Opened, DataFormat, String), DataEr
         (DataFormat::Photos, _) | (DataFormat::Auto, None) => embedded(photos::open()),
         (format, Some(path)) => {
             let resolved = detect::resolve(format, path)?;
-            let opened = open_as(resolved, path, format == DataFormat::Auto)?;
+            let guessed = format == DataFormat::Auto;
+            let opened = open_as(resolved, path, guessed, config.truncated)?;
             Ok((opened, resolved, format!(" from {}", path.display())))
         }
         (format, None) => Err(DataError::PathNeeded { format }),
@@ -190,7 +210,12 @@ pub fn check_readable(source: &Source) -> Result<(), DataError> {
 
 /// Opens `path` as `format`. `guessed` says that the format was `auto`: the message about an empty folder
 /// then names the files of all formats.
-fn open_as(format: DataFormat, path: &Path, guessed: bool) -> Result<Opened, DataError> {
+fn open_as(
+    format: DataFormat,
+    path: &Path,
+    guessed: bool,
+    truncated: TruncatedImages,
+) -> Result<Opened, DataError> {
     match format {
         DataFormat::Photos => Ok(photos::open()),
         DataFormat::FashionMnistMini => fashion::open(),
@@ -198,12 +223,15 @@ fn open_as(format: DataFormat, path: &Path, guessed: bool) -> Result<Opened, Dat
         DataFormat::Cifar100 => cifar::open(path, &cifar::CIFAR100),
         DataFormat::Stl10 => stl::open(path),
         DataFormat::Idx => idx::open(path),
-        DataFormat::Folder | DataFormat::Auto => folder::open(path).map_err(|error| match error {
-            DataError::Empty { place, .. } if guessed => {
-                DataError::Empty { place, looked_for: detect::LOOKED_FOR.to_owned() }
-            }
-            other => other,
-        }),
+        DataFormat::Folder | DataFormat::Auto => {
+            folder::open(path, truncated).map_err(|error| match error {
+                DataError::Empty { place, looked_for } if guessed => {
+                    let looked_for = looked_for.replace(folder::LOOKED_FOR, detect::LOOKED_FOR);
+                    DataError::Empty { place, looked_for }
+                }
+                other => other,
+            })
+        }
     }
 }
 

@@ -120,10 +120,10 @@ impl ImageSource for Packed {
 
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
         let record = self.bytes.chunks_exact(self.layout.record().max(1)).nth(index);
-        record.and_then(|bytes| self.layout.unpack(bytes)).map(Arc::new).ok_or_else(|| ImageError {
-            name: self.name(index),
-            reason: "there is no such image".to_owned(),
-        })
+        record
+            .and_then(|bytes| self.layout.unpack(bytes))
+            .map(Arc::new)
+            .ok_or_else(|| ImageError::new(self.name(index), "there is no such image"))
     }
 
     fn key(&self, index: usize) -> String {

@@ -35,7 +35,13 @@ pub(crate) fn open() -> Opened {
         let classes = classes.iter().map(|&class| class.to_owned()).collect();
         Part { source: Arc::new(Photos { photos }), classes }
     };
-    Opened { train: part("train"), val: Some(part("val")), kind: "CC0 photos", decodes: true }
+    Opened {
+        train: part("train"),
+        val: Some(part("val")),
+        kind: "CC0 photos",
+        decodes: true,
+        notes: Vec::new(),
+    }
 }
 
 impl ImageSource for Photos {
@@ -59,7 +65,7 @@ impl ImageSource for Photos {
             Some((_, bytes, _)) => decode(bytes),
             None => Err("there is no such image".to_owned()),
         };
-        image.map(Arc::new).map_err(|reason| ImageError { name: self.name(index), reason })
+        image.map(Arc::new).map_err(|reason| ImageError::new(self.name(index), reason))
     }
 
     fn origin(&self) -> String {

@@ -1,5 +1,6 @@
 //! Chooses some images of a source by a hash of their names: a validation set, or a sample.
 
+use super::worker::guarded_read;
 use super::{ImageError, ImageSource, Source};
 use image::RgbImage;
 use std::sync::Arc;
@@ -12,27 +13,74 @@ pub struct Subset {
     indices: Vec<usize>,
 }
 
+/// The two parts that a source was divided into.
+pub struct Split {
+    pub train: Source,
+    pub val: Source,
+    /// What people should know about the parts.
+    pub note: Option<String>,
+}
+
 /// Divides `source` into a training and a validation set. Of n images, `round(fraction · n)` go to the
 /// latter, but at least one and never all. A single image serves as both.
 ///
 /// The validation set consists of the images with the smallest hash of their key, so that the choice
-/// needs no seed and hardly changes when images are added.
-pub fn split(source: &Source, fraction: f64) -> (Source, Source) {
+/// needs no seed and hardly changes when images are added. If none of them can be read, or none has a label while
+/// others have, it gets one that can and has.
+pub fn split(source: &Source, fraction: f64) -> Split {
     let images = source.len();
     if images < 2 {
-        return (Arc::clone(source), Arc::clone(source));
+        let note = (images == 1).then(|| format!("there is one image alone: {ALSO}"));
+        return Split { train: Arc::clone(source), val: Arc::clone(source), note };
     }
     let held_out = ((fraction * images as f64).round() as usize).clamp(1, images - 1);
     let mut order: Vec<(u64, usize)> =
         (0..images).map(|index| (xxh3_64(source.key(index).as_bytes()), index)).collect();
     order.sort_unstable();
-    let subset = |chosen: &[(u64, usize)]| -> Source {
-        let mut indices: Vec<usize> = chosen.iter().map(|&(_, index)| index).collect();
+    let mut val: Vec<usize> = order.iter().map(|&(_, index)| index).collect();
+    let mut train = val.split_off(held_out);
+    let note = balance(source, &mut train, &mut val);
+    let subset = |mut indices: Vec<usize>| -> Source {
         indices.sort_unstable();
         Arc::new(Subset { source: Arc::clone(source), indices })
     };
-    let (val, train) = order.split_at(held_out);
-    (subset(train), subset(val))
+    Split { train: subset(train), val: subset(val), note }
+}
+
+/// What it means if training and validation have the same image.
+const ALSO: &str = "it is the training and the validation set, and the validation loss says nothing of other images";
+
+/// Sees to it that each part has an image that can be read, and one with a label if there are labels.
+fn balance(source: &Source, train: &mut Vec<usize>, val: &mut Vec<usize>) -> Option<String> {
+    let readable = |&index: &usize| guarded_read(source, index).is_ok();
+    let labelled = |index: &usize| source.label(*index).is_some() && readable(index);
+    for _ in 0..2 {
+        give_one(val, train, labelled); // there may be too few labels for that
+        std::mem::swap(val, train);
+    }
+    for _ in 0..2 {
+        if !give_one(val, train, readable)
+            && let Some(&only) = train.iter().find(|index| readable(index))
+        {
+            val.push(only);
+            return Some(format!("{} alone can be read: {ALSO}", source.name(only)));
+        }
+        std::mem::swap(val, train);
+    }
+    None
+}
+
+/// Moves the first good image of `other` to `part` if there is none yet. Leaves `other` its last good one. Returns
+/// whether `part` has a good image then.
+fn give_one(part: &mut Vec<usize>, other: &mut Vec<usize>, good: impl Fn(&usize) -> bool) -> bool {
+    if part.iter().any(&good) {
+        return true;
+    }
+    let mut found = other.iter().enumerate().filter(|(_, index)| good(index)).map(|(at, _)| at);
+    let (first, second) = (found.next(), found.next());
+    let (Some(at), Some(_)) = (first, second) else { return false };
+    part.push(other.remove(at));
+    true
 }
 
 /// Returns `count` images of a source in its order, or all if there are fewer. The images with the smallest
@@ -99,6 +147,10 @@ impl ImageSource for Subset {
         self.source.read(self.whole(index))
     }
 
+    fn flaw(&self, index: usize) -> Option<ImageError> {
+        self.source.flaw(self.whole(index))
+    }
+
     fn key(&self, index: usize) -> String {
         self.source.key(self.whole(index))
     }
@@ -120,7 +172,7 @@ mod tests {
 
     fn parts(images: usize, fraction: f64) -> (BTreeSet<String>, BTreeSet<String>) {
         let source: Source = Arc::new(Numbered::new(images, &[]));
-        let (train, val) = split(&source, fraction);
+        let Split { train, val, .. } = split(&source, fraction);
         (keys(&train), keys(&val))
     }
 
@@ -140,9 +192,36 @@ mod tests {
     }
 
     #[test]
-    fn one_image_serves_as_both() {
+    fn one_image_serves_as_both_and_that_is_said() {
         let (train, val) = parts(1, 0.5);
         assert_eq!((train.len(), train), (1, val));
+        let source: Source = Arc::new(Numbered::new(1, &[]));
+        assert!(split(&source, 0.5).note.unwrap().contains("one image alone"));
+    }
+
+    #[test]
+    fn each_part_has_an_image_that_can_be_read_if_there_are_two() {
+        let readable = |source: &Source| (0..source.len()).any(|index| source.read(index).is_ok());
+        for images in [3, 10] {
+            for first in 0..images {
+                for second in 0..images {
+                    let bad: Vec<usize> =
+                        (0..images).filter(|&index| index != first && index != second).collect();
+                    let source: Source = Arc::new(Numbered::new(images, &bad));
+                    for fraction in [0.0, 0.5, 0.9] {
+                        let Split { train, val, note } = split(&source, fraction);
+                        let what = format!("{images} {first} {second} {fraction}");
+                        assert!(readable(&train) && readable(&val), "{what}");
+                        assert_eq!(note.is_some(), first == second, "{what}");
+                        let shared = keys(&train).intersection(&keys(&val)).count();
+                        assert_eq!(shared, usize::from(first == second), "{what}");
+                    }
+                }
+            }
+        }
+        let source: Source = Arc::new(Numbered::new(4, &[0, 1, 2, 3]));
+        let Split { train, val, note } = split(&source, 0.5);
+        assert_eq!((train.len(), val.len(), note), (2, 2, None));
     }
 
     #[test]
@@ -155,7 +234,7 @@ mod tests {
     #[test]
     fn a_subset_reads_the_images_of_its_names() {
         let source: Source = Arc::new(Numbered::new(30, &[]));
-        let (_, val) = split(&source, 0.2);
+        let Split { val, .. } = split(&source, 0.2);
         for index in 0..val.len() {
             let number = val.read(index).unwrap().get_pixel(0, 0).0[2];
             assert_eq!(val.name(index), format!("numbered#{number}"));

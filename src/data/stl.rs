@@ -33,7 +33,13 @@ pub fn is_file_of(path: &Path) -> bool {
 /// Returns an error if there is no file of the data set, if a file has a wrong size, or if the labels
 /// don't fit the images.
 pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
-    let opened = |train, val| Opened { train, val, kind: "STL-10 images", decodes: false };
+    let opened = |train, val| Opened {
+        train,
+        val,
+        kind: "STL-10 images",
+        decodes: false,
+        notes: Vec::new(),
+    };
     if path.is_file() {
         return Ok(opened(load(path)?, None));
     }

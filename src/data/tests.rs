@@ -106,7 +106,10 @@ fn errors_name_the_path_and_what_was_looked_for() {
     let empty = message(&at(dir.path()));
     assert!(empty.contains(&path) && empty.contains("train-images*"), "{empty}");
     let folder = message(&DataConfig { format: DataFormat::Folder, ..at(dir.path()) });
-    assert!(folder.ends_with("looked for jpg, jpeg, png and webp files"), "{folder}");
+    assert!(
+        folder.ends_with("looked for jpg, jpeg, png and webp files, tif, bmp and gif"),
+        "{folder}"
+    );
     let gone = message(&at(dir.path().join("gone")));
     assert!(gone.starts_with("no such file or folder") && gone.contains("gone"), "{gone}");
     std::fs::write(dir.path().join("a.tar"), "stuff").unwrap();

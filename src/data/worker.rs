@@ -33,7 +33,8 @@ pub struct ReadyPiece {
     pub images: Vec<u8>,
     /// Index in the source of each image, after unreadable ones were replaced. `[len]`
     pub indices: Vec<usize>,
-    /// Indices of the unreadable images that were replaced, whether they were known before or not.
+    /// Indices of the unreadable images that were replaced, whether they were known before or not, and of those that
+    /// were taken with a flaw.
     pub bad: Vec<usize>,
 }
 
@@ -69,9 +70,10 @@ impl Shared {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Returns why an image can't be read, or `None` if no thread has found that.
+    /// Returns what is wrong with an image, or `None` if no thread has found anything.
     pub fn reason(&self, index: usize) -> Option<ImageError> {
-        self.bad().get(&index).cloned()
+        let bad = self.bad().get(&index).cloned();
+        bad.or_else(|| self.source.flaw(index))
     }
 
     /// Runs a thread: makes pieces until the loader is dropped or one of them fails.
@@ -128,7 +130,10 @@ impl Shared {
         for _ in 0..count {
             if !self.bad().contains_key(&index) {
                 match self.view(sample, index, scratch, out) {
-                    Ok(()) => return Ok(index),
+                    Ok(()) => {
+                        bad.extend(self.source.flaw(index).map(|_| index));
+                        return Ok(index);
+                    }
                     Err(error) => drop(self.bad().insert(index, error)),
                 }
             }
@@ -138,7 +143,7 @@ impl Shared {
             }
             index = (index + 1) % count;
         }
-        let nothing = || ImageError { name: self.source.origin(), reason: "no images".to_owned() };
+        let nothing = || ImageError::new(self.source.origin(), "no images");
         let last = bad.last().and_then(|&index| self.reason(index)).unwrap_or_else(nothing);
         Err(DataError::AllUnreadable { origin: self.source.origin(), count, last })
     }
@@ -159,7 +164,7 @@ impl Shared {
             }
             None => val_view(&image, self.size, scratch, out),
         };
-        made.map_err(|reason| ImageError { name: self.source.name(index), reason })
+        made.map_err(|reason| ImageError::new(self.source.name(index), reason))
     }
 
     fn bad(&self) -> MutexGuard<'_, BTreeMap<usize, ImageError>> {
@@ -173,7 +178,7 @@ impl Shared {
 pub(super) fn guarded_read(source: &Source, index: usize) -> Result<Arc<RgbImage>, ImageError> {
     catch_unwind(AssertUnwindSafe(|| source.read(index))).unwrap_or_else(|panic| {
         let reason = format!("the decoder panicked: {}", panic_text(&*panic));
-        Err(ImageError { name: source.name(index), reason })
+        Err(ImageError::new(source.name(index), reason))
     })
 }
 

@@ -16,8 +16,8 @@ pub struct Features {
     pub labels: Vec<Option<u32>>,
     /// Names of the images as in [`crate::data::ImageSource::name`], `[n]`.
     pub names: Vec<String>,
-    /// Images that could not be read. They are in none of the other lists.
-    pub skipped: Vec<ImageError>,
+    /// Images that could not be read, which are in none of the other lists, and those that were taken with a flaw.
+    pub faulty: Vec<ImageError>,
 }
 
 impl Features {
@@ -37,7 +37,7 @@ impl Features {
         self.values.append(&mut other.values);
         self.labels.append(&mut other.labels);
         self.names.append(&mut other.names);
-        self.skipped.append(&mut other.skipped);
+        self.faulty.append(&mut other.faulty);
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn collect(
                 all.names.push(source.name(got));
             }
         }
-        all.skipped.extend(batch.skipped);
+        all.faulty.extend(batch.faulty);
         done += batch.indices.len();
         if progress(done).is_break() {
             return Ok(None);
@@ -127,8 +127,8 @@ mod tests {
         assert_eq!(features.names, kept.map(|index| source.name(index)));
         assert_eq!(features.labels, kept.map(|index| source.label(index)));
         assert_eq!(features.values, kept.map(|index| index as f32));
-        let skipped: Vec<_> = features.skipped.iter().map(|error| error.name.clone()).collect();
-        assert_eq!(skipped, [source.name(2), source.name(6)]);
+        let faulty: Vec<_> = features.faulty.iter().map(|error| error.name.clone()).collect();
+        assert_eq!(faulty, [source.name(2), source.name(6)]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Labelled {
     pub classes: Vec<String>,
     /// What the data set is, for people.
     pub description: String,
+    /// As [`Dataset::notes`].
+    pub notes: Vec<String>,
 }
 
 impl Labelled {
@@ -36,7 +38,7 @@ impl Labelled {
             ));
         }
         let (classes, description) = (data.classes.clone(), data.description.clone());
-        Ok(Self { train, test, classes, description })
+        Ok(Self { train, test, classes, description, notes: data.notes.clone() })
     }
 
     /// Collects vectors of both parts with `collect`, which gets a part and the number of images in the parts before.

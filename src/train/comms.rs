@@ -26,6 +26,8 @@ pub(super) struct Comms {
     phase: Phase,
     /// Names of images that can't be read; each is reported once.
     unreadable: BTreeSet<String>,
+    /// Names of images that were taken with a flaw; each is reported once.
+    flawed: BTreeSet<String>,
     /// Whether to wait for space on a full disk. Before and after the training itself a full disk is an error.
     waits_for_space: bool,
     /// The phase from before the disk was full, to be restored once there is space again.
@@ -41,6 +43,7 @@ impl Comms {
             pulse: Arc::new(Pulse::new(step)),
             phase: Phase::Starting,
             unreadable: BTreeSet::new(),
+            flawed: BTreeSet::new(),
             waits_for_space: false,
             phase_before_full: None,
         }
@@ -76,12 +79,16 @@ impl Comms {
         self.emit(Event::Phase { phase })
     }
 
-    /// Emits a warning for each image that was not known to be unreadable.
-    pub(super) fn note_unreadable(&mut self, skipped: &[ImageError]) -> Result<(), TrainError> {
-        for error in skipped {
-            if self.unreadable.insert(error.name.clone()) {
-                let count = self.unreadable.len();
-                let message = format!("unreadable image skipped ({count} so far): {error}");
+    /// Emits a warning for each image that was not known to be unreadable or flawed.
+    pub(super) fn note_faulty(&mut self, faulty: &[ImageError]) -> Result<(), TrainError> {
+        for error in faulty {
+            let (known, what) = if error.taken {
+                (&mut self.flawed, "incomplete image taken")
+            } else {
+                (&mut self.unreadable, "unreadable image skipped")
+            };
+            if known.insert(error.name.clone()) {
+                let message = format!("{what} ({} so far): {error}", known.len());
                 self.log(Level::Warning, message)?;
             }
         }

@@ -27,7 +27,7 @@ pub(super) struct Evaluator {
 /// What an evaluation has found.
 struct EvalResult {
     metrics: Vec<Metric>,
-    skipped: Vec<ImageError>,
+    faulty: Vec<ImageError>,
 }
 
 impl Evaluator {
@@ -85,9 +85,8 @@ impl Evaluator {
             extract(engine, source, self.loader, self.layer, |_| flow(go_on)) // device syncs
         })?;
         let Some(mut vectors) = vectors else { return Ok(None) };
-        let skipped =
-            vectors.iter_mut().flat_map(|part| std::mem::take(&mut part.skipped)).collect();
-        Ok(self.judge(vectors, "", go_on).map(|metrics| EvalResult { metrics, skipped }))
+        let faulty = vectors.iter_mut().flat_map(|part| std::mem::take(&mut part.faulty)).collect();
+        Ok(self.judge(vectors, "", go_on).map(|metrics| EvalResult { metrics, faulty }))
     }
 }
 
@@ -112,8 +111,8 @@ impl Trainer {
         comms.meter.lap(Activity::Other);
         let found = evaluator.run(engine.as_ref(), &mut || comms.goes_on(step))?;
         let seconds = comms.meter.lap(Activity::Evaluation).as_secs_f64();
-        let Some(EvalResult { metrics, skipped }) = found else { return Ok(()) };
-        comms.note_unreadable(&skipped)?;
+        let Some(EvalResult { metrics, faulty }) = found else { return Ok(()) };
+        comms.note_faulty(&faulty)?;
         self.results.note_evaluation(step);
         let baselines = evaluator.baselines.clone();
         comms.emit(Event::Evaluated(Evaluated { step, epoch, metrics, baselines, seconds }))?;

@@ -71,7 +71,7 @@ impl Trainer {
         let judged = task.validate(engine.as_ref(), self.loader_config, &mut is_stopped)?;
         let seconds = comms.meter.lap(Activity::Validation).as_secs_f64();
         let Some(judged) = judged else { return Ok(false) };
-        comms.note_unreadable(&judged.skipped)?;
+        comms.note_faulty(&judged.faulty)?;
         if !judged.grade.loss.is_finite() {
             self.bad_steps.note(step);
         }

@@ -120,7 +120,7 @@ impl Trainer {
         let batch = self.loader.next()?;
         self.comms.meter.lap(Activity::DataWait);
         let Some(batch) = batch else { unreachable!("training batches never end") };
-        self.comms.note_unreadable(&batch.skipped)?;
+        self.comms.note_faulty(&batch.faulty)?;
         self.task.accumulate(self.engine.as_mut(), &batch, self.progress.micro());
         let update = self.progress.completes_step().then(|| {
             let update = self.engine.step(self.schedule.lr(self.progress.step()));

@@ -21,8 +21,8 @@ pub struct ValidationResult {
     pub images: usize,
     /// The first images, as many as were asked for.
     pub previews: Vec<Preview>,
-    /// Images that can't be read.
-    pub skipped: Vec<ImageError>,
+    /// Images that can't be read, or were taken with a flaw.
+    pub faulty: Vec<ImageError>,
 }
 
 /// Pictures of one image.
@@ -81,7 +81,7 @@ impl Pass<'_> {
         self.found.loss += f64::from(result.loss) * batch.len() as f64;
         self.judge(&batch, &mask, &result.prediction);
         self.found.images += batch.len();
-        self.found.skipped.extend(batch.skipped);
+        self.found.faulty.extend(batch.faulty);
     }
 
     /// Computes the quality of reconstructions, and draws pictures, as long as there are not enough of them.

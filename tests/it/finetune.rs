@@ -212,7 +212,7 @@ fn what_cannot_be_a_classifier_is_told_in_one_line_and_nothing_is_written() {
 /// Returns a trainer of a classifier that starts in a new folder or resumes from the newest checkpoint there.
 fn trainer(config: &Config, root: &Path, resume: bool) -> Trainer {
     let (run, start) = common::begin(root, resume);
-    let data = data::open_labelled(&config.data).expect("labelled").data;
+    let data = data::open_labelled(&config.data).expect("labelled");
     let job = common::job(config.clone(), data, run, start);
     Trainer::new(job, Vec::new(), crossbeam_channel::never()).expect("the trainer is built")
 }

@@ -35,7 +35,7 @@ impl ImageSource for Cursed {
         None
     }
     fn read(&self, _index: usize) -> Result<Arc<RgbImage>, ImageError> {
-        Err(ImageError { name: String::new(), reason: String::new() })
+        Err(ImageError::new("", ""))
     }
 }
 

@@ -168,7 +168,7 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let selecting = Instant::now();
     let device = device::select(&config.train.device)?.device;
     let selecting_s = selecting.elapsed().as_secs_f64();
-    let (data, _) = prepare::open_data(&mut config)?;
+    let data = prepare::open_data(&mut config)?;
     let config = config;
     let plan = Plan::new(&config, data.train.len());
     let task = task::new(&config, &data);

@@ -9,7 +9,7 @@ mod tsne;
 use super::encoder::{self, Split, check_layer};
 use super::screen::LookArgs;
 use crate::data::loader::LoaderConfig;
-use crate::data::{self, Source, split};
+use crate::data::{Source, split};
 use crate::engine::device;
 use crate::error::Error;
 use crate::eval::features::Features;
@@ -84,7 +84,8 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
     let layer = check_layer(args.layer, &weights.config)?;
     let device = device::select(&args.device)?.device;
     let own = &weights.config.data;
-    let data = data::open(&args.data.as_ref().map_or(own.clone(), |path| own.with_images(path)))?;
+    let named = args.data.as_ref().map(|path| own.with_images(path));
+    let data = encoder::open_images(named.as_ref().unwrap_or(own))?;
     let engine = weights.engine(&device)?;
     let sources = sampled(&args.split.sources(&data), args.limit as usize);
     let loader = LoaderConfig::from_config(&weights.config);

@@ -2,7 +2,7 @@
 
 mod report;
 
-use super::encoder::{self, check_layer, note_skipped};
+use super::encoder::{self, check_layer, note_faulty};
 use crate::config::{Config, DataConfig, DataFormat};
 use crate::data::loader::LoaderConfig;
 use crate::data::{self, DataError};
@@ -103,7 +103,7 @@ fn open_data(args: &EvalArgs, config: &Config) -> Result<Labelled, Error> {
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let own = &config.data;
     if let Some(path) = &args.data {
-        let data = data::open(&own.with_images(path))?;
+        let data = encoder::open_images(&own.with_images(path))?;
         return Labelled::of(&data, limit).map_err(Error::Usage);
     }
     let built_in = own.path.is_none() && own.format != DataFormat::FashionMnistMini;
@@ -112,6 +112,7 @@ fn open_data(args: &EvalArgs, config: &Config) -> Result<Labelled, Error> {
         if let Ok(labelled) = Labelled::of(&data, limit)
             && labelled.test.len() >= ENOUGH
         {
+            encoder::warn(&data.notes);
             return Ok(labelled);
         }
         let line = format!(
@@ -136,7 +137,7 @@ fn all_vectors(
     let untrained = device::engine(device, LearnerConfig::new(&weights.config));
     let loader = LoaderConfig::from_config(&weights.config);
     let trained = encoded("trained encoder", trained.as_ref(), data, loader, layer)?;
-    note_skipped(&[&trained[0].skipped[..], &trained[1].skipped[..]].concat());
+    note_faulty(&[&trained[0].faulty[..], &trained[1].faulty[..]].concat());
     let untrained = encoded("untrained encoder", untrained.as_ref(), data, loader, layer)?;
     let bar = bar("raw pixels", data);
     let raw = data.vectors(|source, before| {

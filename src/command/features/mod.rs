@@ -3,7 +3,6 @@
 mod write;
 
 use super::encoder::{self, Split, check_layer};
-use crate::data;
 use crate::data::loader::LoaderConfig;
 use crate::engine::device;
 use crate::error::Error;
@@ -55,7 +54,8 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
     let layer = check_layer(args.layer, &weights.config)?;
     let selection = device::select(&args.device)?;
     let own = &weights.config.data;
-    let data = data::open(&args.data.as_ref().map_or(own.clone(), |path| own.with_images(path)))?;
+    let named = args.data.as_ref().map(|path| own.with_images(path));
+    let data = encoder::open_images(named.as_ref().unwrap_or(own))?;
     let engine = weights.engine(&selection.device)?;
     let mut loader = LoaderConfig::from_config(&weights.config);
     loader.batch_size = args.batch.map_or(loader.batch_size, |batch| batch as usize);

@@ -102,7 +102,7 @@ mod tests {
             dim: 3,
             labels: vec![Some(1), None],
             names: vec!["a, \"b\".png".to_owned(), "c.png".to_owned()],
-            skipped: Vec::new(),
+            faulty: Vec::new(),
         };
         let classes = vec!["cat".to_owned(), "dog, wild".to_owned()];
         (features, About { classes, notes: vec![("layer".to_owned(), "2".to_owned())] })

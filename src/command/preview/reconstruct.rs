@@ -1,5 +1,6 @@
 //! Reconstructs images with a checkpoint outside of training, for `simmim-tui preview CKPT [IMAGE…]`.
 
+use crate::config::TruncatedImages;
 use crate::data::loader::LoaderConfig;
 use crate::data::split::Subset;
 use crate::data::{self, ImageError, ImageSource, Source, decode};
@@ -32,7 +33,7 @@ pub(super) fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error
         let first = config.train.previews.max(1).min(val.len());
         Arc::new(Subset::first(&val, first))
     } else {
-        let listed = Listed(images.to_vec());
+        let listed = Listed { images: images.to_vec(), truncated: config.data.truncated };
         for index in 0..listed.len() {
             listed.read(index).map_err(|error| Error::Usage(error.to_string()))?;
         }
@@ -53,15 +54,18 @@ pub(super) fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error
 }
 
 /// Images given by their paths.
-struct Listed(Vec<PathBuf>);
+struct Listed {
+    images: Vec<PathBuf>,
+    truncated: TruncatedImages,
+}
 
 impl ImageSource for Listed {
     fn len(&self) -> usize {
-        self.0.len()
+        self.images.len()
     }
 
     fn name(&self, index: usize) -> String {
-        self.0.get(index).map_or_else(String::new, |path| path.display().to_string())
+        self.images.get(index).map_or_else(String::new, |path| path.display().to_string())
     }
 
     fn label(&self, _index: usize) -> Option<u32> {
@@ -69,10 +73,10 @@ impl ImageSource for Listed {
     }
 
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
-        let error = |reason| ImageError { name: self.name(index), reason };
-        let path = self.0.get(index).ok_or_else(|| error("not in the list".to_owned()))?;
-        let bytes = std::fs::read(path).map_err(|source| error(source.to_string()))?;
-        Ok(Arc::new(decode::decode(&bytes).map_err(error)?))
+        let error = |reason| ImageError::new(self.name(index), reason);
+        let path = self.images.get(index).ok_or_else(|| error("not in the list".to_owned()))?;
+        let decoded = decode::read(path, self.truncated).map_err(error)?;
+        Ok(Arc::new(decoded.image))
     }
 
     fn origin(&self) -> String {

@@ -1,10 +1,11 @@
 //! Finds and opens what there is to show: the newest preview of a run, a preview sheet, or any image.
 
 use super::PreviewError;
-use crate::config::file;
+use crate::config::{TruncatedImages, file};
+use crate::data::decode::{self, Decoded};
 use crate::picture::sheet::GAP;
 use crate::run_dir;
-use image::{ImageReader, Rgb, RgbImage, imageops};
+use image::{Rgb, RgbImage, imageops};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,10 +23,10 @@ pub(super) fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewErr
     } else {
         path.to_owned()
     };
-    let io = |source| PreviewError::Read { path: file.clone(), source };
-    let reader = ImageReader::open(&file).and_then(ImageReader::with_guessed_format).map_err(io)?;
-    let decoded = reader.decode();
-    let image = decoded.map_err(|error| not_a_picture(&file, &error))?.into_rgb8();
+    // What is shown is what is trained on: there is one decoder.
+    let decoded = decode::read(&file, TruncatedImages::Skip);
+    let Decoded { image, .. } =
+        decoded.map_err(|why| PreviewError::NotAPicture { path: file.clone(), why })?;
     let caption =
         if step_of(&file).is_some() { sheet_caption(&file) } else { file.display().to_string() };
     Ok(Picture { caption, image })
@@ -50,12 +51,6 @@ pub(super) fn stacked(pictures: &[Picture]) -> RgbImage {
 /// Returns the line above a sheet.
 pub(super) fn sheet_caption(path: &Path) -> String {
     format!("{}  (original, masked, reconstructed, raw)", path.display())
-}
-
-fn not_a_picture(path: &Path, error: &image::ImageError) -> PreviewError {
-    let why = error.to_string();
-    let why = why.lines().next().unwrap_or_default().to_owned();
-    PreviewError::NotAPicture { path: path.to_owned(), why }
 }
 
 /// Returns the path of the sheet nearest to `step`, or of the newest one.

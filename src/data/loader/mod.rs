@@ -48,9 +48,9 @@ pub struct Batch {
     pub indices: Vec<usize>,
     /// Number of the first sample, counted from the start of the run.
     pub first_sample: u64,
-    /// Unreadable images that came up in this batch for the first time. A loader reports each of
-    /// them once.
-    pub skipped: Vec<ImageError>,
+    /// Unreadable images, and those that were taken with a flaw, that came up in this batch for the first
+    /// time. A loader reports each of them once.
+    pub faulty: Vec<ImageError>,
 }
 
 impl Batch {
@@ -81,7 +81,7 @@ pub struct Loader {
     requested: u64,
     /// Batches that were requested and not handed out yet, by number.
     open: BTreeMap<u64, Assembly>,
-    /// Indices of the unreadable images that a batch has reported.
+    /// Indices of the unreadable or flawed images that a batch has reported.
     reported: BTreeSet<usize>,
     /// Whether the last batch was handed out or an error was returned.
     over: bool,
@@ -108,7 +108,7 @@ struct Assembly {
     indices: Vec<usize>,
     /// Images that haven't arrived yet.
     missing: usize,
-    /// Indices of the unreadable images that were replaced.
+    /// Indices of the images that were replaced, or taken with a flaw.
     bad: Vec<usize>,
 }
 
@@ -281,10 +281,10 @@ impl Loader {
         // Sorted by index and not by arrival, so that reports don't depend on timing either.
         bad.sort_unstable();
         bad.retain(|&index| self.reported.insert(index));
-        let skipped = bad.into_iter().filter_map(|index| self.shared.reason(index)).collect();
+        let faulty = bad.into_iter().filter_map(|index| self.shared.reason(index)).collect();
         let first_sample = self.wanted * self.batch_size as u64;
         self.wanted += 1;
-        Batch { images, indices, first_sample, skipped }
+        Batch { images, indices, first_sample, faulty }
     }
 }
 

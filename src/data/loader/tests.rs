@@ -87,7 +87,7 @@ fn a_bad_image_is_replaced_by_the_next_good_one_and_reported_once() {
         assert_eq!(found.indices, expected);
     }
     let mut skipped: Vec<_> =
-        batches.iter().flat_map(|b| &b.skipped).map(ToString::to_string).collect();
+        batches.iter().flat_map(|b| &b.faulty).map(ToString::to_string).collect();
     skipped.sort();
     assert_eq!(skipped, ["numbered#1: bad on purpose", "numbered#5: bad on purpose"]);
     drop(loader);
@@ -136,8 +136,8 @@ fn a_decoder_that_panics_costs_one_image_and_not_the_run() {
         let mut loader = Loader::validation(Arc::new(source), config(workers));
         let batch = loader.next().unwrap().unwrap();
         assert_eq!(batch.indices, [0, 1, 2, 4, 4], "the next image takes its place");
-        assert_eq!(batch.skipped.len(), 1);
-        assert!(batch.skipped[0].reason.contains("image 3 is cursed"), "{:?}", batch.skipped);
+        assert_eq!(batch.faulty.len(), 1);
+        assert!(batch.faulty[0].reason.contains("image 3 is cursed"), "{:?}", batch.faulty);
     }
 }
 

@@ -46,7 +46,7 @@ impl Task for Classify {
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Judged>, DataError> {
         let mut loader = Loader::validation(Source::clone(&self.val), loader);
-        let (mut loss, mut images, mut skipped) = (0.0, 0, Vec::new());
+        let (mut loss, mut images, mut faulty) = (0.0, 0, Vec::new());
         let [mut first, mut among_first] = [0_usize; 2];
         while let Some(batch) = loader.next()? {
             if stop() {
@@ -63,7 +63,7 @@ impl Task for Classify {
                 among_first += usize::from(rank < TOP);
             }
             images += batch.len();
-            skipped.extend(batch.skipped);
+            faulty.extend(batch.faulty);
         }
         let top1 = share("top-1", first, images);
         let grade = Grade { loss: loss / images.max(1) as f64, accuracy: Some(top1.value) };
@@ -72,7 +72,7 @@ impl Task for Classify {
         if self.classes > TOP {
             metrics.push(share("top-5", among_first, images));
         }
-        Ok(Some(Judged { grade, quality: None, metrics, images, skipped, previews: None }))
+        Ok(Some(Judged { grade, quality: None, metrics, images, faulty, previews: None }))
     }
 }
 

@@ -49,7 +49,7 @@ impl Task for Masked {
             quality: Some(Quality { psnr: found.psnr, ssim: found.ssim }),
             metrics: Vec::new(),
             images: found.images,
-            skipped: found.skipped,
+            faulty: found.faulty,
             previews: (!found.previews.is_empty())
                 .then(|| PreviewImages { pictures: found.previews, scale: painter.sheet_scale() }),
         }))

@@ -38,8 +38,8 @@ pub struct Judged {
     /// Accuracies, where the task is to classify.
     pub metrics: Vec<Metric>,
     pub images: usize,
-    /// Images that can't be read.
-    pub skipped: Vec<ImageError>,
+    /// Images that can't be read, or were taken with a flaw.
+    pub faulty: Vec<ImageError>,
     pub previews: Option<PreviewImages>,
 }
 

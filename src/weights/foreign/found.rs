@@ -4,7 +4,7 @@ use super::file::ForeignWeights;
 use super::grid::SquareGrid;
 use super::names::RecognisedFile;
 use super::{ImportError, some_of};
-use crate::config::{Config, Position};
+use crate::config::{Config, Position, path_text};
 use crate::model::ModelShape;
 use crate::model::position::sincos;
 use crate::model::shapes::RELATIVE_TABLE;
@@ -364,7 +364,7 @@ impl FoundModel {
             name(self.position),
             self.scale(),
             usual_unit(self.image(), self.patch),
-            toml::Value::String(path.display().to_string()),
+            toml::Value::String(path_text::to_text(&path)),
         );
         if let Some(network) = &foreign.network {
             let network = toml::Value::String(network.clone());

@@ -1,4 +1,6 @@
 //! What people have on disk and what they bring along: one table for each area, one line for each case.
 
+/// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
+mod data;
 /// Weights of other programs, and files that are not what they say.
 mod weights;
