@@ -137,8 +137,8 @@ mod tests {
                     step: 25,
                     epoch: 1.0,
                     metrics: vec![
-                        Metric { name: "top-1".to_owned(), value: 0.5, stderr: Some(0.01) },
-                        Metric { name: "k-NN".to_owned(), value: 0.25, stderr: None },
+                        Metric::bare("top-1", 0.5, Some(0.01)),
+                        Metric::bare("k-NN", 0.25, None),
                     ],
                     baselines: Vec::new(),
                     seconds: 1.0,

@@ -150,15 +150,20 @@ impl Trainer {
         let mut trainer = Self {
             engine,
             loader,
+        let evaluator = eval.map(|data| {
+            let (evaluator, caveats) = Evaluator::new(&config, data);
+            notices.extend(caveats.into_iter().map(|text| (Level::Warning, text)));
+            evaluator
+        });
             loader_config,
             task: task::new(&config, &data),
             schedule: Schedule::new(&config, length.steps_per_epoch),
-            periods: Periods::new(&config, length, eval.is_some()),
+            periods: Periods::new(&config, length, evaluator.is_some()),
             progress,
             health: Health::new(config.alarms.clone()),
             bad_steps: BadSteps::default(),
             results: meta.map_or_else(Results::default, Results::of),
-            evaluator: eval.map(|data| Evaluator::new(&config, data)),
+            evaluator,
             watched: Arc::new(watched(&config, &device, &run, &comms)),
             saver: Saver::new(run),
             comms,
