@@ -19,7 +19,7 @@ pub struct LabelledDataset {
 /// Returns the errors of [`open`], and an error if no image has a label or if all training images have
 /// the same one.
 pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> {
-    let Dataset { train, val, classes, description } = open(&with_labels(config)?)?;
+    let Dataset { train, val, classes, description, val_split_off } = open(&with_labels(config)?)?;
     let (kept_train, kept_val) = (labelled_of(&train, &classes), labelled_of(&val, &classes));
     for (part, kept) in [(&train, &kept_train), (&val, &kept_val)] {
         if kept.is_empty() {
@@ -42,7 +42,7 @@ pub fn open_labelled(config: &DataConfig) -> Result<LabelledDataset, DataError> 
             val.len()
         )
     });
-    let data = Dataset { train: kept_train, val: kept_val, classes, description };
+    let data = Dataset { train: kept_train, val: kept_val, classes, description, val_split_off };
     Ok(LabelledDataset { data, notice })
 }
 

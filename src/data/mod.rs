@@ -12,6 +12,7 @@ pub(crate) mod decode;
 mod detect;
 mod error;
 mod fashion;
+mod fingerprint;
 mod folder;
 mod idx;
 mod labelled_dataset;
@@ -27,6 +28,7 @@ mod worker;
 pub(crate) mod fixtures;
 
 pub use error::{DataError, ImageError};
+pub use fingerprint::{DataChange, Fingerprint, ListedData};
 pub use labelled_dataset::{LabelledDataset, open_labelled};
 
 use crate::config::{DataConfig, DataFormat};
@@ -64,6 +66,11 @@ pub trait ImageSource: Send + Sync {
         self.name(index)
     }
 
+    /// Returns the size of an image's file, or 0 if the image is no file of its own. Another size means another image.
+    fn bytes(&self, _index: usize) -> u64 {
+        0
+    }
+
     /// Returns what messages call the place that the images come from.
     fn origin(&self) -> String {
         "the image source".to_owned()
@@ -78,6 +85,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// What the data is, for people. For example "171 train + 44 val CC0 photos (embedded)".
     pub description: String,
+    /// Whether the validation images are a share of the images that was split off.
+    pub val_split_off: bool,
 }
 
 /// One part of a data set, with a numbering of classes of its own.
@@ -145,7 +154,7 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
         train.len(),
         val.len()
     );
-    Ok(Dataset { train, val, classes, description })
+    Ok(Dataset { train, val, classes, description, val_split_off: !own_validation })
 }
 
 /// Opens what `data.path` holds, or the embedded set that `config` asks for. Also returns the format for

@@ -50,11 +50,12 @@ impl Wording {
     /// Returns the words for a step. In the full form it is as wide as the last step, so that lines align.
     pub fn at(self, step: u64) -> String {
         match self.form {
-            Form::Full { total_steps } => {
+            // A run that was resumed with fewer epochs than it had done is past its end.
+            Form::Full { total_steps } if step <= total_steps => {
                 let width = total_steps.to_string().len();
                 format!("step {step:>width$}/{total_steps}")
             }
-            Form::Short => format!("step {step}"),
+            Form::Full { .. } | Form::Short => format!("step {step}"),
         }
     }
 

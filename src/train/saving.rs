@@ -142,6 +142,7 @@ impl Trainer {
             micro: at.micro(),
             train_images: self.train_images,
             updates: engine.updates,
+            images: Some(self.images.clone()),
             losses: engine.losses.clone(),
             best_val_loss: best.lowest_loss,
             val_loss: grade.map(|grade| grade.loss),

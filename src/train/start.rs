@@ -16,9 +16,9 @@ use super::task;
 use super::trainer::Trainer;
 use super::watchdog::WatchedRun;
 use crate::config::Config;
-use crate::data::Dataset;
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::engine::device::{Device, precision::Effective};
+use crate::data::{Dataset, Fingerprint};
 use crate::engine::schedule::Schedule;
 use crate::engine::{Engine, EngineState, MakeEngine};
 use crate::eval::Labelled;
@@ -42,6 +42,8 @@ pub struct Job {
     pub engine: MakeEngine,
     pub data: Dataset,
     pub run: RunDir,
+    /// Which images `data` has, for the checkpoints.
+    pub images: Fingerprint,
     /// The labelled images to evaluate on while training, if that is wanted.
     pub eval: Option<Labelled>,
     pub start: Start,
@@ -134,7 +136,7 @@ impl Trainer {
         emitter: Arc<Emitter>,
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
-        let Job { config, device, engine, data, run, eval, start, mut notices } = job;
+        let Job { config, device, engine, data, images, run, eval, start, mut notices } = job;
         let mut engine = engine();
         let resumed = start.load(engine.as_mut(), &config)?;
         let meta = resumed.as_ref().map(|found| &found.checkpoint.meta);
@@ -147,15 +149,15 @@ impl Trainer {
         if let Some(found) = &resumed {
             notices.extend(resume_notices(found, data.train.len() as u64));
         }
-        let mut trainer = Self {
-            engine,
-            loader,
         let evaluator = eval.map(|data| {
             let (evaluator, caveats) = Evaluator::new(&config, data);
             notices.extend(caveats.into_iter().map(|text| (Level::Warning, text)));
             evaluator
         });
             loader_config,
+        let mut trainer = Self {
+            engine,
+            loader,
             task: task::new(&config, &data),
             schedule: Schedule::new(&config, length.steps_per_epoch),
             periods: Periods::new(&config, length, evaluator.is_some()),
@@ -170,6 +172,7 @@ impl Trainer {
             train_images: data.train.len() as u64,
             config,
         };
+            images,
         trainer.announce(&device, length, data.description, resumed.is_some(), notices)?;
         if let Some(found) = &resumed {
             trainer.settle(found)?;

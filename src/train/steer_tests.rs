@@ -2,7 +2,7 @@
 
 use super::{FailureKind, Job, RunSummary, Start, TrainError, Trainer};
 use crate::config::{Config, FinetuneConfig, OnNan, file};
-use crate::data;
+use crate::data::{self, ListedData};
 use crate::engine::device::{self, Cpu, Device};
 use crate::engine::learner::{Learner, LearnerConfig};
 use crate::engine::{
@@ -101,6 +101,7 @@ fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run 
         Box::new(Poisoned { engine: device::engine(&Device::Cpu, learner), at, poison })
     };
     let job = Job {
+        images: ListedData::of(&data).fingerprint(),
         config,
         device: Device::Cpu,
         engine: Box::new(engine),

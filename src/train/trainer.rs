@@ -14,6 +14,7 @@ use super::task::Task;
 use super::watchdog::{Watchdog, WatchedRun};
 use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
+use crate::data::Fingerprint;
 use crate::engine::schedule::Schedule;
 use crate::engine::{Engine, EngineState, Update};
 use crate::event::{Event, Finished, Level, Phase, Reason};
@@ -40,6 +41,7 @@ pub struct Trainer {
     pub(super) train_images: u64,
 }
 
+    pub(super) images: Fingerprint,
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSummary {

@@ -6,6 +6,7 @@
 //! checksum's own digits, so that a flipped bit anywhere in the file is found.
 
 use super::best::{Best, Grade};
+use crate::data::Fingerprint;
 use crate::engine::EngineState;
 use crate::event::number;
 use crate::model::state::NamedTensors;
@@ -55,6 +56,9 @@ pub struct Meta {
     pub micro: u64,
     /// Number of training images. With another number the images would come in another order.
     pub train_images: u64,
+    /// Which images the run had. Files of earlier releases don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Fingerprint>,
     /// Optimizer updates, for Adam's bias correction.
     pub updates: u64,
     /// Losses of the accumulated micro-batches.
@@ -98,6 +102,7 @@ impl Meta {
             accumulated: 0,
             micro: 0,
             train_images: 0,
+            images: None,
             updates: 0,
             losses: Vec::new(),
             best_val_loss: None,
@@ -420,6 +425,7 @@ mod tests {
                 config: "[train]\nepochs = 3\n".to_owned(),
             },
             engine: EngineState {
+                images: Some(Fingerprint::default()),
                 weights: named("a.weight", 1.5),
                 moments: named("first.a.weight", 2.5),
                 updates: step,
