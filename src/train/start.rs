@@ -1,6 +1,7 @@
 //! How a run begins: what it starts from, and what it says first.
 
 use super::comms::Comms;
+use super::course::Course;
 use super::emitter::Emitter;
 use super::error::TrainError;
 use super::evaluate::Evaluator;
@@ -17,8 +18,8 @@ use super::trainer::Trainer;
 use super::watchdog::WatchedRun;
 use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
-use crate::engine::device::{Device, precision::Effective};
 use crate::data::{Dataset, Fingerprint};
+use crate::engine::device::{Device, precision::Effective};
 use crate::engine::schedule::Schedule;
 use crate::engine::{Engine, EngineState, MakeEngine};
 use crate::eval::Labelled;
@@ -41,9 +42,9 @@ pub struct Job {
     /// ends the run with an error in its log.
     pub engine: MakeEngine,
     pub data: Dataset,
-    pub run: RunDir,
     /// Which images `data` has, for the checkpoints.
     pub images: Fingerprint,
+    pub run: RunDir,
     /// The labelled images to evaluate on while training, if that is wanted.
     pub eval: Option<Labelled>,
     pub start: Start,
@@ -154,15 +155,16 @@ impl Trainer {
             notices.extend(caveats.into_iter().map(|text| (Level::Warning, text)));
             evaluator
         });
-            loader_config,
         let mut trainer = Self {
             engine,
             loader,
+            loader_config,
             task: task::new(&config, &data),
             schedule: Schedule::new(&config, length.steps_per_epoch),
             periods: Periods::new(&config, length, evaluator.is_some()),
             progress,
             health: Health::new(config.alarms.clone()),
+            course: Course::new(progress.step()),
             bad_steps: BadSteps::default(),
             results: meta.map_or_else(Results::default, Results::of),
             evaluator,
@@ -170,9 +172,9 @@ impl Trainer {
             saver: Saver::new(run),
             comms,
             train_images: data.train.len() as u64,
+            images,
             config,
         };
-            images,
         trainer.announce(&device, length, data.description, resumed.is_some(), notices)?;
         if let Some(found) = &resumed {
             trainer.settle(found)?;

@@ -271,6 +271,17 @@ pub fn find(
     }
 }
 
+/// Returns the newest sound checkpoint that isn't newer than `step`, with its step. `best.safetensors` counts, too.
+pub(crate) fn newest_up_to(folder: &Path, step: u64) -> Option<(u64, PathBuf)> {
+    let limit = folder.join(file_name(step, 0));
+    if let Ok(Some(found)) = find(folder, Some(&limit)) {
+        return Some((found.checkpoint.meta.step, found.path));
+    }
+    let best = best_path(folder);
+    let at = load(&best).ok()?.meta.step;
+    (at <= step).then_some((at, best))
+}
+
 impl FoundCheckpoint {
     fn past(failed: &[(PathBuf, CheckpointError)], path: PathBuf, checkpoint: Checkpoint) -> Self {
         Self {
@@ -414,6 +425,7 @@ mod tests {
                 accumulated: 1,
                 micro: 4 * step + 1,
                 train_images: 9,
+                images: Some(Fingerprint::default()),
                 updates: step,
                 losses: vec![0.25],
                 best_val_loss: Some(0.5),
@@ -425,7 +437,6 @@ mod tests {
                 config: "[train]\nepochs = 3\n".to_owned(),
             },
             engine: EngineState {
-                images: Some(Fingerprint::default()),
                 weights: named("a.weight", 1.5),
                 moments: named("first.a.weight", 2.5),
                 updates: step,

@@ -50,6 +50,9 @@ mod shell;
 /// Each signal in each phase ends a run as documented.
 mod signals;
 
+/// What people have on disk, what they bring and what they get wrong: one table for each area.
+mod cases;
+
 // What is done with what was trained.
 
 /// The commands `eval`, `features` and `embed`, and evaluations during a run.
