@@ -74,6 +74,7 @@ impl ConfigArgs {
 
 /// Arguments of every command that trains.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct TrainArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -84,6 +85,9 @@ pub struct TrainArgs {
     /// same --run-dir, the run is started if there is none yet, which suits job scripts
     #[arg(long, value_name = "RUN|CKPT")]
     pub resume: Option<PathBuf>,
+    /// Continue although images on which the run has validated are training images now
+    #[arg(long, requires = "resume")]
+    pub accept_data_change: bool,
     /// Print plain lines instead of the screen (the default without a usable terminal)
     #[arg(long)]
     pub no_ui: bool,

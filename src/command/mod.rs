@@ -3,7 +3,7 @@
 //! Every command is one file or folder of this room: a struct `XArgs` with its arguments, then
 //! `run(&XArgs) -> Result<(), Error>` (`completions` and `man` are also given the definition of the command line). A
 //! new command is a new file here, a variant in `cli.rs`, and a line in [`crate::run`]. What several commands share is
-//! in `args`, `prepare` and `screen`. No room below imports this one.
+//! in `args`, `prepare` (with `going_on`) and `screen`. No room below imports this one.
 
 pub mod args;
 #[cfg(feature = "tui")]
@@ -19,6 +19,7 @@ pub mod eval;
 pub mod export;
 pub mod features;
 pub mod finetune;
+mod going_on;
 pub mod import;
 pub mod man;
 pub mod parity;

@@ -1,6 +1,7 @@
 //! From arguments to a [`Job`]: configuration, device, data, run directory and checkpoint.
 
 use super::args::{ConfigArgs, TrainArgs};
+use super::going_on;
 use crate::config::file::Layer;
 use crate::config::{Config, TrainConfig, file};
 use crate::data::{self, Dataset};
@@ -72,6 +73,7 @@ pub(super) fn prepare_from(
     notices.extend(notes(&config, &data).into_iter().map(|note| (Level::Warning, note)));
     data::check_readable(&data.train)?;
     data::check_readable(&data.val)?;
+    let images = going_on::judge(args, &mut config, &data, resume.as_ref(), &mut notices)?;
     let eval = eval::for_training(&config, &data)?;
     if let (Some(eval), Some(_)) = (&eval, &config.eval.path) {
         notices
@@ -98,7 +100,7 @@ pub(super) fn prepare_from(
     };
     let device = selection.device;
     let engine = device::engine_maker(&device, LearnerConfig::new(&config));
-    Ok(Job { config, device, engine, data, run, eval, start, notices })
+    Ok(Job { config, device, engine, data, images, run, eval, start, notices })
 }
 
 /// What `--resume` names.

@@ -104,6 +104,10 @@ impl ImageSource for Cached {
         self.source.key(index)
     }
 
+    fn bytes(&self, index: usize) -> u64 {
+        self.source.bytes(index)
+    }
+
     fn origin(&self) -> String {
         self.source.origin()
     }

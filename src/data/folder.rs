@@ -135,6 +135,11 @@ impl ImageSource for Folder {
         file.map(|file| file.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    fn bytes(&self, index: usize) -> u64 {
+        let file = self.path(index).and_then(|path| std::fs::metadata(path).ok());
+        file.map_or(0, |file| file.len())
+    }
+
     fn origin(&self) -> String {
         self.root.display().to_string()
     }

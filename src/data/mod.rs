@@ -14,6 +14,7 @@ mod detect;
 mod error;
 mod exif;
 mod fashion;
+mod fingerprint;
 mod folder;
 mod idx;
 mod jpeg_end;
@@ -32,6 +33,7 @@ mod worker;
 pub(crate) mod fixtures;
 
 pub use error::{DataError, ImageError};
+pub use fingerprint::{DataChange, Fingerprint, ListedData};
 pub use labelled_dataset::open_labelled;
 
 use crate::config::{DataConfig, DataFormat, TruncatedImages};
@@ -75,6 +77,11 @@ pub trait ImageSource: Send + Sync {
         self.name(index)
     }
 
+    /// Returns the size of an image's file, or 0 if the image is no file of its own. Another size means another image.
+    fn bytes(&self, _index: usize) -> u64 {
+        0
+    }
+
     /// Returns what messages call the place that the images come from.
     fn origin(&self) -> String {
         "the image source".to_owned()
@@ -91,6 +98,8 @@ pub struct Dataset {
     pub description: String,
     /// What people should know before they train on it, one line each.
     pub notes: Vec<String>,
+    /// Whether the validation images are a share of the images that was split off.
+    pub val_split_off: bool,
 }
 
 /// One part of a data set, with a numbering of classes of its own.
@@ -137,7 +146,7 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
         }
     };
     let train = cached(train, decodes);
-    let own_validation = val.is_some();
+    let val_split_off = val.is_none();
     let (train, val, classes) = if let Some(val) = val {
         class_union::unify(train, val)
     } else {
@@ -158,13 +167,13 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
         0 | 1 => String::new(),
         count => format!(", {count} classes"),
     };
-    let split_text = if own_validation { "" } else { ", val split off" };
+    let split_text = if val_split_off { ", val split off" } else { "" };
     let description = format!(
         "{} train + {} val {kind}{place}{classes_text}{split_text}",
         train.len(),
         val.len()
     );
-    Ok(Dataset { train, val, classes, description, notes })
+    Ok(Dataset { train, val, classes, description, notes, val_split_off })
 }
 
 /// Opens what `data.path` holds, or the embedded set that `config` asks for. Also returns the format for

@@ -155,6 +155,10 @@ impl ImageSource for Subset {
         self.source.key(self.whole(index))
     }
 
+    fn bytes(&self, index: usize) -> u64 {
+        self.source.bytes(self.whole(index))
+    }
+
     fn origin(&self) -> String {
         self.source.origin()
     }

@@ -1,5 +1,6 @@
 //! The labelled images of an evaluation, in two parts: those that a method learns from, and those that it is tested on.
 
+use super::caveats;
 use super::features::Features;
 use crate::config::Config;
 use crate::data::split::labelled_sample;
@@ -39,6 +40,14 @@ impl Labelled {
         }
         let (classes, description) = (data.classes.clone(), data.description.clone());
         Ok(Self { train, test, classes, description, notes: data.notes.clone() })
+    }
+
+    /// Returns what must be said beside figures on these images, as far as it is known before they are read.
+    pub(crate) fn caveats(&self) -> Vec<String> {
+        let labels = |part: &Source| -> Vec<u32> {
+            (0..part.len()).filter_map(|index| part.label(index)).collect()
+        };
+        caveats::of_images(&labels(&self.train), &labels(&self.test), &self.classes)
     }
 
     /// Collects vectors of both parts with `collect`, which gets a part and the number of images in the parts before.

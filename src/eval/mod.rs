@@ -6,6 +6,7 @@
 //! The test images are used for nothing but the accuracies: the probe chooses its regularisation on a part of the
 //! training images.
 
+pub(crate) mod caveats;
 pub(crate) mod features;
 mod knn;
 mod labelled;
@@ -22,7 +23,7 @@ use score::Score;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Numbers of neighbours that vote in a full evaluation.
-const NEIGHBOURS: [usize; 3] = [5, 10, 20];
+pub(crate) const NEIGHBOURS: [usize; 3] = [5, 10, 20];
 
 /// Judges the vectors of one encoder by several methods, and returns their scores in the same order.
 ///
@@ -57,9 +58,12 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    /// Returns the methods of a full evaluation.
-    pub fn all() -> Vec<Self> {
-        NEIGHBOURS.into_iter().map(Self::Knn).chain([Self::Probe]).collect()
+    /// Returns the methods of a full evaluation with this many training images. A vote of all of them is none of
+    /// neighbours; where even five are too many, the nearest image alone decides.
+    pub fn all(images: usize) -> Vec<Self> {
+        let fitting = NEIGHBOURS.into_iter().filter(|&k| k < images);
+        let nearest = (images <= NEIGHBOURS[0]).then_some(1);
+        fitting.chain(nearest).map(Self::Knn).chain([Self::Probe]).collect()
     }
 
     /// Returns the name that reports and events give the method.

@@ -1,4 +1,4 @@
-//! Accuracies and their differences, with standard errors.
+//! Accuracies with intervals, and their differences with standard errors.
 
 use serde::Serialize;
 
@@ -11,12 +11,32 @@ pub struct Score {
     right: Vec<bool>,
 }
 
-/// Top-1 accuracy with its standard error, both 0 to 1.
+/// The quantile of the normal distribution for intervals of 95 %.
+const Z: f64 = 1.96;
+
+/// Top-1 accuracy with its errors, all 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the JSON")]
 pub struct Accuracy {
     pub accuracy: f64,
     /// Binomial: `sqrt(p (1 - p) / n)`.
     pub stderr: f64,
+    /// From where to where the accuracy on all such images lies with a probability of 95 %, by [`wilson`].
+    pub interval: [f64; 2],
+}
+
+/// Returns Wilson's 95 % interval of a share that was `count` of `n`. Unlike the standard error it is never empty: of 8
+/// images that are all right it says 68 to 100 %.
+pub fn wilson(count: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let n = n as f64;
+    let (share, z2) = (count as f64 / n, Z * Z);
+    let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    // Rounding must not move the ends past what can be.
+    [(centre - half).clamp(0.0, share), (centre + half).clamp(share, 1.0)]
 }
 
 /// Difference of two accuracies on the same images.
@@ -25,7 +45,8 @@ pub struct Difference {
     /// -1 to 1.
     pub difference: f64,
     /// Standard error of the paired differences, as in `McNemar`'s test: images on which both are right or both are
-    /// wrong say nothing.
+    /// wrong say nothing. Half an image is added to each of the four kinds of pairs (Agresti and Min, 2005), so that a
+    /// few images that all agree don't make it 0.
     pub stderr: f64,
 }
 
@@ -42,9 +63,11 @@ impl Score {
 
     /// Returns the share of predictions that are right.
     pub fn accuracy(&self) -> Accuracy {
+        let count = self.right.iter().filter(|right| **right).count();
         let n = self.right.len().max(1) as f64;
-        let accuracy = self.right.iter().filter(|right| **right).count() as f64 / n;
-        Accuracy { accuracy, stderr: (accuracy * (1.0 - accuracy) / n).sqrt() }
+        let accuracy = count as f64 / n;
+        let stderr = (accuracy * (1.0 - accuracy) / n).sqrt();
+        Accuracy { accuracy, stderr, interval: wilson(count, self.right.len()) }
     }
 
     /// Returns this accuracy minus that of another score on the same images.
@@ -54,8 +77,9 @@ impl Score {
         let only_this = pairs().filter(|(this, other)| **this && !**other).count() as f64;
         let only_other = pairs().filter(|(this, other)| !**this && **other).count() as f64;
         let difference = (only_this - only_other) / n;
-        let variance = (only_this + only_other) / n - difference * difference;
-        Difference { difference, stderr: (variance.max(0.0) / n).sqrt() }
+        let (more, lead) = (n + 2.0, only_this - only_other);
+        let stderr = (only_this + only_other + 1.0 - lead * lead / more).sqrt() / more;
+        Difference { difference, stderr }
     }
 
     /// Counts how often images of each class (row) were predicted as each class (column). `[classes, classes]`
@@ -90,11 +114,33 @@ mod tests {
         assert!((accuracy.accuracy - 0.8).abs() < 1e-12 && (accuracy.stderr - 0.04).abs() < 1e-12);
         let difference = first.minus(&second);
         assert!((difference.difference - 0.1).abs() < 1e-12);
-        // Of the 100 differences 20 are 1 and 10 are -1, so the variance is 0.3 - 0.01.
-        assert!((difference.stderr - (0.29_f64 / 100.0).sqrt()).abs() < 1e-12);
-        assert!((difference.in_errors() - 0.1 / 0.0029_f64.sqrt()).abs() < 1e-9);
+        // Of the 102 differences 20.5 are 1 and 10.5 are -1.
+        let stderr = ((31.0 - 100.0 / 102.0) / (102.0 * 102.0_f64)).sqrt();
+        assert!((difference.stderr - stderr).abs() < 1e-12);
+        assert!((difference.in_errors() - 0.1 / stderr).abs() < 1e-9);
         let none = first.minus(&first);
         assert_eq!((none.difference, none.in_errors()), (0.0, 0.0));
+    }
+
+    /// The values are those of `statsmodels.stats.proportion.proportion_confint(..., method="wilson")`.
+    #[test]
+    fn intervals_are_wilsons_and_never_empty() {
+        let cases = [
+            (8, 8, [0.6756, 1.0]),
+            (0, 8, [0.0, 0.3244]),
+            (1, 1, [0.2065, 1.0]),
+            (80, 100, [0.7112, 0.8666]),
+            (0, 0, [0.0, 1.0]),
+        ];
+        for (count, n, expected) in cases {
+            let found = wilson(count, n);
+            let near =
+                found.iter().zip(expected).all(|(found, right)| (found - right).abs() < 1e-4);
+            assert!(near, "{count} of {n}: {found:?}");
+        }
+        let all = Score::new(vec![1; 8], &[1; 8]);
+        let lead = all.minus(&Score::new(vec![0; 8], &[1; 8]));
+        assert!(lead.stderr > 0.1 && lead.in_errors().is_finite(), "{lead:?}");
     }
 
     #[test]

@@ -50,11 +50,12 @@ impl Wording {
     /// Returns the words for a step. In the full form it is as wide as the last step, so that lines align.
     pub fn at(self, step: u64) -> String {
         match self.form {
-            Form::Full { total_steps } => {
+            // A run that was resumed with fewer epochs than it had done is past its end.
+            Form::Full { total_steps } if step <= total_steps => {
                 let width = total_steps.to_string().len();
                 format!("step {step:>width$}/{total_steps}")
             }
-            Form::Short => format!("step {step}"),
+            Form::Full { .. } | Form::Short => format!("step {step}"),
         }
     }
 
@@ -137,8 +138,8 @@ mod tests {
                     step: 25,
                     epoch: 1.0,
                     metrics: vec![
-                        Metric { name: "top-1".to_owned(), value: 0.5, stderr: Some(0.01) },
-                        Metric { name: "k-NN".to_owned(), value: 0.25, stderr: None },
+                        Metric::bare("top-1", 0.5, Some(0.01)),
+                        Metric::bare("k-NN", 0.25, None),
                     ],
                     baselines: Vec::new(),
                     seconds: 1.0,

@@ -269,18 +269,29 @@ pub struct Metric {
     /// Standard error of `value`, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<f64>,
+    /// The 95 % interval of `value` by Wilson, 0 to 1, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
 }
 
 impl Metric {
-    /// Returns the figure for people: `k-NN 20 81.3 ± 0.9 %`. `plus_minus` is the sign between the two numbers.
+    /// Returns a figure without an interval, as earlier releases wrote them.
+    #[cfg(test)]
+    pub fn bare(name: &str, value: f64, stderr: Option<f64>) -> Self {
+        Self { name: name.to_owned(), value, stderr, interval: None }
+    }
+
+    /// Returns the figure for people: `k-NN 20 81.3 [79.4, 83.0] %`, with its interval. The logs of earlier releases have
+    /// only the standard error, which follows `plus_minus`.
     pub fn text(&self, plus_minus: &str) -> String {
         let percent = self.value * 100.0;
-        match self.stderr {
-            Some(error) => {
-                format!("{} {percent:.1} {plus_minus} {:.1} %", self.name, error * 100.0)
-            }
-            None => format!("{} {percent:.1} %", self.name),
-        }
+        let error = match (self.interval, self.stderr) {
+            (Some([low, high]), _) => format!(" [{:.1}, {:.1}]", low * 100.0, high * 100.0),
+            // All images right, or none: an error of 0 would be wrong.
+            (None, Some(error)) if error > 0.0 => format!(" {plus_minus} {:.1}", error * 100.0),
+            (None, _) => String::new(),
+        };
+        format!("{} {percent:.1}{error} %", self.name)
     }
 }
 
@@ -473,14 +484,13 @@ mod tests {
                 step: 7,
                 epoch: 1.4,
                 metrics: vec![
-                    Metric { name: "k-NN 20".to_owned(), value: 0.81, stderr: Some(0.01) },
-                    Metric { name: "top-1".to_owned(), value: 0.5, stderr: None },
+                    Metric {
+                        interval: Some([0.79, 0.83]),
+                        ..Metric::bare("k-NN 20", 0.81, Some(0.01))
+                    },
+                    Metric::bare("top-1", 0.5, None),
                 ],
-                baselines: vec![Metric {
-                    name: "k-NN 20, raw pixels".to_owned(),
-                    value: 0.8,
-                    stderr: None,
-                }],
+                baselines: vec![Metric::bare("k-NN 20, raw pixels", 0.8, None)],
                 seconds: 1.5,
             }),
             Event::Alarm(Alarm {
@@ -518,8 +528,12 @@ mod tests {
         let again = serde_json::to_value(&stamped).expect("plain data");
         let metrics = serde_json::json!([{"name": "top-1", "value": null}]);
         assert_eq!((&again["metrics"], again.get("baselines")), (&metrics, None));
-        let metric = Metric { name: "k-NN 5".to_owned(), value: 0.8126, stderr: Some(0.0041) };
+        let metric = Metric::bare("k-NN 5", 0.8126, Some(0.0041));
         assert_eq!(metric.text("±"), "k-NN 5 81.3 ± 0.4 %");
+        let all = Metric::bare("k-NN 5", 1.0, Some(0.0));
+        assert_eq!(all.text("±"), "k-NN 5 100.0 %", "never an error of 0");
+        let all = Metric { interval: Some([0.6756, 1.0]), ..all };
+        assert_eq!(all.text("±"), "k-NN 5 100.0 [67.6, 100.0] %");
     }
 
     #[test]

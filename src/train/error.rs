@@ -20,20 +20,19 @@ pub enum TrainError {
     #[error("checkpoint {path} doesn't fit the model: {source}")]
     State { path: PathBuf, source: StateError },
     #[error(
-        "the loss or its gradient is not a number at step {step}: the update was left out, the weights from before it \
-         are saved; lower schedule.base_lr and continue with --resume, or leave such steps out with --on-nan skip"
+        "the loss or its gradient is not a number at step {step}; {course}: the update was left out, the weights from \
+         before it are saved (--on-nan skip leaves such steps out, if they are rare); {way}"
     )]
-    NotFinite { step: u64 },
+    NotFinite { step: u64, course: String, way: String },
     #[error(
-        "the loss or its gradient was not a number in {count} steps in a row, up to step {step}: their updates were left \
-         out, the weights from before them are saved; lower schedule.base_lr and continue with --resume"
+        "the loss or its gradient was not a number in {count} steps in a row, up to step {step}; {course}: their \
+         updates were left out, the weights from before them are saved; {way}"
     )]
-    TooManyBadSteps { step: u64, count: u64 },
+    TooManyBadSteps { step: u64, count: u64, course: String, way: String },
     #[error(
-        "a weight is not a number at step {step}: the run is stopped without saving; lower schedule.base_lr and \
-         continue with --resume"
+        "a weight is not a number at step {step}; {course}: the run is stopped without saving; {way}"
     )]
-    BadWeights { step: u64 },
+    BadWeights { step: u64, course: String, way: String },
     #[error("the device failed: {0}")]
     Device(String),
     #[error("the trainer panicked: {0}")]

@@ -10,7 +10,7 @@ use crate::data::{DataError, ImageError};
 use crate::engine::Engine;
 use crate::eval::features::{Features, extract};
 use crate::eval::pixels::{collect_pixels, drop_grey};
-use crate::eval::{Labelled, Method, Vectors, judge};
+use crate::eval::{Labelled, Method, Vectors, caveats, judge};
 use crate::event::{Evaluated, Event, Metric, Phase};
 use std::ops::ControlFlow;
 
@@ -31,16 +31,21 @@ struct EvalResult {
 }
 
 impl Evaluator {
-    pub(super) fn new(config: &Config, data: Labelled) -> Self {
+    /// Returns the evaluator, and what must be said beside its figures.
+    pub(super) fn new(config: &Config, data: Labelled) -> (Self, Vec<String>) {
         let eval = &config.eval;
         let probe = eval.probe.then_some(Method::Probe);
-        Self {
+        let (neighbours, fewer) = caveats::fitting_neighbours(eval.neighbours, data.train.len());
+        let notices = fewer.into_iter().chain(data.caveats());
+        let notices = notices.map(|text| format!("evaluations while training: {text}")).collect();
+        let evaluator = Self {
             data,
-            methods: [Method::Knn(eval.neighbours)].into_iter().chain(probe).collect(),
+            methods: [Method::Knn(neighbours)].into_iter().chain(probe).collect(),
             loader: LoaderConfig::from_config(config),
             layer: (eval.layer > 0).then_some(eval.layer),
             baselines: Vec::new(),
-        }
+        };
+        (evaluator, notices)
     }
 
     /// Judges vectors by all methods. Returns `None` if `go_on` returned false.
@@ -59,6 +64,7 @@ impl Evaluator {
                 name: format!("{}{suffix}", method.name()),
                 value: accuracy.accuracy,
                 stderr: Some(accuracy.stderr),
+                interval: Some(accuracy.interval),
             }
         };
         Some(self.methods.iter().zip(&scores).map(metric).collect())

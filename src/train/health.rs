@@ -7,8 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Most recent steps that a value is compared with.
 const WINDOW: usize = 128;
-/// Steps that are needed before anything is judged.
+/// Steps that are needed before their spread is known.
 const ENOUGH: usize = 32;
+/// Until then a value is compared with the largest of the first ones, or with the median where that is larger.
+const FIRST: usize = 3;
+/// Until then these take the place of a robust deviation: a share of the loss, so that a loss of three times the usual
+/// one is a spike with the 8 deviations of `alarms.loss_spike`, and a part of the logarithm of the gradient norm, so that
+/// ten times the usual one is a jump.
+const EARLY_LOSS: f64 = 0.25;
+const EARLY_LOG_NORM: f64 = 0.288;
 /// Good steps in a row that end an alarm.
 const CALM: u32 = 20;
 /// Slow log periods in a row that raise the alarm of a slow loader.
@@ -61,13 +68,15 @@ impl Health {
             return self.judge(AlarmKind::NotFinite, Some(message), step).into_iter().collect();
         }
         let (loss, norm) = (f64::from(loss), f64::from(grad_norm));
-        let spike = self.losses.exceeded(loss, self.config.loss_spike, |median| {
+        let early = |usual: f64| EARLY_LOSS * usual.abs();
+        let spike = self.losses.exceeded(loss, self.config.loss_spike, early, |median| {
             // This is added to the median, not multiplied with it, so it also suits a loss whose median is 0.
             median.abs() * (LEAST_SPIKE - 1.0)
         });
         let spike = spike.map(|median| format!("loss {loss:.4}, median {median:.4}"));
         let log_norm = norm.max(f64::MIN_POSITIVE).ln();
-        let jump = self.norms.exceeded(log_norm, self.config.gradient_jump, |_| LEAST_JUMP.ln());
+        let limit = self.config.gradient_jump;
+        let jump = self.norms.exceeded(log_norm, limit, |_| EARLY_LOG_NORM, |_| LEAST_JUMP.ln());
         let jump =
             jump.map(|median| format!("gradient norm {norm:.3}, median {:.3}", median.exp()));
         self.losses.push(loss);
@@ -134,12 +143,22 @@ impl RecentValues {
     }
 
     /// Returns the median if `value` exceeds it by `sigmas` robust deviations and by `least(median)`. With `sigmas` of 0
-    /// nothing is exceeded.
-    fn exceeded(&self, value: f64, sigmas: f64, least: impl Fn(f64) -> f64) -> Option<f64> {
-        if sigmas <= 0.0 || self.0.len() < ENOUGH {
+    /// nothing is exceeded. As long as there are few values, `early(usual)` stands for the deviation.
+    fn exceeded(
+        &self,
+        value: f64,
+        sigmas: f64,
+        early: impl Fn(f64) -> f64,
+        least: impl Fn(f64) -> f64,
+    ) -> Option<f64> {
+        if sigmas <= 0.0 || self.0.is_empty() {
             return None;
         }
         let median = median(self.0.iter().copied());
+        if self.0.len() < ENOUGH {
+            let usual = self.0.iter().take(FIRST).copied().fold(median, f64::max);
+            return (value - usual > sigmas * early(usual)).then_some(median);
+        }
         let deviation = MAD_TO_SIGMA * self::median(self.0.iter().map(|x| (x - median).abs()));
         (value - median > (sigmas * deviation).max(least(median))).then_some(median)
     }
@@ -221,11 +240,31 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_judged_early_or_when_it_is_off() {
-        let mut early = health();
-        for step in 1..ENOUGH as u64 {
-            assert_eq!(early.step(step, figures(0.1 + step as f32, step as f32)), []);
+    fn an_explosion_is_told_from_the_first_steps_on() {
+        /// Losses, the growth of the gradient norm in each step, and the alarms with their steps.
+        type Case<'a> = (&'a [f32], f32, &'a [(AlarmKind, u64)]);
+        let (spike, jump) = (AlarmKind::LossSpike, AlarmKind::GradientJump);
+        let cases: [Case<'_>; 6] = [
+            (&[0.8, 90.0], 1.0, &[(spike, 2)]),
+            (&[0.8, 1.1, 2.2, 4.4, 8.8], 1.0, &[(spike, 5)]),
+            (&[0.8, 1.1, 0.9, 1.3, 1.2, 1.1, 2.0], 1.0, &[]),
+            (&[2.3, 2.0, 1.0, 0.5, 0.3, 0.6, 0.2], 1.0, &[]),
+            (&[0.8, 0.8, 0.8, 0.8], 3.0, &[]),
+            (&[0.8, 0.8, 0.8, 0.8], 12.0, &[(jump, 2)]),
+        ];
+        for (losses, growth, expected) in cases {
+            let mut health = health();
+            let told = losses.iter().zip(1_u8..).flat_map(|(&loss, step)| {
+                let alarms =
+                    health.step(u64::from(step), figures(loss, growth.powi(i32::from(step))));
+                alarms.into_iter().map(|alarm| (alarm.kind, alarm.step))
+            });
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{losses:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_judged_when_it_is_off() {
         let config = AlarmConfig {
             loss_spike: 0.0,
             gradient_jump: 0.0,

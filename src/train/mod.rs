@@ -3,6 +3,7 @@
 //! [`spawn`] returns a [`Session`]: events come out, orders go in, and the thread's result says how it ended.
 
 mod comms;
+mod course;
 mod emitter;
 mod error;
 mod evaluate;

@@ -21,6 +21,7 @@ impl Trainer {
         for (step, &figure) in (first..).zip(&figures) {
             alarms.extend(self.health.step(step, figure));
             self.bad_steps.count(step, figure);
+            self.course.push(step, figure.loss);
         }
         alarms.extend(self.health.period(step, rate.data_wait, rate.seconds));
         let report = self.step_report(&figures, &rate);

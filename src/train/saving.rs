@@ -114,7 +114,8 @@ impl Trainer {
         let engine = self.engine.state(); // device sync
         if !engine.is_finite() {
             if self.config.alarms.on_nan != OnNan::Ignore {
-                return Err(TrainError::BadWeights { step });
+                let (course, way) = (self.course.text(), self.way_back());
+                return Err(TrainError::BadWeights { step, course, way });
             }
             let message = format!("step {step} is not saved: a weight is not a number");
             self.comms.log(Level::Warning, message)?;
@@ -141,6 +142,7 @@ impl Trainer {
             accumulated: at.accumulated(),
             micro: at.micro(),
             train_images: self.train_images,
+            images: Some(self.images.clone()),
             updates: engine.updates,
             losses: engine.losses.clone(),
             best_val_loss: best.lowest_loss,

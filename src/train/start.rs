@@ -1,6 +1,7 @@
 //! How a run begins: what it starts from, and what it says first.
 
 use super::comms::Comms;
+use super::course::Course;
 use super::emitter::Emitter;
 use super::error::TrainError;
 use super::evaluate::Evaluator;
@@ -16,8 +17,8 @@ use super::task;
 use super::trainer::Trainer;
 use super::watchdog::WatchedRun;
 use crate::config::Config;
-use crate::data::Dataset;
 use crate::data::loader::{Loader, LoaderConfig};
+use crate::data::{Dataset, Fingerprint};
 use crate::engine::device::{Device, precision::Effective};
 use crate::engine::schedule::Schedule;
 use crate::engine::{Engine, EngineState, MakeEngine};
@@ -41,6 +42,8 @@ pub struct Job {
     /// ends the run with an error in its log.
     pub engine: MakeEngine,
     pub data: Dataset,
+    /// Which images `data` has, for the checkpoints.
+    pub images: Fingerprint,
     pub run: RunDir,
     /// The labelled images to evaluate on while training, if that is wanted.
     pub eval: Option<Labelled>,
@@ -134,7 +137,7 @@ impl Trainer {
         emitter: Arc<Emitter>,
         orders: Receiver<Order>,
     ) -> Result<Self, TrainError> {
-        let Job { config, device, engine, data, run, eval, start, mut notices } = job;
+        let Job { config, device, engine, data, images, run, eval, start, mut notices } = job;
         let mut engine = engine();
         let resumed = start.load(engine.as_mut(), &config)?;
         let meta = resumed.as_ref().map(|found| &found.checkpoint.meta);
@@ -147,22 +150,29 @@ impl Trainer {
         if let Some(found) = &resumed {
             notices.extend(resume_notices(found, data.train.len() as u64));
         }
+        let evaluator = eval.map(|data| {
+            let (evaluator, caveats) = Evaluator::new(&config, data);
+            notices.extend(caveats.into_iter().map(|text| (Level::Warning, text)));
+            evaluator
+        });
         let mut trainer = Self {
             engine,
             loader,
             loader_config,
             task: task::new(&config, &data),
             schedule: Schedule::new(&config, length.steps_per_epoch),
-            periods: Periods::new(&config, length, eval.is_some()),
+            periods: Periods::new(&config, length, evaluator.is_some()),
             progress,
             health: Health::new(config.alarms.clone()),
+            course: Course::new(progress.step()),
             bad_steps: BadSteps::default(),
             results: meta.map_or_else(Results::default, Results::of),
-            evaluator: eval.map(|data| Evaluator::new(&config, data)),
+            evaluator,
             watched: Arc::new(watched(&config, &device, &run, &comms)),
             saver: Saver::new(run),
             comms,
             train_images: data.train.len() as u64,
+            images,
             config,
         };
         trainer.announce(&device, length, data.description, resumed.is_some(), notices)?;

@@ -3,9 +3,12 @@
 use super::error::TrainError;
 use super::meter::Activity;
 use super::trainer::Trainer;
-use crate::config::OnNan;
+use crate::config::{OnNan, ScheduleConfig};
 use crate::engine::StepFigures;
 use crate::event::{Command, Event, Order, Phase};
+use crate::text::shell::for_shell;
+use crate::weights::checkpoint;
+use std::path::Path;
 
 /// Bad steps in a row after which skipping them makes no sense.
 const MOST_BAD_STEPS: u64 = 100;
@@ -102,15 +105,57 @@ impl Trainer {
     pub(super) fn react(&mut self) -> Result<(), TrainError> {
         let Some(step) = self.bad_steps.pending.take() else { return Ok(()) };
         let count = self.bad_steps.in_a_row;
-        let error = match self.config.alarms.on_nan {
+        match self.config.alarms.on_nan {
             OnNan::Ignore => return Ok(()),
             OnNan::Pause => return self.pause(None),
             OnNan::Skip if count < MOST_BAD_STEPS => return Ok(()),
-            OnNan::Skip => TrainError::TooManyBadSteps { step, count },
-            OnNan::Stop => TrainError::NotFinite { step },
-        };
+            OnNan::Skip | OnNan::Stop => {}
+        }
         self.comms.enter(Phase::Stopping)?;
-        self.save()?;
-        Err(error)
+        if !self.saver.has(self.progress.micro()) {
+            self.write_checkpoint()?; // deletes none: the oldest may be the one from before the rise
+        }
+        let (course, way) = (self.course.text(), self.way_back());
+        Err(match self.config.alarms.on_nan {
+            OnNan::Skip => TrainError::TooManyBadSteps { step, count, course, way },
+            _ => TrainError::NotFinite { step, course, way },
+        })
     }
+
+    /// Returns what to do after the end of a run whose figures are no numbers, with the command to type last.
+    pub(super) fn way_back(&self) -> String {
+        let run = self.saver.run();
+        let rate = lower_rate(&self.config.schedule);
+        let from = |what: &str, path: &Path| {
+            let path = for_shell(path);
+            format!(
+                "lower schedule.base_lr and go on from {what}: simmim-tui --resume {path} {rate}"
+            )
+        };
+        let Some(step) = self.course.before_rise() else {
+            return from("the newest checkpoint", run.root());
+        };
+        if let Some((at, path)) = checkpoint::newest_up_to(&run.checkpoints(), step) {
+            return from(&format!("step {at}, the last checkpoint from before the rise"), &path);
+        }
+        let root = for_shell(run.root());
+        let again = "no checkpoint is left from before the rise, and --resume would go on from its top: lower \
+                     schedule.base_lr and start again";
+        match self.config.finetune {
+            None => format!("{again}: simmim-tui --config {root}/config.toml {rate}"),
+            Some(_) => format!("{again}, as simmim-tui finetune … {rate}"),
+        }
+    }
+}
+
+/// Returns the arguments for a third of the learning rate. Two digits are enough for a guess.
+fn lower_rate(schedule: &ScheduleConfig) -> String {
+    let lower = format!("{:.1e}", schedule.base_lr / 3.0);
+    let highest = lower.parse().unwrap_or(schedule.base_lr);
+    let ends = [("warmup_lr", schedule.warmup_lr), ("min_lr", schedule.min_lr)];
+    // The other rates must not be above the base.
+    let above = ends.into_iter().filter(|&(_, rate)| rate > highest).map(|(key, _)| key);
+    let sets = ["base_lr"].into_iter().chain(above);
+    let sets: Vec<String> = sets.map(|key| format!("--set schedule.{key}={lower}")).collect();
+    sets.join(" ")
 }

@@ -2,7 +2,7 @@
 
 use super::{FailureKind, Job, RunSummary, Start, TrainError, Trainer};
 use crate::config::{Config, FinetuneConfig, OnNan, file};
-use crate::data;
+use crate::data::{self, ListedData};
 use crate::engine::device::{self, Cpu, Device};
 use crate::engine::learner::{Learner, LearnerConfig};
 use crate::engine::{
@@ -101,6 +101,7 @@ fn poisoned_by(poison: f32, root: &Path, config: Config, at: Range<u64>) -> Run 
         Box::new(Poisoned { engine: device::engine(&Device::Cpu, learner), at, poison })
     };
     let job = Job {
+        images: ListedData::of(&data).fingerprint(),
         config,
         device: Device::Cpu,
         engine: Box::new(engine),
@@ -138,7 +139,7 @@ fn stop_saves_the_weights_from_before_the_step() {
     let root = temp.path().join("run");
     let (result, events) = poisoned(&root, config(OnNan::Stop, &[]), 10..11).end();
     let error = result.expect_err("stopped");
-    assert!(matches!(error, TrainError::NotFinite { step: 11 }), "{error}");
+    assert!(matches!(error, TrainError::NotFinite { step: 11, .. }), "{error}");
     assert_eq!(error.kind(), FailureKind::NotANumber);
     assert_eq!(alarms(&events), [(11, true)]);
     let newest = checkpoint::find(&root.join("checkpoints"), None).expect("readable");
@@ -181,7 +182,7 @@ fn skipping_for_ever_ends_as_a_stop() {
     let long = config(OnNan::Skip, &["train.epochs=100"]);
     let (result, _) = poisoned(&root, long, 30..u64::MAX).end();
     let error = result.expect_err("it makes no sense any more");
-    assert!(matches!(error, TrainError::TooManyBadSteps { step: 130, count: 100 }), "{error}");
+    assert!(matches!(error, TrainError::TooManyBadSteps { step: 130, count: 100, .. }), "{error}");
     assert_eq!(error.kind(), FailureKind::NotANumber);
 }
 

@@ -1,6 +1,7 @@
 //! The loop of a run: batches in, steps, and after them what is due; orders are carried out between micro-steps.
 
 use super::comms::Comms;
+use super::course::Course;
 use super::error::TrainError;
 use super::evaluate::Evaluator;
 use super::every::Periods;
@@ -13,6 +14,7 @@ use super::steer::BadSteps;
 use super::task::Task;
 use super::watchdog::{Watchdog, WatchedRun};
 use crate::config::Config;
+use crate::data::Fingerprint;
 use crate::data::loader::{Loader, LoaderConfig};
 use crate::engine::schedule::Schedule;
 use crate::engine::{Engine, EngineState, Update};
@@ -32,12 +34,14 @@ pub struct Trainer {
     pub(super) progress: Progress,
     pub(super) comms: Comms,
     pub(super) health: Health,
+    pub(super) course: Course,
     pub(super) bad_steps: BadSteps,
     pub(super) results: Results,
     pub(super) evaluator: Option<Evaluator>,
     pub(super) saver: Saver,
     pub(super) watched: Arc<WatchedRun>,
     pub(super) train_images: u64,
+    pub(super) images: Fingerprint,
 }
 
 /// How a run ended.

@@ -54,12 +54,8 @@ mod tests {
     use super::*;
 
     fn evaluated(step: u64, metrics: &[(&str, f64)]) -> Evaluated {
-        let metrics = metrics.iter().map(|&(name, value)| Metric {
-            name: name.to_owned(),
-            value,
-            stderr: None,
-        });
-        let metrics = metrics.collect();
+        let metrics =
+            metrics.iter().map(|&(name, value)| Metric::bare(name, value, None)).collect();
         Evaluated { step, epoch: 0.0, metrics, baselines: Vec::new(), seconds: 0.0 }
     }
 

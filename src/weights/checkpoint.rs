@@ -7,6 +7,7 @@
 
 use super::best::{Best, Grade};
 use crate::config::file;
+use crate::data::Fingerprint;
 use crate::engine::EngineState;
 use crate::event::number;
 use crate::model::ModelShape;
@@ -72,6 +73,9 @@ pub struct Meta {
     pub micro: u64,
     /// Number of training images. With another number the images would come in another order.
     pub train_images: u64,
+    /// Which images the run had. Files of earlier releases don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Fingerprint>,
     /// Optimizer updates, for Adam's bias correction.
     pub updates: u64,
     /// Losses of the accumulated micro-batches.
@@ -115,6 +119,7 @@ impl Meta {
             accumulated: 0,
             micro: 0,
             train_images: 0,
+            images: None,
             updates: 0,
             losses: Vec::new(),
             best_val_loss: None,
@@ -292,6 +297,17 @@ pub fn find(
         Some((_, error)) => Err(error),
         None => Ok(None),
     }
+}
+
+/// Returns the newest sound checkpoint that isn't newer than `step`, with its step. `best.safetensors` counts, too.
+pub(crate) fn newest_up_to(folder: &Path, step: u64) -> Option<(u64, PathBuf)> {
+    let limit = folder.join(file_name(step, 0));
+    if let Ok(Some(found)) = find(folder, Some(&limit)) {
+        return Some((found.checkpoint.meta.step, found.path));
+    }
+    let best = best_path(folder);
+    let at = load(&best).ok()?.meta.step;
+    (at <= step).then_some((at, best))
 }
 
 impl FoundCheckpoint {
@@ -473,6 +489,7 @@ mod tests {
                 accumulated: 1,
                 micro: 4 * step + 1,
                 train_images: 9,
+                images: Some(Fingerprint::default()),
                 updates: step,
                 losses: vec![0.25],
                 best_val_loss: Some(0.5),

@@ -2,7 +2,7 @@
 
 use crate::common::{self, Reader, Running, STEPS_PER_EPOCH, assert_same_state, checkpoint_at};
 use simmim_tui::config::{Config, file};
-use simmim_tui::data;
+use simmim_tui::data::{self, Fingerprint};
 use simmim_tui::engine::device::{self, Device};
 use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::train::{Job, Start, Trainer};
@@ -115,6 +115,7 @@ fn a_checkpoint_of_another_shape_is_refused_with_the_name_of_the_tensor() {
     let large = config(&pictures, &["model.embed_dim=32"]);
     let job = Job {
         data: data::open(&large.data).expect("the pictures can be opened"),
+        images: Fingerprint::default(),
         eval: None,
         engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&large)),
         config: large,

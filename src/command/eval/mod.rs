@@ -12,7 +12,7 @@ use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::eval::features::{Features, extract};
 use crate::eval::pixels::{self, collect_pixels, drop_grey};
-use crate::eval::{Labelled, Method, Vectors, judge};
+use crate::eval::{Labelled, Method, Vectors, caveats, judge};
 use crate::event::now;
 use crate::run_dir::write_atomic;
 use crate::terminal::unicode::plus_minus;
@@ -23,9 +23,6 @@ use report::{EvalReport, Scores};
 use std::io::{stderr, stdout};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-
-/// Labelled validation images from which on a run is evaluated on its own data. Fewer would tell nothing.
-const ENOUGH: usize = 200;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct EvalArgs {
@@ -67,7 +64,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let start = now();
 
     let vectors = all_vectors(&weights, &device, &data, layer)?;
-    let Judged { scores, labels, train_images } = judge_all(vectors, data.classes.len());
+    let Judged { scores, labels, train_images, notes } = judge_all(vectors, &data.classes);
     let report = EvalReport {
         checkpoint: weights.path.display().to_string(),
         step: weights.checkpoint.meta.step,
@@ -75,6 +72,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
         data: data.description,
         train_images,
         test_images: labels.len(),
+        notes,
         raw_pixels_side: weights.config.model.image_size.min(pixels::MOST),
         device: device.to_string(),
         methods: scores.rows(),
@@ -110,7 +108,7 @@ fn open_data(args: &EvalArgs, config: &Config) -> Result<Labelled, Error> {
     if !built_in {
         let data = data::open(own)?;
         if let Ok(labelled) = Labelled::of(&data, limit)
-            && labelled.test.len() >= ENOUGH
+            && labelled.test.len() >= caveats::ENOUGH
         {
             encoder::warn(&data.notes);
             return Ok(labelled);
@@ -179,24 +177,29 @@ struct Judged {
     labels: Vec<u32>,
     /// Number of training images.
     train_images: usize,
+    /// What must be said beside the figures.
+    notes: Vec<String>,
 }
 
 /// Judges the vectors of [`all_vectors`] by all methods.
-fn judge_all(vectors: [[Features; 2]; 3], classes: usize) -> Judged {
-    let methods = Method::all();
+fn judge_all(vectors: [[Features; 2]; 3], classes: &[String]) -> Judged {
     let bar = Bar::new("k-NN and linear probe", vectors.len());
-    let (mut labels, mut train_images, mut done) = (Vec::new(), 0, 0);
+    // The same images can be read for all three.
+    let vectors = vectors.map(|parts| parts.map(Vectors::labelled));
+    let [[train, test], ..] = &vectors;
+    let (train_images, labels) = (train.len(), test.labels.clone());
+    let methods = Method::all(train_images);
+    let mut notes = caveats::of_images(&train.labels, &labels, classes);
+    notes.extend(caveats::of_neighbours(train_images));
+    let mut done = 0;
     let [trained, untrained, raw_pixels] = vectors.map(|[train, test]| {
-        let (train, test) = (Vectors::labelled(train), Vectors::labelled(test));
-        let scores = judge(&train, &test, classes, &methods, &mut || true);
+        let scores = judge(&train, &test, classes.len(), &methods, &mut || true);
         done += 1;
         bar.set(done);
-        train_images = train.len();
-        labels = test.labels;
         scores.unwrap_or_default() // never broken off
     });
     let scores = Scores { methods, trained, untrained, raw_pixels };
-    Judged { scores, labels, train_images }
+    Judged { scores, labels, train_images, notes }
 }
 
 /// Where the report is written.

@@ -24,6 +24,8 @@ pub(super) struct EvalReport {
     pub classes: Vec<String>,
     pub train_images: usize,
     pub test_images: usize,
+    /// What must be said beside the figures, for example that there are few images.
+    pub notes: Vec<String>,
     /// Side of the images whose raw pixels are compared with, in pixels.
     pub raw_pixels_side: usize,
     pub device: String,
@@ -162,7 +164,7 @@ fn sentence(this: &str, difference: Difference, other: &str) -> String {
 }
 
 impl EvalReport {
-    /// Returns the report as lines for people. `sign` stands between a figure and its standard error.
+    /// Returns the report as lines for people. `sign` stands between a difference and its standard error.
     pub fn text(&self, sign: &str) -> Vec<String> {
         let layer = match self.layer {
             None => "all blocks and the final norm".to_owned(),
@@ -179,9 +181,11 @@ impl EvalReport {
                 self.classes.len(),
                 self.device
             ),
-            String::new(),
         ];
+        lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
+        lines.push(String::new());
         lines.extend(self.table(sign));
+        lines.push(format!("in brackets: 95 % intervals by Wilson; after {sign}: standard errors"));
         lines.push(String::new());
         lines.extend(self.verdict.iter().cloned());
         for confusion in self.confusion.iter().rev().take(1) {
@@ -192,8 +196,10 @@ impl EvalReport {
     }
 
     fn table(&self, sign: &str) -> Vec<String> {
-        let accuracy =
-            |a: Accuracy| format!("{:5.1} {sign} {:.1}", 100.0 * a.accuracy, 100.0 * a.stderr);
+        let accuracy = |a: Accuracy| {
+            let [low, high] = a.interval.map(|end| 100.0 * end);
+            format!("{:5.1} [{low:.1}, {high:.1}]", 100.0 * a.accuracy)
+        };
         let difference =
             |d: Difference| format!("{:+5.1} {sign} {:.1}", 100.0 * d.difference, 100.0 * d.stderr);
         let raw = format!("raw {0}x{0}", self.raw_pixels_side);
@@ -300,16 +306,16 @@ mod tests {
     #[test]
     fn the_verdict_says_better_worse_and_perhaps() {
         let lines = scores([800, 850], [700, 849], [810, 850]).verdict();
-        // The images that the worse one gets right are among those of the better one. With a lead of p = 0.1 the
-        // standard error is therefore sqrt(0.1·0.9/1000).
+        // The images that the worse one gets right are among those of the better one. With a lead of 100 images the
+        // standard error is therefore sqrt(101 - 100²/1002)/1002.
         let expected = [
             "k-NN 20: the trained encoder beats the untrained encoder by 10.0 points (10.5 standard errors)",
-            "k-NN 20: the trained encoder falls short of raw pixels by 1.0 points (3.2 standard errors)",
-            "linear probe: the trained encoder is above the untrained encoder by 0.1 points (1.0 standard errors), \
+            "k-NN 20: the trained encoder falls short of raw pixels by 1.0 points (3.0 standard errors)",
+            "linear probe: the trained encoder is above the untrained encoder by 0.1 points (0.7 standard errors), \
              which may be chance",
             "linear probe: the trained encoder does as well as raw pixels",
             "the linear probe of the trained encoder beats the best nearest neighbours on raw pixels (k-NN 20, \
-             81.0 %) by 4.0 points (6.5 standard errors)",
+             81.0 %) by 4.0 points (6.4 standard errors)",
         ];
         assert_eq!(lines, expected);
     }

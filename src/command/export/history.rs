@@ -159,7 +159,7 @@ pub mod tests {
     }
 
     pub fn evaluated(step: u64, name: &str, value: f64) -> Event {
-        let metric = |name: &str, stderr| Metric { name: name.to_owned(), value, stderr };
+        let metric = |name: &str, stderr| Metric::bare(name, value, stderr);
         Event::Evaluated(Evaluated {
             step,
             epoch: 1.0,

@@ -4,6 +4,7 @@ use super::{Judged, Task};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{DataError, Source};
 use crate::engine::{Engine, MicroBatch, Target};
+use crate::eval::score::wilson;
 use crate::event::Metric;
 use crate::model::patch::Pixels;
 use crate::weights::best::Grade;
@@ -89,12 +90,13 @@ fn rank(logits: &[f32], label: u32) -> usize {
     logits.iter().enumerate().filter(|&pair| before(pair)).count()
 }
 
-/// Returns an accuracy with its binomial standard error, √(p · (1 − p) / n).
+/// Returns an accuracy with its binomial standard error, √(p · (1 − p) / n), and its interval.
 fn share(name: &str, count: usize, images: usize) -> Metric {
+    let interval = Some(wilson(count, images));
     let images = images.max(1) as f64;
     let value = count as f64 / images;
     let stderr = Some((value * (1.0 - value) / images).sqrt());
-    Metric { name: name.to_owned(), value, stderr }
+    Metric { name: name.to_owned(), value, stderr, interval }
 }
 
 #[cfg(test)]

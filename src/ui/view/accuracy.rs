@@ -205,7 +205,7 @@ mod tests {
     use crate::event::{Evaluated, Metric};
 
     fn metric(name: &str, value: f64) -> Metric {
-        Metric { name: name.to_owned(), value, stderr: None }
+        Metric::bare(name, value, None)
     }
 
     fn metrics(values: &[(u64, f64, f64)]) -> Metrics {

@@ -113,7 +113,9 @@ fn program(folder: &Path) -> Command {
 
 /// Adds the arguments of a short run with a tiny model.
 fn short(command: &mut Command) -> &mut Command {
-    TINY.into_iter().chain(SHORT).for_each(|set| drop(command.args(["--set", set])));
+    for set in TINY.into_iter().chain(SHORT) {
+        command.args(["--set", set]);
+    }
     command
 }
 

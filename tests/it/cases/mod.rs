@@ -1,5 +1,7 @@
 //! What people have on disk and what they bring along: one table for each area, one line for each case.
 
+/// Advice that works, and what a resume and an evaluation know of their data.
+mod advice;
 /// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
 mod data;
 /// Weights of other programs, and files that are not what they say.

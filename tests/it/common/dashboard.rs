@@ -144,6 +144,7 @@ pub fn evaluations(app: &mut App) {
         name: name.to_owned(),
         value,
         stderr: Some((value * (1.0 - value) / 1000.0).sqrt()),
+        interval: None,
     };
     for (step, knn, probe) in [(0, 0.512, 0.673), (50, 0.66, 0.774), (100, 0.704, 0.812)] {
         let metrics = vec![metric("k-NN 20", knn), metric("linear probe", probe)];

@@ -12,7 +12,7 @@ pub mod pty;
 
 use serde_json::Value;
 use simmim_tui::config::Config;
-use simmim_tui::data::Dataset;
+use simmim_tui::data::{Dataset, ListedData};
 use simmim_tui::engine::EngineState;
 use simmim_tui::engine::device::{self, Device};
 use simmim_tui::engine::learner::LearnerConfig;
@@ -384,6 +384,7 @@ pub fn job(config: Config, data: Dataset, run: RunDir, start: Start) -> Job {
     Job {
         engine: device::engine_maker(&Device::Cpu, LearnerConfig::new(&config)),
         config,
+        images: ListedData::of(&data).fingerprint(),
         device: Device::Cpu,
         data,
         eval: None,
