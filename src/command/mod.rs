@@ -21,6 +21,7 @@ pub mod features;
 pub mod finetune;
 pub mod import;
 pub mod man;
+mod memory;
 pub mod parity;
 pub mod plan;
 pub(crate) mod prepare;

@@ -2,6 +2,7 @@
 
 use super::decode::{MAX_BYTES, decode};
 use super::{DataError, ImageError, ImageSource, Opened, Part};
+use crate::shown;
 use image::RgbImage;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -104,7 +105,7 @@ fn class_name(file: &Path) -> Option<String> {
     let mut components = file.components();
     let first = components.next()?;
     components.next()?;
-    Some(first.as_os_str().to_string_lossy().into_owned())
+    Some(shown::text(first.as_ref()))
 }
 
 impl Folder {
@@ -131,7 +132,7 @@ impl ImageSource for Folder {
     }
 
     fn name(&self, index: usize) -> String {
-        self.path(index).unwrap_or_else(|| self.root.clone()).display().to_string()
+        shown::text(&self.path(index).unwrap_or_else(|| self.root.clone()))
     }
 
     fn label(&self, index: usize) -> Option<u32> {
@@ -149,7 +150,7 @@ impl ImageSource for Folder {
     }
 
     fn origin(&self) -> String {
-        self.root.display().to_string()
+        shown::text(&self.root)
     }
 }
 

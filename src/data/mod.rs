@@ -30,6 +30,7 @@ pub use error::{DataError, ImageError};
 pub use labelled_dataset::{LabelledDataset, open_labelled};
 
 use crate::config::{DataConfig, DataFormat};
+use crate::shown;
 use image::RgbImage;
 use std::path::Path;
 use std::sync::Arc;
@@ -163,7 +164,7 @@ fn open_main(config: &DataConfig) -> Result<(Opened, DataFormat, String), DataEr
         (format, Some(path)) => {
             let resolved = detect::resolve(format, path)?;
             let opened = open_as(resolved, path, format == DataFormat::Auto)?;
-            Ok((opened, resolved, format!(" from {}", path.display())))
+            Ok((opened, resolved, format!(" from {}", shown::path(path))))
         }
         (format, None) => Err(DataError::PathNeeded { format }),
     }

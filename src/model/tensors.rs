@@ -1,6 +1,7 @@
 //! Reads and writes named tensors as safetensors files.
 
 use crate::model::state::{HostTensor, NamedTensors};
+use crate::shown;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
@@ -11,13 +12,13 @@ use thiserror::Error;
 /// Why a tensor file can't be read.
 #[derive(Debug, Error)]
 pub enum TensorFileError {
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}", path = shown::path(.path))]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is no valid safetensors file: {reason}")]
+    #[error("{path} is no valid safetensors file: {reason}", path = shown::path(.path))]
     Format { path: PathBuf, reason: String },
-    #[error("{path} has no tensor {name}")]
+    #[error("{path} has no tensor {name}", path = shown::path(.path))]
     Missing { path: PathBuf, name: String },
-    #[error("{path}: tensor {name} has type {dtype}, which isn't supported")]
+    #[error("{path}: tensor {name} has type {dtype}, which isn't supported", path = shown::path(.path))]
     Type { path: PathBuf, name: String, dtype: String },
 }
 

@@ -11,6 +11,7 @@ use crate::event::number;
 use crate::model::state::NamedTensors;
 use crate::model::tensors;
 use crate::run_dir::{advice, sync_dir, write_atomic};
+use crate::shown;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -30,14 +31,15 @@ const EXTENSION: &str = "safetensors";
 /// Why a checkpoint can't be written or read.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
-    #[error("cannot write checkpoint {path}: {source}{}; earlier checkpoints are unharmed", advice(.source))]
+    #[error("cannot write checkpoint {path}: {source}{}; earlier checkpoints are unharmed", advice(.source), path = shown::path(.path))]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot read checkpoint {path}: {source}")]
+    #[error("cannot read checkpoint {path}: {source}", path = shown::path(.path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("checkpoint {path} is damaged: {reason}")]
+    #[error("checkpoint {path} is damaged: {reason}", path = shown::path(.path))]
     Damaged { path: PathBuf, reason: String },
     #[error(
-        "checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release"
+        "checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release",
+        path = shown::path(.path)
     )]
     Version { path: PathBuf, found: u32 },
 }

@@ -37,6 +37,8 @@ mod parity;
 
 // A run of the program, from its start to its end.
 
+/// Trouble that people had elsewhere, one line a case.
+mod cases;
 /// Wrong input and a failing system end with the right exit code and one helpful line.
 mod faults;
 /// The lines, files and JSON of a run without the screen.

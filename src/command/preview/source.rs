@@ -4,6 +4,7 @@ use super::PreviewError;
 use crate::config::file;
 use crate::picture::sheet::GAP;
 use crate::run_dir;
+use crate::shown;
 use image::{ImageReader, Rgb, RgbImage, imageops};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,11 @@ pub(super) fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewErr
     let reader = ImageReader::open(&file).and_then(ImageReader::with_guessed_format).map_err(io)?;
     let decoded = reader.decode();
     let image = decoded.map_err(|error| not_a_picture(&file, &error))?.into_rgb8();
-    let caption =
-        if step_of(&file).is_some() { sheet_caption(&file) } else { file.display().to_string() };
+    let caption = if step_of(&file).is_some() {
+        sheet_caption(&file)
+    } else {
+        shown::path(&file).to_string()
+    };
     Ok(Picture { caption, image })
 }
 
@@ -49,7 +53,7 @@ pub(super) fn stacked(pictures: &[Picture]) -> RgbImage {
 
 /// Returns the line above a sheet.
 pub(super) fn sheet_caption(path: &Path) -> String {
-    format!("{}  (original, masked, reconstructed, raw)", path.display())
+    format!("{}  (original, masked, reconstructed, raw)", shown::path(path))
 }
 
 fn not_a_picture(path: &Path, error: &image::ImageError) -> PreviewError {

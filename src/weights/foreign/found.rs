@@ -4,6 +4,7 @@ use super::ImportError;
 use super::names::ForeignWeights;
 use crate::config::{Config, Position};
 use crate::model::position::sincos;
+use crate::shown;
 use std::fmt::Write as _;
 
 /// Rows of a relative position table that belong to the class token.
@@ -238,7 +239,7 @@ impl FoundModel {
         let weights: usize = foreign.tensors.values().map(|tensor| tensor.data.len()).sum();
         let mut out = format!("# {}, {:.1} million numbers", foreign.kind, weights as f64 / 1e6);
         for note in &foreign.notes {
-            let _ = write!(out, "; {note}");
+            let _ = write!(out, "; {}", shown::line(note));
         }
         let heads = self.heads.unwrap_or_else(|| self.usual_heads());
         let guess = if self.heads.is_some() {
@@ -259,7 +260,8 @@ impl FoundModel {
             name(self.position),
             self.scale(),
             usual_unit(self.image(), self.patch),
-            toml::Value::String(path.display().to_string()),
+            // A string of JSON is one of TOML too, and it is one line.
+            shown::json(serde_json::Value::String(shown::text(&path)).to_string()),
         );
         match foreign.pixels {
             Some([mean, std]) => {

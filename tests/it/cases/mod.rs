@@ -1,0 +1,3 @@
+//! Trouble that people had elsewhere, one table of cases per area.
+
+mod bounds;
