@@ -9,6 +9,8 @@ use crate::engine::parity::ParityError;
 use crate::eval::EvalDataError;
 use crate::exit;
 use crate::run_dir::RunDirError;
+use crate::shown;
+use crate::text::say::UnwrittenOutput;
 use crate::train::{FailureKind, TrainError};
 use crate::weights::checkpoint::CheckpointError;
 use crate::weights::foreign::ImportError;
@@ -48,7 +50,9 @@ pub enum Error {
     EvalData(#[from] EvalDataError),
     #[error("{0}")]
     Failed(String),
-    #[error("cannot write {path}: {source}")]
+    #[error(transparent)]
+    Unwritten(#[from] UnwrittenOutput),
+    #[error("cannot write {path}: {source}", path = shown::path(.path))]
     Output { path: PathBuf, source: io::Error },
     #[error("parity: {failed} of {groups} groups exceed their tolerance")]
     PastTolerance { failed: usize, groups: usize },
@@ -76,12 +80,6 @@ impl Error {
             | Self::Device(_)
             | Self::Parity(_)
             | Self::Import(_)
-            | Self::RunDir(
-                RunDirError::Locked { .. }
-                | RunDirError::Occupied { .. }
-                | RunDirError::NotFound { .. }
-                | RunDirError::NotADirectory { .. },
-            )
             | Self::Checkpoint(CheckpointError::Foreign { .. })
             | Self::Weights(
                 WeightsError::NoRun { .. }
@@ -91,7 +89,8 @@ impl Error {
             )
             | Self::EvalData(_) => exit::USAGE,
             Self::Train(error) => run_exit_code(Err(error.kind())),
-            Self::RunDir(RunDirError::Io { .. })
+            Self::RunDir(error) if error.is_wrong_place() => exit::USAGE,
+            Self::RunDir(_)
             | Self::Checkpoint(_)
             | Self::Weights(WeightsError::Checkpoint(_) | WeightsError::State { .. })
             | Self::Failed(_)
@@ -99,6 +98,7 @@ impl Error {
             | Self::Ctl(_)
             | Self::PastTolerance { .. }
             | Self::Unwell { .. }
+            | Self::Unwritten(_)
             | Self::Output { .. }
             | Self::System { .. }
             | Self::DeviceFailed(_) => exit::FAILED,

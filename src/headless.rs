@@ -5,9 +5,11 @@ use crate::event::state::RunState;
 use crate::event::{
     Event, Finished, Level, Phase, Stamped, Started, StepReport, TaskKind, Validation,
 };
+use crate::shown;
 use crate::terminal::unicode::plus_minus;
+use crate::text::say::{UnwrittenOutput, json, say, still_read};
 use crate::text::units::{percent, span};
-use crate::train::{RunSummary, Session, TrainError};
+use crate::train::{Session, TrainError};
 use std::io::Write;
 
 /// The form in which events are printed.
@@ -22,7 +24,8 @@ pub enum Style {
 /// Prints the events of a run until it ends, and returns its summary.
 ///
 /// `state` holds what earlier events of the run say. A closed or blocked standard output does not hold up the run: the
-/// event log has every line.
+/// event log has every line. If `out` can't be written for another reason than that its reader left, this is said at
+/// once, and returned at the end.
 ///
 /// # Errors
 /// If the run ended early; the error says why.
@@ -32,20 +35,27 @@ pub fn follow(
     style: Style,
     out: &mut impl Write,
     err: &mut impl Write,
-) -> Result<RunSummary, TrainError> {
+) -> Result<Option<UnwrittenOutput>, TrainError> {
+    let mut lost = None;
     for event in &session.events {
         state.apply(&event);
-        let _ = print(&event, &state, style, out, err);
+        if let Err(error) = still_read(print(&event, &state, style, out, err))
+            && lost.is_none()
+        {
+            say(
+                err,
+                &format!("warning: {error}; the run goes on, and events.jsonl has every line"),
+            );
+            lost = Some(error);
+        }
     }
     let summary = session.join()?;
     if summary.unreadable_images > 0 {
-        let _ = writeln!(
-            err,
-            "warning: {} images could not be read and were skipped; events.jsonl names them",
-            summary.unreadable_images
-        );
+        let count = summary.unreadable_images;
+        let what = "images could not be read and were skipped; events.jsonl names them";
+        say(err, &format!("warning: {count} {what}"));
     }
-    Ok(summary)
+    Ok(lost)
 }
 
 /// Prints the line of an event, if it has one: warnings and alarms on standard error, everything else on standard
@@ -58,23 +68,26 @@ fn print(
     err: &mut impl Write,
 ) -> std::io::Result<()> {
     if style == Style::Json {
-        let line = serde_json::to_string(stamped).unwrap_or_default();
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", json(stamped))?;
         return out.flush();
     }
     // The program itself reports the error that ended the run, once, at the end.
     if matches!(stamped.event, Event::Log { level: Level::Error, .. }) {
         return Ok(());
     }
+    if let Event::Started(started) = &stamped.event {
+        writeln!(out, "{}", shown::line(&setting(started)))?;
+    }
     let Some(line) = text(&stamped.event, state) else { return Ok(()) };
     match &stamped.event {
-        Event::Log { level: Level::Warning, .. } => writeln!(err, "warning: {line}"),
-        Event::Alarm(_) => writeln!(err, "{line}"),
+        Event::Log { level: Level::Warning, .. } => say(err, &format!("warning: {line}")),
+        Event::Alarm(_) => say(err, &line),
         _ => {
-            writeln!(out, "{line}")?;
-            out.flush()
+            writeln!(out, "{}", shown::line(&line))?;
+            out.flush()?;
         }
     }
+    Ok(())
 }
 
 /// Returns the line of an event that has one.
@@ -103,16 +116,19 @@ fn text(event: &Event, state: &RunState) -> Option<String> {
     })
 }
 
-/// Returns the two lines that a run begins with.
+/// Returns the first of the two lines that a run begins with.
+fn setting(started: &Started) -> String {
+    format!("device {}  data {}", started.computes_on(), started.data)
+}
+
+/// Returns the second of them.
 fn overview(started: &Started) -> String {
     let model = match started.task {
         TaskKind::Pretraining => "model",
         TaskKind::Classification => "classifier",
     };
     format!(
-        "device {}  data {}\n{model} {:.2} M parameters  {} epochs of {} steps, {} warm-up steps",
-        started.computes_on(),
-        started.data,
+        "{model} {:.2} M parameters  {} epochs of {} steps, {} warm-up steps",
         started.parameters as f64 / 1e6,
         started.epochs,
         started.steps_per_epoch,

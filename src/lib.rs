@@ -46,6 +46,7 @@
 //! - [`config`]: the configuration with its files and checks.
 //! - `gpu`: temperature and memory of NVIDIA GPUs (features `tui` and `cuda`).
 //! - [`rng`]: random numbers as a function of their position.
+//! - [`shown`]: text of foreign origin, as people see it.
 //! - `version` and `exit`: which program this is, and the codes that it ends with.
 
 pub mod cli;
@@ -68,6 +69,7 @@ pub mod picture;
 pub mod process;
 pub mod rng;
 pub mod run_dir;
+pub mod shown;
 pub mod terminal;
 pub mod text;
 pub mod train;
@@ -88,6 +90,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// Returns every error that ends the program with another exit code than 0.
 pub fn run(cli: Cli) -> Result<(), Error> {
     engine::device::fix_library_settings();
+    process::signals::survive_file_limit();
     // Engines have no errors. If the device of one fails, the thread that uses it unwinds.
     catch_unwind(AssertUnwindSafe(|| dispatch(cli))).unwrap_or_else(|panic| {
         match panic.downcast::<DeviceFailure>() {

@@ -106,6 +106,9 @@ pub struct TrainArgs {
     /// environment
     #[arg(long, value_name = "CMD")]
     pub notify: Option<String>,
+    /// Start although the run seems to need more memory than there is
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What a training process does when it loses its terminal.

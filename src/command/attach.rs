@@ -10,7 +10,8 @@ use crate::process::background::Background;
 use crate::process::flags::Flags;
 use crate::process::signals::{self, Reaction};
 use crate::run_dir::{self, event_log};
-use crate::text::say::say;
+use crate::shown;
+use crate::text::say::tell;
 use crate::text::shell::for_shell;
 use crate::ui::app::App;
 use crate::ui::overlay::Overlay;
@@ -54,7 +55,7 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
         let rates = rates.clone();
         Box::new(move |step| rates.lr(step))
     };
-    let mut app = App::new(root.display().to_string(), lr, colors, ascii).viewer();
+    let mut app = App::new(shown::text(root), lr, colors, ascii).viewer();
     app.overlays = overlays(&args.compare)?;
 
     let flags = Flags::default();
@@ -78,7 +79,7 @@ pub fn run(args: &AttachArgs) -> Result<(), Error> {
     let exit = exit.map_err(Error::system("attach"))?;
     if exit == LoopExit::Detached {
         let line = format!("goes on; back to it: simmim-tui attach {}", for_shell(root));
-        say(&mut stdout(), &format!("run {} {line}", root.display()));
+        tell(&format!("run {} {line}", shown::path(root)))?;
     }
     Ok(())
 }
@@ -95,14 +96,14 @@ fn overlays(runs: &[PathBuf]) -> Result<Vec<Overlay>, Error> {
         if !run_dir::holds_run(run) {
             return Err(Error::Usage(format!(
                 "no run at {}: --compare takes run directories",
-                run.display()
+                shown::path(run)
             )));
         }
         let events =
             event_log::read(&run.join("events.jsonl")).map_err(Error::system("--compare"))?;
         let name = name.clone().filter(|_| unique(name));
-        let name = name.unwrap_or_else(|| run.display().to_string());
-        Ok(Overlay::from_events(name, &events))
+        let name = name.unwrap_or_else(|| shown::path(run).to_string());
+        Ok(Overlay::from_events(shown::line(&name), &events))
     };
     runs.iter().zip(&names).map(read).collect()
 }

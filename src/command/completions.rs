@@ -20,5 +20,5 @@ pub struct CompletionsArgs {
 pub fn run(args: &CompletionsArgs, mut cli: clap::Command) -> Result<(), Error> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli, NAME, &mut script);
-    print(&script).map_err(Error::system("standard output"))
+    Ok(print(&script)?)
 }

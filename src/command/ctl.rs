@@ -5,8 +5,8 @@ use crate::control::order;
 use crate::error::Error;
 use crate::event::Command;
 use crate::run_dir;
-use crate::text::say::{json, say, say_all};
-use std::io::stdout;
+use crate::shown;
+use crate::text::say::{json, tell, tell_all};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,24 +61,23 @@ impl CtlOrder {
 /// # Errors
 /// If there is no such run, or if the order wasn't carried out.
 pub fn run(args: &CtlArgs) -> Result<(), Error> {
-    let (root, out) = (&args.run, &mut stdout());
+    let root = &args.run;
     if !run_dir::holds_run(root) {
         return Err(Error::Usage(format!(
             "no run at {}: ctl takes a run directory",
-            root.display()
+            shown::path(root)
         )));
     }
     if let Some(command) = args.order.command() {
         let limit = (!args.no_wait).then_some(Duration::from_secs(args.timeout));
         let done = order::order(root, command, limit)?;
-        say(out, &if args.json { json(&done) } else { done.text() });
-        return Ok(());
+        return Ok(tell(&if args.json { json(&done) } else { done.text() })?);
     }
     let digest = run_dir::digest(root);
     if args.json {
-        say(out, &json(&runs::Status::new(&digest)));
+        tell(&json(&runs::Status::new(&digest)))?;
     } else {
-        say_all(runs::status(&digest));
+        tell_all(runs::status(&digest))?;
     }
     Ok(())
 }

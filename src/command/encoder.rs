@@ -6,6 +6,7 @@ use crate::data::{self, Dataset, ImageError, Source};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::eval::features::{Features, extract};
+use crate::shown;
 use crate::text::bar::Bar;
 use crate::text::say::say;
 use crate::weights::locate::Weights;
@@ -47,7 +48,7 @@ pub(super) fn open(path: &Path) -> Result<Weights, Error> {
 /// Prints which damaged checkpoints were passed over, and which one is used instead.
 pub(super) fn warn_passed_over(weights: &Weights) {
     for warning in &weights.warnings {
-        say(&mut stderr(), &format!("warning: {warning}; using {}", weights.path.display()));
+        say(&mut stderr(), &format!("warning: {warning}; using {}", shown::path(&weights.path)));
     }
 }
 

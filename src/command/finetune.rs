@@ -6,6 +6,7 @@ use super::train;
 use crate::config::file::{self, Layer};
 use crate::config::{Config, FinetuneConfig};
 use crate::error::Error;
+use crate::shown;
 use crate::text::shell::for_shell;
 use crate::train::Job;
 use crate::weights::locate::Weights;
@@ -45,7 +46,7 @@ fn prepare(args: &FinetuneArgs) -> Result<Job, Error> {
         let run = args.train.resume.as_deref().unwrap_or(Path::new("RUN"));
         return Err(Error::Usage(format!(
             "{} is a run of pre-training: a classifier on it is a run of its own: simmim-tui finetune {}",
-            run.display(),
+            shown::path(run),
             for_shell(run)
         )));
     }

@@ -3,11 +3,12 @@
 use crate::config::{Config, ConfigError, file};
 use crate::engine::EngineState;
 use crate::error::Error;
-use crate::text::say::say;
+use crate::shown;
+use crate::text::say::{print, say};
 use crate::weights::checkpoint::{self, Checkpoint, Meta};
 use crate::weights::foreign::FittedWeights;
 use crate::weights::foreign::file::ForeignWeights;
-use std::io::{Write as _, stderr, stdout};
+use std::io::stderr;
 use std::path::{Path, PathBuf};
 
 /// The Python script that converts a PyTorch file to safetensors. `import --converter` prints it.
@@ -43,23 +44,21 @@ pub struct ImportArgs {
 /// # Errors
 /// Returns an error if the file can't be used, or if the checkpoint can't be written.
 pub fn run(args: &ImportArgs) -> Result<(), Error> {
-    let out = &mut stdout();
     let Some(path) = &args.file else {
-        let _ = write!(out, "{CONVERTER}"); // a closed pipe is no error
-        return Ok(());
+        return Ok(print(CONVERTER.as_bytes())?);
     };
     let foreign = ForeignWeights::read(path, args.network.as_deref())?;
     let config = checkpoint_config(args, &foreign)?; // also what is only printed must be valid
     let Some(target) = &args.output else {
-        let _ = write!(out, "{}", foreign.found.toml(&foreign)); // a closed pipe is no error
-        return Ok(());
+        return Ok(print(foreign.found.toml(&foreign).as_bytes())?);
     };
     check_target(target, args.force)?;
     let FittedWeights { weights, notice } = FittedWeights::fit(&foreign, &config)?;
     let meta = Meta { config: file::to_toml(&config), ..Meta::start() };
     let engine = EngineState { weights, ..EngineState::default() };
     checkpoint::write(target, &Checkpoint { meta, engine })?;
-    say(&mut stderr(), &format!("{notice}\nwritten to {}", target.display()));
+    say(&mut stderr(), &notice);
+    say(&mut stderr(), &format!("written to {}", shown::path(target)));
     Ok(())
 }
 
@@ -68,13 +67,13 @@ fn check_target(target: &Path, force: bool) -> Result<(), Error> {
     if target.extension().is_none_or(|ending| ending != "safetensors") {
         return Err(Error::Usage(format!(
             "{}: the name of a checkpoint ends in .safetensors",
-            target.display()
+            shown::path(target)
         )));
     }
     if target.exists() && !force {
         return Err(Error::Usage(format!(
             "{} exists: choose another file, or replace it with --force",
-            target.display()
+            shown::path(target)
         )));
     }
     Ok(())

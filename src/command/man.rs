@@ -21,7 +21,7 @@ pub fn run(args: &ManArgs, cli: clap::Command) -> Result<(), Error> {
     let Some(folder) = &args.dir else {
         let mut page = Vec::new();
         clap_mangen::Man::new(cli).render(&mut page).map_err(system)?;
-        return print(&page).map_err(Error::system("standard output"));
+        return Ok(print(&page)?);
     };
     fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(cli, folder)).map_err(system)
 }

@@ -22,6 +22,7 @@ pub mod finetune;
 mod going_on;
 pub mod import;
 pub mod man;
+mod memory;
 pub mod parity;
 pub mod plan;
 pub(crate) mod prepare;

@@ -4,8 +4,8 @@ use crate::config::Precision;
 use crate::engine::device::{self, Device, precision::Effective};
 use crate::engine::parity;
 use crate::error::Error;
-use crate::text::say::say;
-use std::io::{stderr, stdout};
+use crate::text::say::{say, tell};
+use std::io::stderr;
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -49,7 +49,7 @@ fn compare(
 ) -> Result<(usize, usize), Error> {
     let groups = parity::check_in(&args.file, device, precision)?;
     if *device != Device::Cpu {
-        say(&mut stdout(), &format!("{precision}:"));
+        tell(&format!("{precision}:"))?;
     }
     for group in &groups {
         let verdict = if group.passes() { "ok  " } else { "FAIL" };
@@ -57,7 +57,7 @@ fn compare(
             "{verdict} {:<16} largest error {:.2e}  tolerance {:.0e}  {}",
             group.name, group.error, group.tolerance, group.at
         );
-        say(&mut stdout(), &line);
+        tell(&line)?;
     }
     Ok((groups.iter().filter(|group| !group.passes()).count(), groups.len()))
 }

@@ -1,6 +1,7 @@
 //! The `plan` command: steps, schedule, parameters and memory of a run that hasn't been started.
 
 use super::args::ConfigArgs;
+use super::memory::{MemoryNeed, Operations};
 use super::{encoder, prepare};
 use crate::config::{Config, Precision};
 use crate::data::Dataset;
@@ -9,11 +10,12 @@ use crate::engine::schedule::Schedule;
 use crate::error::Error;
 use crate::model::ModelShape;
 use crate::model::mask::MaskGenerator;
+use crate::process::memory::free;
+use crate::shown;
 use crate::text::chart;
-use crate::text::say::say;
+use crate::text::say::tell_all;
 use crate::text::units::bytes;
 use crate::train::RunLength;
-use std::io::stdout;
 use std::time::Duration;
 
 /// Columns and rows of the chart of learning rates.
@@ -22,8 +24,6 @@ const CHART: (usize, usize) = (60, 8);
 const SAMPLES: u64 = 6000;
 /// The time for reading images.
 const CHECK: Duration = Duration::from_secs(2);
-/// Bytes of a 32-bit float.
-const FLOAT: u64 = 4;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PlanArgs {
@@ -41,8 +41,7 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
     encoder::warn(&prepare::notes(&config, &data));
     tell_faulty(&data);
     let plan = Plan::new(&config, data.train.len());
-    say(&mut stdout(), &plan.text(&config, &data.description));
-    Ok(())
+    Ok(tell_all(plan.lines(&config, &data.description))?)
 }
 
 /// Prints which images can't be read. Of a large data set only as many are read as a little time suffices for.
@@ -67,7 +66,7 @@ pub(super) struct Plan {
     /// Patches per image.
     patches: usize,
     target: PredictedTarget,
-    memory: Memory,
+    memory: MemoryNeed,
 }
 
 /// What the model predicts of an image.
@@ -77,15 +76,6 @@ enum PredictedTarget {
     Hidden(usize),
     /// One of this many classes.
     Class(usize),
-}
-
-/// Estimated memory in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Memory {
-    /// Weights, gradients and the optimizer's two moments, which are 32-bit floats in every precision.
-    state: u64,
-    /// What the backward pass of one micro-batch keeps.
-    activations: u64,
 }
 
 impl Plan {
@@ -104,7 +94,7 @@ impl Plan {
                 ),
                 Some(classes) => PredictedTarget::Class(classes),
             },
-            memory: Memory { state: parameters * 4 * 4, activations: activations(&shape, config) },
+            memory: MemoryNeed::new(config, Operations::of(config)),
         }
     }
 
@@ -117,22 +107,23 @@ impl Plan {
     }
 
     /// Returns the plan as lines for people.
-    fn text(&self, config: &Config, data: &str) -> String {
+    fn lines(&self, config: &Config, data: &str) -> Vec<String> {
         let mut lines = vec![
             format!("data        {data}"),
             self.model_line(config),
             self.target_line(config),
             self.steps_line(config),
             self.memory_line(config),
-            match (config.train.precision, config.train.device.as_str()) {
-                (Precision::Fp32, _) | (_, "cpu") => "precision   fp32".to_owned(),
-                (precision, _) => {
-                    format!("precision   {precision} on a CUDA device, fp32 on the CPU")
-                }
-            },
         ];
+        lines.extend(self.here_lines(config));
+        lines.push(match (config.train.precision, config.train.device.as_str()) {
+            (Precision::Fp32, _) | (_, "cpu") => "precision   fp32".to_owned(),
+            (precision, _) => {
+                format!("precision   {precision} on a CUDA device, fp32 on the CPU")
+            }
+        });
         lines.extend(self.schedule_lines());
-        lines.join("\n")
+        lines
     }
 
     fn model_line(&self, config: &Config) -> String {
@@ -160,7 +151,7 @@ impl Plan {
                 let finetune = config.finetune.as_ref();
                 let from = finetune.and_then(|finetune| finetune.from.as_ref());
                 let from =
-                    from.map_or("fresh weights".to_owned(), |from| from.display().to_string());
+                    from.map_or("fresh weights".to_owned(), |from| shown::path(from).to_string());
                 format!("classifier  {classes} classes, encoder from {from}")
             }
         }
@@ -179,14 +170,27 @@ impl Plan {
     }
 
     fn memory_line(&self, config: &Config) -> String {
-        let Memory { state, activations } = self.memory;
+        let MemoryNeed { state, activations, .. } = self.memory;
         format!(
             "memory      about {}: {} weights, gradients and moments, {} activations{}",
-            bytes(state.saturating_add(activations)),
+            bytes(self.memory.total()),
             bytes(state),
             bytes(activations),
             if config.train.activation_checkpointing { ", checkpointed" } else { "" }
         )
+    }
+
+    /// Returns whether a run on the CPU finds the memory that it needs here. Of GPUs nothing is known before the start.
+    fn here_lines(&self, config: &Config) -> Vec<String> {
+        let Some(free) = free().filter(|_| Operations::of(config) == Operations::Fused) else {
+            return Vec::new();
+        };
+        let mut lines = vec![format!("            {} are free {}", bytes(free.bytes), free.limit)];
+        if self.memory.lack(Some(free)).is_some() {
+            lines
+                .push("            TOO LITTLE: the run is refused here without --force".to_owned());
+        }
+        lines
     }
 
     /// Returns the schedule in figures and as a chart.
@@ -207,31 +211,6 @@ impl Plan {
         lines.push(format!("  {:>8} 0{:>width$} step", "", steps, width = CHART.0 - 1));
         lines
     }
-}
-
-/// Estimates the bytes that autodiff keeps for the backward pass of one micro-batch.
-///
-/// A block keeps the inputs of each layer, queries, keys and values, the logits and their softmax, and both sides of
-/// the GELU. In bf16 the operands of products (queries, keys, values, inputs of the four layers, softmax) take half of
-/// the room. With activation checkpointing every block keeps its input, and only one block at a time keeps the rest.
-/// Measured peaks are within a factor of about two of the estimate.
-fn activations(shape: &ModelShape, config: &Config) -> u64 {
-    let (n, dim, hidden) = (shape.patches() as u64, shape.dim as u64, shape.hidden as u64);
-    let operand = match config.train.precision {
-        Precision::Bf16 if config.train.device != "cpu" => 2,
-        _ => FLOAT,
-    };
-    let per_token = (6 * dim + 2 * hidden) * FLOAT + (6 * dim + hidden) * operand;
-    let per_pair = shape.heads as u64 * (2 * FLOAT + operand);
-    let block = n.saturating_mul(per_token).saturating_add(per_pair.saturating_mul(n * n));
-    let depth = shape.depth as u64;
-    let blocks = if config.train.activation_checkpointing {
-        block.saturating_add(depth.saturating_mul(n * dim * FLOAT))
-    } else {
-        block.saturating_mul(depth)
-    };
-    let ends = 4 * n * (dim + shape.patch_len() as u64) * FLOAT;
-    blocks.saturating_add(ends).saturating_mul(config.train.batch_size as u64)
 }
 
 #[cfg(test)]
@@ -259,29 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn bf16_and_checkpointing_take_less_memory_where_they_are() {
-        let activations = |precision, device: &str, activation_checkpointing| {
-            let mut config = Config::default();
-            config.train.precision = precision;
-            device.clone_into(&mut config.train.device);
-            config.train.activation_checkpointing = activation_checkpointing;
-            Plan::new(&config, 100).memory.activations
-        };
-        let whole = activations(Precision::Fp32, "auto", false);
-        // Per image 64 tokens of 12·192 + 3·768 numbers and 3·3·64² pairs in 6 blocks, and both ends.
-        assert_eq!(whole, 32 * 4 * (6 * (64 * (12 * 192 + 3 * 768) + 9 * 64 * 64) + 4 * 64 * 384));
-        assert_eq!(activations(Precision::Tf32, "auto", false), whole);
-        assert_eq!(activations(Precision::Bf16, "cpu", false), whole);
-        let half = activations(Precision::Bf16, "auto", false);
-        assert!((0.6..0.9).contains(&(half as f64 / whole as f64)), "{half} of {whole}");
-        let checkpointed = activations(Precision::Fp32, "auto", true);
-        assert!(checkpointed * 3 < whole, "{checkpointed} of {whole}");
-    }
-
-    #[test]
     fn the_text_names_what_matters() {
         let config = Config::default();
-        let text = Plan::new(&config, 171).text(&config, "171 photos");
+        let text = Plan::new(&config, 171).lines(&config, "171 photos").join("\n");
         for part in
             ["400 = 80 epochs x 5 steps", "40 of 64 patches", "20 warm-up steps", "171 photos"]
         {

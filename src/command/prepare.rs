@@ -1,7 +1,7 @@
 //! From arguments to a [`Job`]: configuration, device, data, run directory and checkpoint.
 
 use super::args::{ConfigArgs, TrainArgs};
-use super::going_on;
+use super::{going_on, memory};
 use crate::config::file::Layer;
 use crate::config::{Config, TrainConfig, file};
 use crate::data::{self, Dataset};
@@ -12,6 +12,7 @@ use crate::eval;
 use crate::event::Level;
 use crate::model::state::NamedTensors;
 use crate::run_dir::{self, RunDir, RunDirError};
+use crate::shown;
 use crate::train::{Job, Start};
 use crate::weights::checkpoint::{Checkpoint, FoundCheckpoint};
 use crate::weights::foreign::FittedWeights;
@@ -71,6 +72,8 @@ pub(super) fn prepare_from(
     notices.extend(selection.notice.map(|notice| (Level::Info, notice)));
     let data = open_data(&mut config)?;
     notices.extend(notes(&config, &data).into_iter().map(|note| (Level::Warning, note)));
+    let warning = memory::check(&config, &selection.device, args.force)?;
+    notices.extend(warning.map(|warning| (Level::Warning, warning)));
     data::check_readable(&data.train)?;
     data::check_readable(&data.val)?;
     let images = going_on::judge(args, &mut config, &data, resume.as_ref(), &mut notices)?;
@@ -136,8 +139,10 @@ impl Previous {
         }
         // A location without a root is a file, which holds a checkpoint or has been an error.
         let root = location.root.as_deref().unwrap_or(Path::new("."));
-        let text =
-            format!("no checkpoint in {} yet: the run starts from the beginning", root.display());
+        let text = format!(
+            "no checkpoint in {} yet: the run starts from the beginning",
+            shown::path(root)
+        );
         notices.push((Level::Warning, text));
         let saved = file::load(Some(&run_dir::config_path(root)), &[])?;
         Ok(Some(changed_config(&args.config, &saved)?))
@@ -236,13 +241,14 @@ fn pretrained(
         return Err(Error::Usage(format!(
             "{key} differs from that of {}: the weights of its encoder depend on it; leave it out, or train from \
              fresh weights with --from-scratch",
-            path.display()
+            shown::path(&path)
         )));
     }
     notices.extend(warnings.into_iter().map(|text| (Level::Warning, text)));
     let step = checkpoint.meta.step;
     let trained_for = if saved.finetune.is_some() { "finetuning" } else { "pre-training" };
-    let text = format!("the encoder comes from {}, step {step} of {trained_for}", path.display());
+    let text =
+        format!("the encoder comes from {}, step {step} of {trained_for}", shown::path(&path));
     notices.push((Level::Info, text));
     if (saved.data.mean, saved.data.std) != (config.data.mean, config.data.std) {
         let text = "data.mean or data.std differ from those that the encoder was trained with";

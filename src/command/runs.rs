@@ -2,14 +2,15 @@
 
 use crate::error::Error;
 use crate::event::{Alarm, Metric, Phase};
-use crate::run_dir::digest::{RunRow, plain};
+use crate::run_dir::digest::RunRow;
 use crate::run_dir::{self, Digest, Liveness, digest};
+use crate::shown;
 use crate::terminal::unicode::plus_minus;
-use crate::text::say::{json, say, say_all};
+use crate::text::say::{json, say, tell, tell_all};
 use crate::text::units::{percent, span};
 use serde::Serialize;
 use std::fs;
-use std::io::{stderr, stdout};
+use std::io::stderr;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -25,23 +26,23 @@ pub struct RunsArgs {
 /// Lists the runs of the given directories.
 ///
 /// # Errors
-/// If a directory is missing.
+/// If a directory is missing, or standard output can't be written.
 pub fn run(args: &RunsArgs) -> Result<(), Error> {
     if let Some(missing) = args.folders.iter().find(|folder| !folder.exists()) {
-        return Err(Error::Usage(format!("there is no {}", missing.display())));
+        return Err(Error::Usage(format!("there is no {}", shown::path(missing))));
     }
     let usual = [PathBuf::from("runs")];
     let folders = if args.folders.is_empty() { &usual[..] } else { &args.folders };
     let runs = find(folders);
     if runs.is_empty() {
-        let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        let names: Vec<_> = folders.iter().map(|folder| shown::path(folder).to_string()).collect();
         let line = format!("no runs in {}", names.join(", "));
         // Standard output of --json holds objects only, so the reason goes to standard error.
-        if args.json { say(&mut stderr(), &line) } else { say(&mut stdout(), &line) }
+        if args.json { say(&mut stderr(), &line) } else { tell(&line)? }
     } else if args.json {
-        say_all(runs.iter().map(|run| json(&run.row())));
+        tell_all(runs.iter().map(|run| json(&run.row())))?;
     } else {
-        say_all(table(&runs));
+        tell_all(table(&runs))?;
     }
     Ok(())
 }
@@ -84,8 +85,8 @@ fn cells(run: &Digest) -> [String; 6] {
     let row = run.row();
     let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     [
-        plain(&row.path),
-        plain(&row.state),
+        shown::line(&row.path).into_owned(),
+        shown::line(&row.state).into_owned(),
         format!("{}/{}", row.step, row.total_steps),
         figure(row.loss.map(f64::from)),
         match row.accuracy {
@@ -149,10 +150,10 @@ impl Status {
 pub(super) fn status(digest: &Digest) -> Vec<String> {
     let status = Status::new(digest);
     let row = &status.row;
-    let mut lines = vec![format!("{}  {}", plain(&row.path), plain(&row.state))];
+    let mut lines = vec![format!("{}  {}", row.path, row.state)];
     lines.push(match &digest.liveness {
-        Liveness::Local(owner) | Liveness::Remote(owner) => plain(&owner.describe()),
-        Liveness::Gone => plain(&digest.describe_end()),
+        Liveness::Local(owner) | Liveness::Remote(owner) => owner.describe(),
+        Liveness::Gone => digest.describe_end(),
     });
     let epoch = status.epoch.zip(status.epochs);
     let progress = [
@@ -165,17 +166,17 @@ pub(super) fn status(digest: &Digest) -> Vec<String> {
     ];
     lines.push(progress.into_iter().flatten().collect::<Vec<_>>().join("  "));
     if let Some(last) = &digest.run.last_evaluation {
-        let metrics = last.metrics.iter().map(|metric| plain(&metric.text(plus_minus())));
+        let metrics = last.metrics.iter().map(|metric| metric.text(plus_minus()));
         let metrics: Vec<String> = metrics.collect();
         lines.push(format!("evaluated at step {}: {}", last.step, metrics.join("  ")));
     }
-    lines.extend(status.checkpoint.as_ref().map(|path| format!("checkpoint {}", plain(path))));
+    lines.extend(status.checkpoint.as_ref().map(|path| format!("checkpoint {path}")));
     lines.extend(row.age_s.map(|age| format!("last event {} ago", span(age))));
     lines.extend(status.alarms.iter().map(|alarm| {
         let (kind, step) = (alarm.kind.name(), alarm.step);
-        format!("ALARM {kind} at step {step}: {}", plain(&alarm.message))
+        format!("ALARM {kind} at step {step}: {}", alarm.message)
     }));
-    lines
+    lines.iter().map(|line| shown::line(line).into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -208,7 +209,7 @@ mod tests {
             .iter()
             .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
-        let newest = at("a-longer name").display().to_string();
+        let newest = at("a-longer\\nname").display().to_string();
         assert_eq!(columns[1][1..5], ["finished", "1000/0", "-", "0.2500"]);
         assert_eq!(columns[1][0], newest);
         assert_eq!(columns[2][0].trim(), at("old").display().to_string());
@@ -240,7 +241,7 @@ mod tests {
         let lines = status(&digest);
         assert!(lines[0].ends_with("  running"), "{lines:?}");
         assert_eq!(lines[1], format!("process {}", std::process::id()));
-        assert_eq!(lines.last().expect("some"), "ALARM disk nearly full at step 7: 1 MiB left");
+        assert_eq!(lines.last().expect("some"), "ALARM disk nearly full at step 7: 1 MiB\\nleft");
         let value = serde_json::to_value(Status::new(&digest)).expect("plain data");
         assert_eq!(value["state"], "running");
         assert_eq!(value["owner"]["alive"], true);

@@ -1,6 +1,7 @@
 //! Reads a configuration from TOML files and `--set key=value` texts.
 
 use super::Config;
+use crate::shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -8,7 +9,7 @@ use thiserror::Error;
 /// What is wrong with a configuration. Each message is one line.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("cannot read config {path}: {source}; built in are {}", BUILT_IN.map(|(name, _)| name).join(", "))]
+    #[error("cannot read config {path}: {source}; built in are {}", BUILT_IN.map(|(name, _)| name).join(", "), path = shown::path(.path))]
     Read { path: PathBuf, source: std::io::Error },
     #[error("config {origin}: {message}")]
     Syntax { origin: String, message: String },
@@ -37,7 +38,7 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError>
         None => toml::Table::new(),
         Some(path) => read_table(path)?,
     };
-    let origin = file.map_or_else(|| DEFAULTS.to_owned(), |path| path.display().to_string());
+    let origin = file.map_or_else(|| DEFAULTS.to_owned(), |path| shown::path(path).to_string());
     layered(table, &origin, sets)
 }
 
@@ -66,7 +67,7 @@ impl Layer {
     /// # Errors
     /// If the file can't be read or the TOML has a syntax error.
     pub fn file(path: &Path) -> Result<Self, ConfigError> {
-        Ok(Self { origin: path.display().to_string(), table: read_table(path)? })
+        Ok(Self { origin: shown::path(path).to_string(), table: read_table(path)? })
     }
 
     /// Parses TOML text. `origin` names the text in errors.
@@ -198,7 +199,7 @@ fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
     }
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse_table(&text, &path.display().to_string())
+    parse_table(&text, &shown::path(path).to_string())
 }
 
 fn parse_table(text: &str, origin: &str) -> Result<toml::Table, ConfigError> {

@@ -5,6 +5,7 @@ use super::{
     LARGEST_RELATIVE_GRID, LossConfig, MaskConfig, ModelConfig, OptimizerConfig, Position,
     ScheduleConfig, TrainConfig, masked_units,
 };
+use crate::shown;
 use std::fmt::Display;
 
 /// The most numbers in the pictures of one batch or preview. More can only be a typing error.
@@ -204,7 +205,7 @@ impl FinetuneConfig {
         if let Some(init) = &train.init {
             let allowed = "unset with [finetune]: the encoder comes from finetune.from, and `simmim-tui import` makes a \
                            checkpoint of other weights";
-            return Err(not_allowed("train.init", init.display(), allowed));
+            return Err(not_allowed("train.init", shown::path(init), allowed));
         }
         within("finetune.layer_decay", self.layer_decay, 0.01, 1.0)?;
         within("finetune.label_smoothing", self.label_smoothing, 0.0, 0.9)?;

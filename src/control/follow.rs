@@ -12,6 +12,7 @@ use crate::event::{Command, Stamped};
 use crate::run_dir::digest::{Ending, describe_gone};
 use crate::run_dir::log_reader::NextEvent;
 use crate::run_dir::{self, EVENTS, Liveness, LogReader, liveness};
+use crate::shown;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,9 +30,9 @@ const ACTIONS: usize = 64;
 /// Why a run can't be followed.
 #[derive(Debug, Error)]
 pub enum FollowError {
-    #[error("no run at {path}: a run directory holds an events.jsonl")]
+    #[error("no run at {path}: a run directory holds an events.jsonl", path = shown::path(.path))]
     NotARun { path: PathBuf },
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}", path = shown::path(.path))]
     Unreadable { path: PathBuf, source: io::Error },
 }
 

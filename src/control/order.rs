@@ -4,9 +4,10 @@ use super::client::{ANSWER_LIMIT, Client, Closed, ConnectError};
 use super::protocol::FromServer;
 use crate::event::state::RunState;
 use crate::event::{Command, Event, Reason, Stamped};
-use crate::run_dir::digest::{Ending, plain};
+use crate::run_dir::digest::Ending;
 use crate::run_dir::log_reader::NextEvent;
 use crate::run_dir::{EVENTS, Liveness, LogReader, digest, liveness};
+use crate::shown;
 use crate::text::units::span;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -36,17 +37,17 @@ pub struct Done {
 /// Why an order was not carried out, or not yet.
 #[derive(Debug, Error)]
 pub enum CtlError {
-    #[error("{path}: no process trains this run: {how}")]
+    #[error("{path}: no process trains this run: {how}", path = shown::path(.path))]
     NoProcess { path: PathBuf, how: String },
-    #[error("{path}: it runs as {owner}: give the order there")]
+    #[error("{path}: it runs as {owner}: give the order there", path = shown::path(.path))]
     Elsewhere { path: PathBuf, owner: String },
-    #[error("{path}: {why}")]
+    #[error("{path}: {why}", path = shown::path(.path))]
     Unreachable { path: PathBuf, why: String },
-    #[error("{path}: {} refused: {reason}", .command.name())]
+    #[error("{path}: {} refused: {reason}", .command.name(), path = shown::path(.path))]
     Refused { path: PathBuf, command: Command, reason: String },
-    #[error("{path}: {} not carried out within {limit}; the trainer will still do it", .command.name())]
+    #[error("{path}: {} not carried out within {limit}; the trainer will still do it", .command.name(), path = shown::path(.path))]
     Timeout { path: PathBuf, command: Command, limit: String },
-    #[error("{path}: the run ended before it could {}: {how}", .command.name())]
+    #[error("{path}: the run ended before it could {}: {how}", .command.name(), path = shown::path(.path))]
     Ended { path: PathBuf, command: Command, how: String },
 }
 
@@ -225,7 +226,7 @@ impl Done {
             Command::Pause => format!("paused at step {step}"),
             Command::Resume => format!("resumed at step {step}"),
             Command::Checkpoint => {
-                let path = self.checkpoint.as_deref().map(plain).unwrap_or_default();
+                let path = self.checkpoint.as_deref().map(shown::line).unwrap_or_default();
                 format!("checkpoint {path} at step {step}")
             }
             Command::Stop => {

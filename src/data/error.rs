@@ -1,6 +1,7 @@
 //! Errors of a whole data set ([`DataError`]) and of one image ([`ImageError`]).
 
 use crate::config::DataFormat;
+use crate::shown;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -8,9 +9,9 @@ use thiserror::Error;
 /// Why a data set can't be used. The message has one line.
 #[derive(Debug, Error)]
 pub enum DataError {
-    #[error("no such file or folder: {path}; check data.path and data.val_path")]
+    #[error("no such file or folder: {path}; check data.path and data.val_path", path = shown::path(.path))]
     Missing { path: PathBuf },
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}", path = shown::path(.path))]
     Read { path: PathBuf, source: io::Error },
     #[error(
         "data.format = {} needs data.path; leave both out to train on the embedded photos",
@@ -19,18 +20,20 @@ pub enum DataError {
     PathNeeded { format: DataFormat },
     #[error(
         "data.format = fashion-mnist-mini is built in, data.path = {path} would not be read: leave it out, or add \
-         --set data.format=auto"
+         --set data.format=auto",
+        path = shown::path(.path)
     )]
     PathUnused { path: PathBuf },
     #[error("no images in {place}: looked for {looked_for}")]
     Empty { place: String, looked_for: String },
-    #[error("{path} is not a known data file: looked for {looked_for}")]
+    #[error("{path} is not a known data file: looked for {looked_for}", path = shown::path(.path))]
     Unknown { path: PathBuf, looked_for: String },
     #[error(
-        "{path} has the wrong size: expected {expected} bytes, found {found}; it may be truncated, fetch it again"
+        "{path} has the wrong size: expected {expected} bytes, found {found}; it may be truncated, fetch it again",
+        path = shown::path(.path)
     )]
     Size { path: PathBuf, expected: String, found: u64 },
-    #[error("{path} has unexpected content: {problem}")]
+    #[error("{path} has unexpected content: {problem}", path = shown::path(.path))]
     Content { path: PathBuf, problem: String },
     #[error("none of the images of {origin} can be read ({count} tried); the last one: {last}")]
     AllUnreadable { origin: String, count: usize, last: ImageError },
@@ -58,7 +61,7 @@ impl DataError {
 
     /// Returns the error for a `path` without any file of the wanted format.
     pub(crate) fn empty(path: &Path, looked_for: impl Into<String>) -> Self {
-        Self::Empty { place: path.display().to_string(), looked_for: looked_for.into() }
+        Self::Empty { place: shown::path(path).to_string(), looked_for: looked_for.into() }
     }
 }
 

@@ -4,10 +4,9 @@ use super::decode::{self, Decoded};
 use super::scan::{LeftOut, Scanned, scan};
 use super::{DataError, ImageError, ImageSource, Opened, Part, parts};
 use crate::config::TruncatedImages;
+use crate::shown;
 use image::RgbImage;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,8 +53,9 @@ fn part(
 ) -> Result<Part, DataError> {
     let Scanned { files, left_out: others } = scan(root)?;
     if files.is_empty() {
-        let also = others.notes().into_iter().map(|note| format!("; {note}")).collect::<String>();
-        return Err(DataError::empty(root, format!("{LOOKED_FOR}{also}")));
+        let mut missing = vec![LOOKED_FOR.to_owned()];
+        missing.extend(others.notes());
+        return Err(DataError::empty(root, missing.join("; ")));
     }
     left_out.add(others);
     let names: Vec<_> = files.iter().map(|file| class_name(file)).collect();
@@ -74,19 +74,7 @@ fn class_name(file: &Path) -> Option<String> {
     let mut components = file.components();
     let first = components.next()?;
     components.next()?;
-    Some(distinct_name(first.as_os_str()))
-}
-
-/// Returns a name as text. Bytes that aren't UTF-8 are written as numbers, so that two names stay two.
-fn distinct_name(name: &OsStr) -> String {
-    let mut text = String::new();
-    for chunk in name.as_encoded_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02X}"); // a String takes every text
-        }
-    }
-    text
+    Some(shown::text(first.as_ref()))
 }
 
 impl Folder {
@@ -114,7 +102,7 @@ impl ImageSource for Folder {
     }
 
     fn name(&self, index: usize) -> String {
-        self.path(index).unwrap_or_else(|| self.root.clone()).display().to_string()
+        shown::text(&self.path(index).unwrap_or_else(|| self.root.clone()))
     }
 
     fn label(&self, index: usize) -> Option<u32> {
@@ -141,7 +129,7 @@ impl ImageSource for Folder {
     }
 
     fn origin(&self) -> String {
-        self.root.display().to_string()
+        shown::text(&self.root)
     }
 }
 

@@ -37,6 +37,7 @@ pub use fingerprint::{DataChange, Fingerprint, ListedData};
 pub use labelled_dataset::open_labelled;
 
 use crate::config::{DataConfig, DataFormat, TruncatedImages};
+use crate::shown;
 use image::RgbImage;
 use split::Split;
 use std::path::Path;
@@ -192,7 +193,7 @@ fn open_main(config: &DataConfig) -> Result<(Opened, DataFormat, String), DataEr
             let resolved = detect::resolve(format, path)?;
             let guessed = format == DataFormat::Auto;
             let opened = open_as(resolved, path, guessed, config.truncated)?;
-            Ok((opened, resolved, format!(" from {}", path.display())))
+            Ok((opened, resolved, format!(" from {}", shown::path(path))))
         }
         (format, None) => Err(DataError::PathNeeded { format }),
     }

@@ -1,6 +1,7 @@
 //! Images of one size as raw bytes in memory, which is what CIFAR, STL-10 and IDX files hold.
 
 use super::{DataError, ImageError, ImageSource, Part};
+use crate::shown;
 use image::RgbImage;
 use std::fs::File;
 use std::io::Read;
@@ -111,7 +112,7 @@ impl ImageSource for Packed {
 
     fn name(&self, index: usize) -> String {
         let (path, number) = self.place(index);
-        format!("{}#{number}", path.display())
+        format!("{}#{number}", shown::text(&path))
     }
 
     fn label(&self, index: usize) -> Option<u32> {
@@ -133,9 +134,7 @@ impl ImageSource for Packed {
     }
 
     fn origin(&self) -> String {
-        self.files
-            .first()
-            .map_or_else(|| "nowhere".to_owned(), |(path, _)| path.display().to_string())
+        self.files.first().map_or_else(|| "nowhere".to_owned(), |(path, _)| shown::text(path))
     }
 }
 

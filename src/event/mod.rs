@@ -3,6 +3,7 @@
 //! Every event is also one line of `events.jsonl`, so the names of its fields and variants are a file format. A figure
 //! that is NaN or infinite is written as `null`.
 
+mod foreign;
 pub(crate) mod line;
 mod lost;
 pub(crate) mod number;

@@ -2,6 +2,7 @@
 
 use crate::model::shapes::NamedShapes;
 use crate::model::state::{HostTensor, NamedTensors};
+use crate::shown;
 use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
@@ -16,13 +17,13 @@ const LARGEST_HEADER: u64 = 8 << 20;
 /// Why a tensor file can't be read.
 #[derive(Debug, Error)]
 pub enum TensorFileError {
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}", path = shown::path(.path))]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is no valid safetensors file: {reason}")]
+    #[error("{path} is no valid safetensors file: {reason}", path = shown::path(.path))]
     Format { path: PathBuf, reason: String },
-    #[error("{path} has no tensor {name}")]
+    #[error("{path} has no tensor {name}", path = shown::path(.path))]
     Missing { path: PathBuf, name: String },
-    #[error("{path}: tensor {name} has type {dtype}, which isn't supported")]
+    #[error("{path}: tensor {name} has type {dtype}, which isn't supported", path = shown::path(.path))]
     Type { path: PathBuf, name: String, dtype: String },
 }
 

@@ -5,5 +5,6 @@ pub(crate) mod background;
 pub mod flags;
 pub(crate) mod inherited;
 pub(crate) mod launcher;
+pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod signals;

@@ -2,6 +2,7 @@
 
 use super::launcher;
 use crate::event::{Event, Level, Listener, Reason, Stamped};
+use crate::shown;
 use crate::text::units::percent;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fs::File;
@@ -128,7 +129,7 @@ fn start(command: &str, run: &Path, news: &News) -> std::io::Result<Child> {
         .env("SIMMIM_EVENT", news.event)
         .env("SIMMIM_ALARM", &news.alarm)
         .env("SIMMIM_STEP", news.step.to_string())
-        .env("SIMMIM_MESSAGE", &news.message)
+        .env("SIMMIM_MESSAGE", &*shown::line(&news.message))
         .env("SIMMIM_RUN", run)
         .env_remove(launcher::VARIABLE)
         .stdin(Stdio::null())

@@ -12,10 +12,11 @@
 
 use crate::exit;
 use signal_hook::consts::{
-    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
 };
 use signal_hook::iterator::Signals;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The signals to stop, each with the signal that a launcher sends in its place.
@@ -43,6 +44,13 @@ struct Stage {
     reaction: Option<Box<dyn Reaction>>,
     /// Whether a hangup came before there was a reaction.
     hung_up: bool,
+}
+
+/// Lets a file that grows past the limit of `ulimit -f` be an error of the write, as a full disk is, and not the end of
+/// the process in the middle of it.
+pub fn survive_file_limit() {
+    // Without the handler everything works as before, only the signal still ends the process.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 /// Begins to catch signals. Until there is a reaction, a signal to stop ends the process: SIGTERM and SIGUSR1 with exit

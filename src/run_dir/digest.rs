@@ -4,6 +4,7 @@ use super::EVENTS;
 use super::owner::{self, Liveness, Owner, liveness};
 use crate::event::state::RunState;
 use crate::event::{Event, Level, Phase, Reason, Stamped, now};
+use crate::shown;
 use crate::text::units::span;
 use serde::Serialize;
 use std::fs::File;
@@ -174,7 +175,9 @@ impl Digest {
             Ending::Finished(reason) => {
                 format!("it ended {ago} ago ({} at step {step})", reason.name())
             }
-            Ending::Failed(why) => format!("it failed {ago} ago at step {step}: {}", plain(why)),
+            Ending::Failed(why) => {
+                format!("it failed {ago} ago at step {step}: {}", shown::line(why))
+            }
             Ending::None => describe_gone(&self.root, self.run.time, step),
         }
     }
@@ -185,7 +188,7 @@ impl Digest {
         let report = self.run.last_step.as_ref();
         let alive = self.liveness != Liveness::Gone;
         RunRow {
-            path: self.root.display().to_string(),
+            path: shown::text(&self.root),
             state: self.state(),
             step: self.run.step(),
             total_steps: self.run.total_steps(),
@@ -231,11 +234,6 @@ pub fn describe_gone(root: &Path, time: f64, step: u64) -> String {
         }
         None => format!("its process is not known; last sign of life {ago} ago (step {step})"),
     }
-}
-
-/// Returns a text of foreign origin in one line, with blanks for control characters.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Reads a part of a file, as far as that is possible.
@@ -392,6 +390,5 @@ mod tests {
         let digest = digest(temp.path());
         assert_eq!(digest.age_s, Some(0.0));
         assert!(digest.describe_end().contains("last sign of life 0s ago (step 0)"));
-        assert_eq!(plain("a\x1b[31m\nb"), "a [31m b");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::RunDirError;
 use crate::event::Stamped;
+use crate::shown;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
             break; // end, or a line that is being written
         }
         let event = serde_json::from_slice(&line).map_err(|error| {
-            let text = format!("{} line {number}: {error}", path.display());
+            let text = format!("{} line {number}: {error}", shown::path(path));
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
         events.push(event);

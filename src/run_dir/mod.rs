@@ -15,6 +15,9 @@ pub mod log_reader;
 pub(crate) mod owner;
 
 use crate::config::{Config, file};
+use crate::shown;
+use crate::text::shell::for_shell;
+use rustix::io::Errno;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,20 +36,45 @@ pub const EVENTS: &str = "events.jsonl";
 /// What can be wrong with a run directory.
 #[derive(Debug, Error)]
 pub enum RunDirError {
-    #[error("cannot {what} {path}: {source}{}", advice(.source))]
+    #[error("cannot {what} {path}: {source}{}", advice(.source), path = shown::path(.path))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error(
-        "{path} holds a run already: continue it with --resume {path}, or choose another --run-dir"
+        "{path} holds a run already: continue it with --resume {resume}, or choose another --run-dir",
+        path = shown::path(.path),
+        resume = for_shell(.path)
     )]
     Occupied { path: PathBuf },
     #[error(
-        "{path} is written by another process{owner}: stop it first, or choose another --run-dir"
+        "{path} is written by another process{owner}: stop it first, or choose another --run-dir",
+        path = shown::path(.path)
     )]
     Locked { path: PathBuf, owner: String },
-    #[error("no run at {path}: --resume takes a run directory or a checkpoint file")]
+    #[error("no run at {path}: --resume takes a run directory or a checkpoint file", path = shown::path(.path))]
     NotFound { path: PathBuf },
-    #[error("{path} is in use as a file: --run-dir takes a directory")]
+    #[error("{path} is in use as a file: --run-dir takes a directory", path = shown::path(.path))]
     NotADirectory { path: PathBuf },
+}
+
+impl RunDirError {
+    /// Whether another run directory would do, rather than another disk or another try.
+    pub fn is_wrong_place(&self) -> bool {
+        let Self::Io { source, .. } = self else { return true };
+        // Not all of the system's words for a bad path have a kind of their own: the name of a folder may be too long,
+        // or its links may go round in circles.
+        let odd = [Errno::NAMETOOLONG, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
+        odd.contains(&source.raw_os_error())
+            || matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::NotFound
+                    | io::ErrorKind::AlreadyExists
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::Unsupported
+            )
+    }
 }
 
 /// Returns what the user can do about a system error, as the end of a sentence, or nothing for an uncommon one.
@@ -54,6 +82,12 @@ pub fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull => {
             "; free some space, then start it again, with --resume if it had begun"
+        }
+        io::ErrorKind::QuotaExceeded => {
+            "; your share of the disk is used up: free some, then start it again, with --resume if it had begun"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "; raise the limit on the size of files (ulimit -f), then start it again, with --resume if it had begun"
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             "; choose a --run-dir that you may write"

@@ -6,6 +6,7 @@
 use super::colors::ColorDepth;
 use super::halfblock::{even, fit, render};
 use super::probe::{self, Answer};
+use super::size::clamped;
 use image::{DynamicImage, RgbImage, imageops};
 use rustix::termios::tcgetwinsize;
 use std::io::{self, IsTerminal as _, Write, stdin, stdout};
@@ -83,7 +84,8 @@ pub fn detect() -> (&'static str, String) {
 /// Returns the columns and rows of the terminal.
 pub fn size() -> (u16, u16) {
     let size = tcgetwinsize(stdout()).map(|size| (size.ws_col, size.ws_row));
-    size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0).unwrap_or(USUAL_SIZE)
+    let real = size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0);
+    real.map_or(USUAL_SIZE, |(columns, rows)| clamped(columns, rows))
 }
 
 /// Where pictures are printed, line by line.

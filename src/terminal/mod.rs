@@ -10,4 +10,6 @@ pub mod halfblock;
 pub(crate) mod obstacle;
 #[cfg(feature = "tui")]
 pub(crate) mod probe;
+#[cfg(feature = "tui")]
+pub(crate) mod size;
 pub mod unicode;

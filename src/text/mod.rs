@@ -3,6 +3,6 @@
 pub(crate) mod bar;
 pub(crate) mod chart;
 pub(crate) mod csv;
-pub(crate) mod say;
+pub mod say;
 pub(crate) mod shell;
 pub(crate) mod units;

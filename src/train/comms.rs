@@ -7,7 +7,9 @@ use super::orders::Orders;
 use super::watchdog::Pulse;
 use crate::data::ImageError;
 use crate::event::{Alarm, AlarmKind, Event, Level, Phase, Stamped};
+use crate::shown;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,14 +140,14 @@ impl Comms {
                 }
                 Err(error) => error,
             };
-            let Some(path) = error.full_disk().filter(|_| self.waits_for_space) else {
+            let Some((path, why)) = error.full_disk().filter(|_| self.waits_for_space) else {
                 return Err(error);
             };
             self.meter.lap(Activity::Other);
             if self.orders.stop_known() {
                 return Err(error);
             }
-            self.report_full_disk(path);
+            self.report_full_disk(path, why);
             self.orders.wait_to_retry(wait);
             self.meter.lap(Activity::Pause);
             wait = LAST_RETRY.min(2 * wait);
@@ -153,12 +155,20 @@ impl Comms {
     }
 
     /// Tells the listeners once that the disk is full. The log gets to know as soon as it can be written.
-    fn report_full_disk(&mut self, path: &Path) {
+    fn report_full_disk(&mut self, path: &Path, why: ErrorKind) {
         if self.phase_before_full.is_none() {
             self.phase_before_full = Some(self.phase);
-            let path = path.display();
-            let message =
-                format!("no space for {path}; the run waits, and goes on when there is some");
+            let path = shown::path(path);
+            let message = match why {
+                ErrorKind::FileTooLarge => format!(
+                    "{path} is larger than the limit on the size of files (ulimit -f); the run waits, and goes on when \
+                     it is raised (prlimit --fsize)"
+                ),
+                ErrorKind::QuotaExceeded => format!(
+                    "your share of the disk has no space for {path}; the run waits, and goes on when there is some"
+                ),
+                _ => format!("no space for {path}; the run waits, and goes on when there is some"),
+            };
             for event in [self.disk_full(true, message), Event::Phase { phase: Phase::Paused }] {
                 self.emitter.send_unlogged(Stamped::now(event));
             }

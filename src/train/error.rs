@@ -3,6 +3,7 @@
 use crate::data::DataError;
 use crate::model::state::StateError;
 use crate::run_dir::RunDirError;
+use crate::shown;
 use crate::weights::checkpoint::CheckpointError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ pub enum TrainError {
     RunDir(#[from] RunDirError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("checkpoint {path} doesn't fit the model: {source}")]
+    #[error("checkpoint {path} doesn't fit the model: {source}", path = shown::path(.path))]
     State { path: PathBuf, source: StateError },
     #[error(
         "the loss or its gradient is not a number at step {step}; {course}: the update was left out, the weights from \
@@ -58,15 +59,18 @@ impl TrainError {
         }
     }
 
-    /// Returns the file that couldn't be written, if the disk or the user's share of it is full.
-    pub(super) fn full_disk(&self) -> Option<&Path> {
+    /// Returns the file that couldn't be written, and why, if there is no more room for it: the disk or the user's share
+    /// of it is full, or the system allows no larger file.
+    pub(super) fn full_disk(&self) -> Option<(&Path, io::ErrorKind)> {
         let (Self::RunDir(RunDirError::Io { path, source, .. })
         | Self::Checkpoint(CheckpointError::Write { path, source })) = self
         else {
             return None;
         };
-        let full =
-            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        full.then_some(path.as_path())
+        let full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        full.then_some((path.as_path(), source.kind()))
     }
 }

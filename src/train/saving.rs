@@ -10,6 +10,7 @@ use crate::engine::EngineState;
 use crate::event::{Event, Level, Phase, PreviewFile};
 use crate::picture::sheet::{self, SheetRow};
 use crate::run_dir::{RunDir, RunDirError, write_atomic};
+use crate::shown;
 use crate::weights::checkpoint::{self, Checkpoint, Meta};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,7 @@ impl Saver {
     }
 
     fn relative(&self, path: &Path) -> String {
-        path.strip_prefix(self.run.root()).unwrap_or(path).display().to_string()
+        shown::text(path.strip_prefix(self.run.root()).unwrap_or(path))
     }
 }
 

@@ -27,6 +27,7 @@ use crate::event::{Event, Level, Listener, Order, Started};
 use crate::model::ModelShape;
 use crate::model::state::NamedTensors;
 use crate::run_dir::{EventLog, RunDir, RunDirError};
+use crate::shown;
 use crate::weights::checkpoint::{self, FoundCheckpoint, Meta};
 use crate::weights::pretrained::Pretrained;
 use crossbeam_channel::Receiver;
@@ -258,7 +259,7 @@ fn train_loader(
 
 /// Returns what a resume says in the log. `now` is the number of training images.
 fn resume_notices(found: &FoundCheckpoint, now: u64) -> Vec<(Level, String)> {
-    let path = found.path.display();
+    let path = shown::path(&found.path);
     let warning = |text: &String| (Level::Warning, format!("{text}; going on from {path}"));
     let mut notices: Vec<_> = found.warnings.iter().map(warning).collect();
     notices.push((Level::Info, format!("resumed from {path}")));

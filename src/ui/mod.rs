@@ -4,6 +4,7 @@
 //! [`run`] shows the run of this process, [`watch`] that of another.
 
 pub mod app;
+mod backend;
 mod chart_view;
 mod clock;
 mod event_loop;

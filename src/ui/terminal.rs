@@ -1,13 +1,14 @@
 //! The real terminal: it is set up for the screen, its bytes are counted, and it is given back in any case.
 
 use super::Console;
+use super::backend::RealBackend;
 use crate::control::socket;
 use crate::terminal::colors::ColorDepth;
+use crate::terminal::size::clamped;
 use crossterm::event::{self, Event};
 use crossterm::{cursor, execute, terminal as tty};
 use image::RgbImage;
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
 use rustix::event::{PollFd, PollFlags};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -46,7 +47,7 @@ impl Write for Counted {
 }
 
 /// ratatui's terminal on standard output.
-pub(crate) type Tty = Terminal<CrosstermBackend<Counted>>;
+pub(crate) type Tty = Terminal<RealBackend<Counted>>;
 
 /// The terminal while the screen is up. Dropping the guard gives it back.
 pub(crate) struct TerminalGuard {
@@ -70,7 +71,7 @@ impl TerminalGuard {
         execute!(io::stdout(), tty::EnterAlternateScreen, cursor::Hide)?;
         guard.stderr = redirect_stderr(stderr_log).ok();
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let backend = CrosstermBackend::new(Counted(BufWriter::with_capacity(1 << 16, out)));
+        let backend = RealBackend::new(Counted(BufWriter::with_capacity(1 << 16, out)));
         Ok((guard, Terminal::new(backend)?))
     }
 
@@ -197,6 +198,7 @@ impl Console for RealConsole {
 
     fn full_picture(&mut self, picture: &RgbImage) -> io::Result<()> {
         let (columns, rows) = tty::size()?;
+        let (columns, rows) = clamped(columns, rows);
         execute!(io::stdout(), tty::Clear(tty::ClearType::All))?;
         crate::terminal::graphics::zoom(picture, columns, rows, self.depth == ColorDepth::True)
             .map_err(io::Error::other)?;

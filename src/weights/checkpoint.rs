@@ -14,6 +14,7 @@ use crate::model::ModelShape;
 use crate::model::state::{NamedTensors, StateError};
 use crate::model::tensors::{self, TensorFileError};
 use crate::run_dir::{advice, sync_dir, write_atomic};
+use crate::shown;
 use crate::text::shell::for_shell;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -35,20 +36,21 @@ const EXTENSION: &str = "safetensors";
 /// Why a checkpoint can't be written or read.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
-    #[error("cannot write checkpoint {path}: {source}{}; earlier checkpoints are unharmed", advice(.source))]
+    #[error("cannot write checkpoint {path}: {source}{}; earlier checkpoints are unharmed", advice(.source), path = shown::path(.path))]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot read checkpoint {path}: {source}")]
+    #[error("cannot read checkpoint {path}: {source}", path = shown::path(.path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("checkpoint {path} is damaged: {reason}")]
+    #[error("checkpoint {path} is damaged: {reason}", path = shown::path(.path))]
     Damaged { path: PathBuf, reason: String },
     #[error(
-        "{path} is no checkpoint of this program: a new run starts from its weights with --init {}, and `simmim-tui import \
+        "{} is no checkpoint of this program: a new run starts from its weights with --init {}, and `simmim-tui import \
          {} -o CKPT` makes a checkpoint of them",
-        for_shell(.path), for_shell(.path)
+        shown::path(.path), for_shell(.path), for_shell(.path)
     )]
     Foreign { path: PathBuf },
     #[error(
-        "checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release"
+        "checkpoint {path} has format version {found}, this program reads up to {VERSION}: use a newer release",
+        path = shown::path(.path)
     )]
     Version { path: PathBuf, found: u32 },
 }

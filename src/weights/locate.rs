@@ -7,6 +7,7 @@ use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
 use crate::model::state::StateError;
 use crate::run_dir;
+use crate::shown;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -143,18 +144,18 @@ impl Weights {
 /// Why the weights that `RUN|CKPT` names can't be used.
 #[derive(Debug, Error)]
 pub enum WeightsError {
-    #[error("no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)", .path.display())]
+    #[error("no run at {}: RUN|CKPT is a run directory or a checkpoint file (.safetensors)", shown::path(.path))]
     NoRun { path: PathBuf },
     #[error(
         "no checkpoint in {} yet: wait for the first, or ask for one with `simmim-tui ctl RUN checkpoint`",
-        .folder.display()
+        shown::path(.folder)
     )]
     NoCheckpoint { folder: PathBuf },
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("checkpoint {path} doesn't fit the model: {source}")]
+    #[error("checkpoint {path} doesn't fit the model: {source}", path = shown::path(.path))]
     State { path: PathBuf, source: StateError },
 }
 

@@ -220,7 +220,7 @@ fn a_run_folder_that_cannot_be_used_is_refused() {
     let occupied = ["run holds a run already", "--resume run", "another --run-dir"];
     assert_refused(folder, &["--run-dir", "run"], 2, &occupied);
     assert_refused(folder, &["--run-dir", "file"], 2, &["file is in use as a file", "a directory"]);
-    assert_refused(folder, &["--run-dir", "file/run"], 1, &["cannot create file/run"]);
+    assert_refused(folder, &["--run-dir", "file/run"], 2, &["cannot create file/run"]);
 
     let live = [&["--run-dir", "live"][..], &common::ENDLESS].concat();
     let process = Running::start(folder, &common::tiny(&live), Reader::All);
@@ -474,8 +474,8 @@ fn a_disk_that_cannot_be_written_is_told_with_what_to_do() {
     common::run_tiny(folder, &["--run-dir", "disk/run"]).expect(0, "a writable disk");
     disk.remount("ro");
     let parts = ["disk/", "Read-only file system", "choose a --run-dir that you may write"];
-    assert_refused(folder, &["--run-dir", "disk/new"], 1, &parts);
-    assert_refused(folder, &["--resume", "disk/run"], 1, &parts);
+    assert_refused(folder, &["--run-dir", "disk/new"], 2, &parts);
+    assert_refused(folder, &["--resume", "disk/run"], 2, &parts);
     let fork = ["--resume", "disk/run", "--run-dir", "fork", "--set", "train.epochs=3"];
     common::run(folder, &fork).expect(0, "a fork needs to read only");
 }

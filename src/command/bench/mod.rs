@@ -16,12 +16,12 @@ use crate::engine::device::{self, Device, precision::Effective};
 use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::model::ModelShape;
-use crate::text::say::say;
+use crate::shown;
+use crate::text::say::tell;
 use crate::train::RunLength;
 use crate::train::task::{self, Task};
 use on_device::{FirstStep, PhaseTimes, Queued, StartTimes};
 use serde::Serialize;
-use std::io::stdout;
 use std::time::Instant;
 
 #[expect(clippy::doc_markdown, reason = "the comments are the help texts")]
@@ -67,8 +67,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Error> {
     let report = measure(args)?;
     let text = serde_json::to_string(&report)
         .map_err(|error| Error::System { what: "bench", source: error.into() })?;
-    say(&mut stdout(), &text);
-    Ok(())
+    Ok(tell(&shown::json(text))?)
 }
 
 /// The result, which is printed as one JSON object.

@@ -1,14 +1,19 @@
 //! What a training step would be computed on.
 
 use super::{Finding, Verdict, cuda};
+use crate::command::memory::{MemoryNeed, Operations};
+use crate::config::Config;
 use crate::engine::device::{self, Device};
 use crate::ops::kernel::Simd;
+use crate::process::memory::{FreeMemory, free};
+use crate::text::units::bytes;
 use std::thread::available_parallelism;
 
 pub(super) const AREA: &str = "device";
 
 pub(super) fn look() -> Vec<Finding> {
     let mut findings = vec![cpu(), instructions()];
+    findings.extend(free().map(memory));
     findings.extend(cuda::look());
     findings.push(decision());
     findings
@@ -42,6 +47,17 @@ fn instructions() -> Finding {
         ),
     };
     Finding::new(AREA, "vectors", state, found, why)
+}
+
+/// Compares the memory that is free with what the default run needs on the CPU.
+fn memory(free: FreeMemory) -> Finding {
+    let need = MemoryNeed::new(&Config::default(), Operations::Fused);
+    let found = format!("{} free {}", bytes(free.bytes), free.limit);
+    let enough = need.lack(Some(free)).is_none();
+    let state = if enough { Verdict::Good } else { Verdict::Failure };
+    let advice = if enough { "; plan says it of others" } else { ": lower train.batch_size" };
+    let why = format!("the default run on the CPU needs about {}{advice}", bytes(need.total()));
+    Finding::new(AREA, "memory", state, found, why)
 }
 
 /// Finds what `--device auto` chooses.

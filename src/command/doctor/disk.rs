@@ -3,6 +3,7 @@
 use super::{Finding, Verdict, cuda};
 use crate::control::socket;
 use crate::run_dir::advice;
+use crate::shown;
 use crate::text::units::bytes;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -24,7 +25,7 @@ pub(super) fn look(runs: &Path) -> Vec<Finding> {
     match Trial::new(&place) {
         Ok(trial) => findings.extend([trial.write(), trial.lock(), trial.socket()]),
         Err(error) => {
-            let found = format!("{} can't be written", place.display());
+            let found = format!("{} can't be written", shown::path(&place));
             let why = format!("{error}{}", advice(&error));
             findings.push(Finding::new(AREA, "runs", Verdict::Failure, found, why));
         }
@@ -48,7 +49,7 @@ fn space(place: &Path) -> Finding {
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     let need = CHECKPOINTS * SAMPLE as u64;
     let state = if free < need { Verdict::Failure } else { Verdict::Good };
-    let why = format!("at {}; a default run keeps up to {}", place.display(), bytes(need));
+    let why = format!("at {}; a default run keeps up to {}", shown::path(place), bytes(need));
     Finding::new(AREA, "space", state, format!("{} free", bytes(free)), why)
 }
 
@@ -80,7 +81,7 @@ impl Trial {
         match result {
             Ok(()) => {
                 let state = if rate < SLOW { Verdict::Warning } else { Verdict::Good };
-                let found = format!("runs can be kept in {}", self.parent.display());
+                let found = format!("runs can be kept in {}", shown::path(&self.parent));
                 let why = format!(
                     "{} written, synced and renamed in {:.0} ms: what the run waits for at each checkpoint of that size",
                     bytes(SAMPLE as u64),
@@ -89,7 +90,7 @@ impl Trial {
                 Finding::new(AREA, "runs", state, found, why)
             }
             Err(error) => {
-                let found = format!("a file in {} can't be written", self.parent.display());
+                let found = format!("a file in {} can't be written", shown::path(&self.parent));
                 let why = format!("{error}{}", advice(&error));
                 Finding::new(AREA, "runs", Verdict::Failure, found, why)
             }

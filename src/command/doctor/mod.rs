@@ -6,10 +6,9 @@ mod disk;
 mod terminal;
 
 use crate::error::Error;
-use crate::text::say::{json, say};
+use crate::text::say::{json, tell_all};
 use crate::version;
 use serde::Serialize;
-use std::io::stdout;
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -38,7 +37,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Error> {
     let failures = findings.iter().filter(|finding| finding.state == Verdict::Failure).count();
     let report = Diagnosis { version: version::BUILD, features: version::FEATURES, findings };
     let text = if args.json { json(&report) } else { text(&report) };
-    say(&mut stdout(), text.trim_end());
+    tell_all(text.trim_end().lines().map(str::to_owned))?;
     if failures > 0 { Err(Error::Unwell { failures }) } else { Ok(()) }
 }
 

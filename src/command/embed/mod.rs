@@ -14,9 +14,11 @@ use crate::engine::device;
 use crate::error::Error;
 use crate::eval::features::Features;
 use crate::run_dir::write_atomic;
+use crate::shown;
 use crate::terminal::colors::ColorDepth;
+use crate::terminal::size::clamped;
 use crate::text::bar::Bar;
-use crate::text::say::{say, say_all};
+use crate::text::say::{print, say, tell};
 use image::ImageFormat;
 use pca::pca;
 use points::Points;
@@ -78,7 +80,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
     if let Some(path) = &args.output
         && path.extension().is_none_or(|ending| ending != "png")
     {
-        return Err(Error::Usage(format!("{}: the picture is a .png", path.display())));
+        return Err(Error::Usage(format!("{}: the picture is a .png", shown::path(path))));
     }
     let weights = encoder::open(&args.weights)?;
     let layer = check_layer(args.layer, &weights.config)?;
@@ -93,14 +95,15 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
 
     let (places, how) = project(&features, args.method);
     let short = format!("{how}, {} images", features.len());
-    let caption = format!("{short}, {}", weights.path.display());
+    let caption = format!("{short}, {}", shown::path(&weights.path));
     let points = Points { places, labels: features.labels, classes: data.classes };
     if let Some(path) = &args.output {
         write_png(path, &points, &short)?;
-        say(&mut stderr(), &format!("{caption}: {}", path.display()));
+        say(&mut stderr(), &format!("{caption}: {}", shown::path(path)));
     } else {
-        say(&mut stdout(), &caption);
-        say_all(lines(&points, style(&args.look)));
+        tell(&caption)?;
+        // The lines have colours, so they are printed as they are.
+        print((lines(&points, style(&args.look)).join("\n") + "\n").as_bytes())?;
     }
     Ok(())
 }
@@ -146,9 +149,11 @@ fn write_png(path: &Path, points: &Points, caption: &str) -> Result<(), Error> {
 fn style(args: &LookArgs) -> PlotStyle {
     let (colors, ascii) = args.detect();
     let terminal = stdout().is_terminal();
-    let size = tcgetwinsize(stdout()).map(|size| (size.ws_col.into(), size.ws_row.into()));
-    let (columns, rows) =
-        size.ok().filter(|&(columns, rows)| columns > 0 && rows > 0).unwrap_or(USUAL);
+    let size = tcgetwinsize(stdout()).map(|size| clamped(size.ws_col, size.ws_row));
+    let (columns, rows) = size
+        .ok()
+        .filter(|&(columns, rows)| columns > 0 && rows > 0)
+        .map_or(USUAL, |(columns, rows)| (columns.into(), rows.into()));
     let asked = args.color.is_some();
     let depth = if terminal || asked { colors.depth } else { ColorDepth::Mono };
     PlotStyle { columns, rows: rows.saturating_sub(BELOW).max(5), depth, ascii }

@@ -1,6 +1,7 @@
 //! Draws points as text: braille dots in the colour of their class, or a letter for each class.
 
 use super::points::Points;
+use crate::shown;
 use crate::terminal::colors::ColorDepth;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -105,7 +106,7 @@ fn legend(points: &Points, style: PlotStyle) -> Vec<String> {
     for &(class, count) in counts.iter().take(NAMED) {
         let class_number = Some(class as u32);
         let swatch = if style.letters() { PlotStyle::letter(class_number) } else { '●' };
-        let name = format!("{} ({count})", points.classes[class].replace(char::is_control, " "));
+        let name = format!("{} ({count})", shown::line(&points.classes[class]));
         let width = 2 + name.chars().count();
         if used > 0 && used + 2 + width > style.columns {
             lines.push(String::new());

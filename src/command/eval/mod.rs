@@ -15,12 +15,13 @@ use crate::eval::pixels::{self, collect_pixels, drop_grey};
 use crate::eval::{Labelled, Method, Vectors, caveats, judge};
 use crate::event::now;
 use crate::run_dir::write_atomic;
+use crate::shown;
 use crate::terminal::unicode::plus_minus;
 use crate::text::bar::Bar;
-use crate::text::say::{say, say_all};
+use crate::text::say::{say, tell, tell_all};
 use crate::weights::locate::Weights;
 use report::{EvalReport, Scores};
-use std::io::{stderr, stdout};
+use std::io::stderr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +67,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let vectors = all_vectors(&weights, &device, &data, layer)?;
     let Judged { scores, labels, train_images, notes } = judge_all(vectors, &data.classes);
     let report = EvalReport {
-        checkpoint: weights.path.display().to_string(),
+        checkpoint: shown::text(&weights.path),
         step: weights.checkpoint.meta.step,
         layer,
         data: data.description,
@@ -84,14 +85,16 @@ pub fn run(args: &EvalArgs) -> Result<(), Error> {
     };
     let json = serde_json::to_string(&report)
         .map_err(|error| Error::System { what: "eval", source: error.into() })?;
-    let lines = report.text(plus_minus());
+    let json = shown::json(json);
+    let lines: Vec<String> =
+        report.text(plus_minus()).iter().map(|line| shown::line(line).into_owned()).collect();
     if let Some(output) = output {
         output.write(&json, &lines.join("\n"))?;
     }
     if args.json {
-        say(&mut stdout(), &json);
+        tell(&json)?;
     } else {
-        say_all(lines);
+        tell_all(lines)?;
     }
     Ok(())
 }
@@ -219,7 +222,7 @@ impl Output {
             None if !path.exists() => Ok(Self::Folder(own)),
             _ => Err(Error::Usage(format!(
                 "--output {}: give a folder, or a file that ends in .json or .txt",
-                path.display()
+                shown::path(path)
             ))),
         }
     }

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::event::{Event, Metric, PreviewFile, Stamped, Started, StepReport, Validation};
 use crate::run_dir::LogReader;
 use crate::run_dir::log_reader::NextEvent;
+use crate::shown;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -41,7 +42,7 @@ impl History {
     pub fn read(log: &Path) -> Result<Self, Error> {
         // The reader would wait for a missing file to appear.
         File::open(log)
-            .map_err(|error| Error::Usage(format!("cannot read {}: {error}", log.display())))?;
+            .map_err(|error| Error::Usage(format!("cannot read {}: {error}", shown::path(log))))?;
         let mut reader = LogReader::new(log, 0);
         let mut history = Self::default();
         loop {

@@ -18,7 +18,8 @@ mod whole;
 use super::encoder;
 use crate::error::Error;
 use crate::run_dir;
-use crate::text::say::say;
+use crate::shown;
+use crate::text::say::{say, still_read};
 use crate::weights::checkpoint;
 use crate::weights::locate::{Location, Weights};
 use history::History;
@@ -86,35 +87,40 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
             metrics(args, &target)?
         }
     };
-    if !done.is_empty() {
-        say(&mut stderr(), &done);
+    for line in &done {
+        say(&mut stderr(), line);
     }
     Ok(())
 }
 
-/// Exports weights. Returns what was done, in words for people.
-fn weights(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
+/// Exports weights. Returns what was done, as lines for people.
+fn weights(args: &ExportArgs, target: &Destination) -> Result<Vec<String>, Error> {
     let weights = chosen(&args.what, args.checkpoint)?;
     encoder::warn_passed_over(&weights);
-    let from = format!("step {} of {}", weights.checkpoint.meta.step, weights.path.display());
-    let place = target.path().display();
+    let from = format!("step {} of {}", weights.checkpoint.meta.step, shown::path(&weights.path));
+    let place = shown::path(target.path());
     Ok(match args.format {
         ExportFormat::Timm => {
             let recipe = timm::write(&weights, target)?;
-            format!("{from}: encoder in {place}\nto load it:\n{}", recipe.python(target.path()))
+            to_load(format!("{from}: encoder in {place}"), &recipe.python(target.path()))
         }
         ExportFormat::Hf => {
             hub::write(&weights, target)?;
-            format!(
-                "{from}: encoder in {place}/\nto load it:\n{}",
-                timm::Recipe::of_folder(target.path())
-            )
+            let recipe = timm::Recipe::of_folder(target.path());
+            to_load(format!("{from}: encoder in {place}/"), &recipe)
         }
         _ => {
             let count = whole::write(&weights, target)?;
-            format!("{from}: {count} tensors in {place}")
+            vec![format!("{from}: {count} tensors in {place}")]
         }
     })
+}
+
+/// Returns what was done, and below it the lines of Python that load it.
+fn to_load(done: String, python: &str) -> Vec<String> {
+    let mut lines = vec![done, "to load it:".to_owned()];
+    lines.extend(python.lines().map(str::to_owned));
+    lines
 }
 
 /// Opens the checkpoint that the arguments name.
@@ -130,19 +136,20 @@ fn chosen(path: &Path, choice: Choice) -> Result<Weights, Error> {
     Ok(found.map_or_else(|| Weights::open(path), Weights::of)?)
 }
 
-/// Exports metrics. Returns what was done, in words for people.
-fn metrics(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
+/// Exports metrics. Returns what was done, as lines for people.
+fn metrics(args: &ExportArgs, target: &Destination) -> Result<Vec<String>, Error> {
     let root = run_of(&args.what)?;
     let log = root.join(run_dir::EVENTS);
     let history = History::read(&log)?;
     if history.skipped > 0 {
-        let line = format!("warning: {} lines of {} are no events", history.skipped, log.display());
+        let line =
+            format!("warning: {} lines of {} are no events", history.skipped, shown::path(&log));
         say(&mut stderr(), &line);
     }
-    let place = target.path().display();
+    let place = shown::path(target.path());
     if args.format == ExportFormat::Tensorboard {
         let written = tensorboard::write(&root, &history, target)?;
-        return Ok(format!("{written} in {place}"));
+        return Ok(vec![format!("{written} in {place}")]);
     }
     let rows = table::rows(&history);
     let layout = |mut out: &mut dyn Write| match args.format {
@@ -150,16 +157,15 @@ fn metrics(args: &ExportArgs, target: &Destination) -> Result<String, Error> {
         _ => table::jsonl(&rows, &mut out),
     };
     if target.is_stdout() {
-        let written = layout(&mut stdout().lock());
-        return match written {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(String::new()),
-            result => result
-                .map(|()| format!("{} rows", rows.len()))
-                .map_err(|source| Error::System { what: "standard output", source }),
-        };
+        let mut out = stdout().lock();
+        let written = layout(&mut out).and_then(|()| out.flush());
+        let read = written.is_ok();
+        still_read(written)?;
+        // Of rows that nobody read there is nothing to tell.
+        return Ok(if read { vec![format!("{} rows", rows.len())] } else { Vec::new() });
     }
     target.write(|out| layout(out))?;
-    Ok(format!("{} rows in {place}", rows.len()))
+    Ok(vec![format!("{} rows in {place}", rows.len())])
 }
 
 /// Returns the run directory that a path names, or in which its checkpoint lies.
@@ -168,11 +174,11 @@ fn run_of(path: &Path) -> Result<PathBuf, Error> {
         Some(Location { root: Some(root), .. }) => Ok(root),
         Some(_) => Err(Error::Usage(format!(
             "{}: this checkpoint lies in no run, and the metrics are in the run's events.jsonl",
-            path.display()
+            shown::path(path)
         ))),
         None => Err(Error::Usage(format!(
             "no run at {}: metrics are exported from a run directory",
-            path.display()
+            shown::path(path)
         ))),
     }
 }

@@ -3,6 +3,7 @@
 use super::{ExportArgs, ExportFormat};
 use crate::error::Error;
 use crate::run_dir::{sync_dir, write_atomic, write_atomic_with};
+use crate::shown;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ impl Destination {
     /// Returns an error if the path is taken, or is a file where a folder is needed, or the other way round.
     pub fn new(args: &ExportArgs) -> Result<Self, Error> {
         let path = args.output.clone();
-        let usage = |text: &str| Err(Error::Usage(format!("{} {text}", path.display())));
+        let usage = |text: &str| Err(Error::Usage(format!("{} {text}", shown::path(&path))));
         let stream = path.as_os_str() == "-";
         let folder = matches!(args.format, ExportFormat::Hf | ExportFormat::Tensorboard);
         if stream {

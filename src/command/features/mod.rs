@@ -8,6 +8,7 @@ use crate::engine::device;
 use crate::error::Error;
 use crate::event::now;
 use crate::run_dir::write_atomic_with;
+use crate::shown;
 use crate::text::say::say;
 use crate::text::units::span;
 use std::io::stderr;
@@ -48,7 +49,7 @@ pub struct FeaturesArgs {
 pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
     let format = FeatureFormat::of(&args.output)?;
     if args.output.is_dir() {
-        return Err(Error::Usage(format!("{} is a folder", args.output.display())));
+        return Err(Error::Usage(format!("{} is a folder", shown::path(&args.output))));
     }
     let weights = encoder::open(&args.weights)?;
     let layer = check_layer(args.layer, &weights.config)?;
@@ -65,7 +66,7 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
     let about = About {
         classes: data.classes,
         notes: vec![
-            ("checkpoint".to_owned(), weights.path.display().to_string()),
+            ("checkpoint".to_owned(), shown::text(&weights.path)),
             ("step".to_owned(), weights.checkpoint.meta.step.to_string()),
             ("layer".to_owned(), layer.map_or("norm".to_owned(), |layer| layer.to_string())),
             ("data".to_owned(), data.description),
@@ -81,7 +82,7 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
         "{} images, {} features each, in {} ({} on {})",
         features.len(),
         features.dim,
-        args.output.display(),
+        shown::path(&args.output),
         span(now() - start),
         selection.device
     );
@@ -105,7 +106,7 @@ impl FeatureFormat {
             Some("npy") => Ok(Self::Npy),
             _ => Err(Error::Usage(format!(
                 "{}: the file's ending says what is written: .safetensors, .csv or .npy",
-                path.display()
+                shown::path(path)
             ))),
         }
     }

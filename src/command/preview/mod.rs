@@ -7,9 +7,11 @@ mod source;
 mod tests;
 
 use crate::error::Error;
+use crate::shown;
 use crate::terminal::colors;
 use crate::terminal::graphics::{GraphicsError, PictureScreen, Protocol};
 use crate::terminal::unicode::has_unicode;
+use crate::text::say::{UnwrittenOutput, still_read, tell_to};
 use image::{ImageFormat, RgbImage};
 use source::Picture;
 use std::fs;
@@ -42,15 +44,12 @@ pub struct PreviewArgs {
 /// Returns an error if there is nothing to show, or no way to show it.
 pub fn run(args: &PreviewArgs) -> Result<(), Error> {
     let env = |name: &str| std::env::var(name).ok();
-    let reconstruct = |checkpoint: &Path, images: &[PathBuf]| {
-        reconstruct::preview(checkpoint, images).map_err(|error| error.to_string())
-    };
-    run_in(args, env, stdout().is_terminal(), &mut stdout(), &reconstruct)?;
+    run_in(args, env, stdout().is_terminal(), &mut stdout(), &reconstruct::preview)?;
     Ok(())
 }
 
-/// Makes a sheet from a checkpoint and images. An error is one line for people.
-type Reconstruct<'a> = dyn Fn(&Path, &[PathBuf]) -> Result<RgbImage, String> + 'a;
+/// Makes a sheet from a checkpoint and images.
+type Reconstruct<'a> = dyn Fn(&Path, &[PathBuf]) -> Result<RgbImage, Error> + 'a;
 
 /// Runs the command in any environment, so that tests need neither a terminal nor a model.
 fn run_in(
@@ -69,17 +68,13 @@ fn run_in(
         return fs::write(path, png(&pictures)?).map_err(write);
     }
     if !terminal {
-        return match out.write_all(&png(&pictures)?).and_then(|()| out.flush()) {
-            // A reader that closes the pipe early has what it wants.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => Ok(result.map_err(GraphicsError::Output)?),
-        };
+        let png = png(&pictures)?;
+        return Ok(still_read(out.write_all(&png).and_then(|()| out.flush()))?);
     }
     let (depth, ascii) = (colors::detect(None, &env).depth, !has_unicode(&env));
     let screen = PictureScreen::open(args.protocol, depth, ascii, &env)?;
     for picture in &pictures {
-        writeln!(out, "{}", picture.caption).map_err(GraphicsError::Output)?;
-        out.flush().map_err(GraphicsError::Output)?;
+        tell_to(out, &picture.caption)?;
         screen.print(&picture.image, args.width, out)?;
     }
     Ok(())
@@ -98,7 +93,8 @@ fn pictures(
     match checkpoints.as_slice() {
         [] => others.iter().map(|path| source::open(path, args.step)).collect(),
         [checkpoint] => {
-            let image = reconstruct(checkpoint, &others).map_err(PreviewError::Reconstruct)?;
+            let image = reconstruct(checkpoint, &others)
+                .map_err(|error| PreviewError::Reconstruct(Box::new(error)))?;
             Ok(vec![Picture { caption: source::sheet_caption(checkpoint), image }])
         }
         [_, second, ..] => Err(PreviewError::TwoCheckpoints { path: second.clone() }),
@@ -116,21 +112,23 @@ fn png(pictures: &[Picture]) -> Result<Vec<u8>, PreviewError> {
 enum PreviewError {
     #[error("nothing to show: name a run, a preview or an image")]
     Nothing,
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}", shown::path(.path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}: not a run (it has no previews folder)", .path.display())]
+    #[error("{}: not a run (it has no previews folder)", shown::path(.path))]
     NotARun { path: PathBuf },
-    #[error("{}: no previews yet", .path.display())]
+    #[error("{}: no previews yet", shown::path(.path))]
     NoPreviews { path: PathBuf },
-    #[error("{}: a classifier reconstructs nothing, its run has no previews", .path.display())]
+    #[error("{}: a classifier reconstructs nothing, its run has no previews", shown::path(.path))]
     Classifier { path: PathBuf },
-    #[error("{}: not a picture: {why}", .path.display())]
+    #[error("{}: not a picture: {why}", shown::path(.path))]
     NotAPicture { path: PathBuf, why: String },
-    #[error("one checkpoint at a time: {} is the second", .path.display())]
+    #[error("one checkpoint at a time: {} is the second", shown::path(.path))]
     TwoCheckpoints { path: PathBuf },
-    #[error("{0}")]
-    Reconstruct(String),
-    #[error("{}: {source}", .path.display())]
+    #[error(transparent)]
+    Reconstruct(Box<Error>),
+    #[error(transparent)]
+    Unwritten(#[from] UnwrittenOutput),
+    #[error("{}: {source}", shown::path(.path))]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot make a PNG: {0}")]
     Encode(#[from] image::ImageError),
@@ -150,15 +148,21 @@ impl PreviewError {
             | Self::NotAPicture { .. }
             | Self::TwoCheckpoints { .. }
             | Self::Graphics(GraphicsError::NoKitty | GraphicsError::NoIterm) => true,
-            Self::Reconstruct(_) | Self::Write { .. } | Self::Encode(_) | Self::Graphics(_) => {
-                false
-            }
+            Self::Reconstruct(_)
+            | Self::Unwritten(_)
+            | Self::Write { .. }
+            | Self::Encode(_)
+            | Self::Graphics(_) => false,
         }
     }
 }
 
 impl From<PreviewError> for Error {
     fn from(error: PreviewError) -> Self {
+        // The model has errors of its own, which know their exit codes.
+        if let PreviewError::Reconstruct(error) = error {
+            return *error;
+        }
         let text = error.to_string();
         if error.is_usage() { Self::Usage(text) } else { Self::Failed(text) }
     }

@@ -9,6 +9,7 @@ use crate::engine::learner::LearnerConfig;
 use crate::error::Error;
 use crate::model::mask::MaskGenerator;
 use crate::picture::sheet;
+use crate::shown;
 use crate::train::validate::validate;
 use crate::weights::locate::Weights;
 use image::RgbImage;
@@ -24,7 +25,7 @@ pub(super) fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error
     if weights.config.finetune.is_some() {
         return Err(Error::Usage(format!(
             "{} is a classifier, which reconstructs nothing",
-            path.display()
+            shown::path(path)
         )));
     }
     let config = &mut weights.config;
@@ -65,7 +66,7 @@ impl ImageSource for Listed {
     }
 
     fn name(&self, index: usize) -> String {
-        self.images.get(index).map_or_else(String::new, |path| path.display().to_string())
+        self.images.get(index).map_or_else(String::new, |path| shown::text(path))
     }
 
     fn label(&self, _index: usize) -> Option<u32> {

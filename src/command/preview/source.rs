@@ -5,6 +5,7 @@ use crate::config::{TruncatedImages, file};
 use crate::data::decode::{self, Decoded};
 use crate::picture::sheet::GAP;
 use crate::run_dir;
+use crate::shown;
 use image::{Rgb, RgbImage, imageops};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,11 @@ pub(super) fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewErr
     let decoded = decode::read(&file, TruncatedImages::Skip);
     let Decoded { image, .. } =
         decoded.map_err(|why| PreviewError::NotAPicture { path: file.clone(), why })?;
-    let caption =
-        if step_of(&file).is_some() { sheet_caption(&file) } else { file.display().to_string() };
+    let caption = if step_of(&file).is_some() {
+        sheet_caption(&file)
+    } else {
+        shown::path(&file).to_string()
+    };
     Ok(Picture { caption, image })
 }
 
@@ -50,7 +54,7 @@ pub(super) fn stacked(pictures: &[Picture]) -> RgbImage {
 
 /// Returns the line above a sheet.
 pub(super) fn sheet_caption(path: &Path) -> String {
-    format!("{}  (original, masked, reconstructed, raw)", path.display())
+    format!("{}  (original, masked, reconstructed, raw)", shown::path(path))
 }
 
 /// Returns the path of the sheet nearest to `step`, or of the newest one.

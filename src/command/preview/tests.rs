@@ -26,8 +26,8 @@ fn run_with(steps: &[u8]) -> tempfile::TempDir {
 }
 
 /// Stands in for the model, and fails with what it was given.
-fn refuse(checkpoint: &Path, images: &[PathBuf]) -> Result<RgbImage, String> {
-    Err(format!("{} with {} images", checkpoint.display(), images.len()))
+fn refuse(checkpoint: &Path, images: &[PathBuf]) -> Result<RgbImage, Error> {
+    Err(Error::Failed(format!("{} with {} images", checkpoint.display(), images.len())))
 }
 
 fn no_env(_: &str) -> Option<String> {

@@ -7,13 +7,14 @@ use crate::engine::schedule::Schedule;
 use crate::error::Error;
 use crate::event::Command;
 use crate::event::state::RunState;
+use crate::shown;
 use crate::terminal::colors::{self, ColorDepth, Detected};
 use crate::terminal::unicode::has_unicode;
-use crate::text::say::say;
+use crate::text::say::{say, tell};
 use crate::train::Session;
 use crate::train::{Job, RunLength};
 use crate::ui::{self, LeaveReason, ScreenExit, app::App};
-use std::io::{stderr, stdout};
+use std::io::stderr;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl LiveScreen {
     pub fn new(job: &Job, look: &LookArgs) -> Self {
         let length = RunLength::new(&job.config, job.data.train.len());
         let schedule = Schedule::new(&job.config, length.steps_per_epoch);
-        let name = job.run.root().display().to_string();
+        let name = shown::text(job.run.root());
         let (colors, ascii) = look.detect();
         Self(App::new(name, Box::new(move |step| schedule.lr(step)), colors, ascii))
     }
@@ -91,7 +92,7 @@ impl LiveScreen {
         match ui::run(session, self.0, root, &reactions.flags) {
             ScreenExit::RunOver(result) => {
                 result?;
-                say(&mut stdout(), &format!("run {}", root.display()));
+                tell(&format!("run {}", shown::path(root)))?;
                 Ok(None)
             }
             ScreenExit::RunGoesOn { session, reason, state } => {

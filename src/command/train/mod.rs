@@ -14,6 +14,7 @@ use crate::process::background::Background;
 use crate::process::launcher::{self, Launcher};
 use crate::process::notify::Notifier;
 use crate::process::signals;
+use crate::shown;
 use crate::text::say::say;
 use crate::train::{self, Inbox, Job, Session};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -44,10 +45,13 @@ pub(super) fn train(
     let caught = signals::catch().map_err(Error::system("cannot catch signals"))?;
     let job = prepare()?;
     let root = job.run.root().to_owned();
+    if let Some(launcher) = &launcher {
+        launcher.name_run(&root);
+    }
     if let FrontEnd::Lines { instead: Some(why) } = front_end {
         say(&mut stderr(), &format!("{why}: headless, as with --no-ui"));
     }
-    say(&mut stderr(), &format!("run {}", root.display()));
+    say(&mut stderr(), &format!("run {}", shown::path(&root)));
 
     let screen = (front_end == FrontEnd::Screen).then(|| LiveScreen::new(&job, &args.look));
     let background = Background::new(root.clone(), launcher, args.detach);
@@ -68,8 +72,12 @@ pub(super) fn train(
         },
     };
     let style = if args.json { Style::Json } else { Style::Text };
-    headless::follow(session, state, style, &mut stdout(), &mut stderr())?;
-    Ok(())
+    let lost = headless::follow(session, state, style, &mut stdout(), &mut stderr())?;
+    // Nobody waits for the output of a run that has left its terminal.
+    match lost.filter(|_| !reactions.background.has_left()) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// What shows the run at its start.

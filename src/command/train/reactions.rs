@@ -7,11 +7,12 @@ use crate::event::{Command, Order};
 use crate::process::background::Background;
 use crate::process::flags::Flags;
 use crate::process::signals::{Caught, Reaction};
-use crate::text::say::say;
+use crate::shown;
+use crate::text::say::{say, tell};
 use crate::text::shell::for_shell;
 use crate::train::{FailureKind, Session};
 use crossbeam_channel::{Receiver, Sender};
-use std::io::stdout;
+use std::io::stderr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,9 +73,11 @@ impl Reactions {
 
     /// Tells how to come back to the run, and leaves the terminal.
     pub fn detach(&self) {
-        let (run, name) = (self.root.display(), for_shell(&self.root));
+        let (run, name) = (shown::path(&self.root), for_shell(&self.root));
         let way_back = format!("goes on in the background; back to it: simmim-tui attach {name}");
-        say(&mut stdout(), &format!("run {run} {way_back}"));
+        if let Err(error) = tell(&format!("run {run} {way_back}")) {
+            say(&mut stderr(), &format!("warning: {error}"));
+        }
         self.background.leave();
     }
 

@@ -10,6 +10,7 @@ use crate::ui::series::{Point, XAxis};
 impl App {
     /// Takes in one event. Returns what is to be done outside the app because of it.
     pub(super) fn event(&mut self, stamped: &Stamped) -> Option<Effect> {
+        let stamped = &*stamped.shown();
         self.state.apply(stamped);
         self.clock.apply(stamped, self.paused());
         match &stamped.event {

@@ -21,8 +21,10 @@ use crate::control::Link;
 use crate::event::state::RunState;
 use crate::event::{Alarm, Command, Phase, PreviewFile, Stamped};
 use crate::picture::sheet::Sheet;
+use crate::shown;
 use crate::terminal::colors::Detected;
 use crossterm::event::KeyEvent;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use viewer::Seat;
 
@@ -226,10 +228,10 @@ impl App {
                 None
             }
             Msg::Ended(error) if self.is_viewer() => {
-                self.failure = error.or(self.failure.take());
+                self.failure = error.map(drawn).or(self.failure.take());
                 self.relink(Link::Over)
             }
-            Msg::Ended(error) => self.end(error),
+            Msg::Ended(error) => self.end(error.map(drawn)),
             Msg::Link(link) => self.relink(link),
             Msg::Tick(now) => {
                 self.now = now;
@@ -341,5 +343,13 @@ impl App {
 
     fn notify(&mut self, text: String) {
         self.notice = Some((text, self.now + NOTICE_S));
+    }
+}
+
+/// Returns a text of foreign origin as the screen draws it.
+fn drawn(text: String) -> String {
+    match shown::line(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(shown) => shown,
     }
 }

@@ -1,6 +1,6 @@
 //! What the screen may do in the trainer's own process, and in another one that watches the run.
 
-use super::{App, Effect, Screen};
+use super::{App, Effect, Screen, drawn};
 use crate::control::Link;
 use crate::event::Reason;
 
@@ -84,6 +84,11 @@ impl App {
 
     /// Takes in what became of the process behind the run, with a notice if that changes what keys can do.
     pub(super) fn relink(&mut self, link: Link) -> Option<Effect> {
+        let link = match link {
+            Link::WatchOnly(why) => Link::WatchOnly(drawn(why)),
+            Link::Gone(why) => Link::Gone(drawn(why)),
+            link => link,
+        };
         let before = self.link().cloned();
         let news = match (&before, &link) {
             (Some(before), link) if before == link => return None,

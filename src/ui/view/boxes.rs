@@ -1,5 +1,6 @@
 //! The boxes over the dashboard: the help, the ways to quit, and the error of a failed run.
 
+use crate::shown;
 use crate::text::shell::for_shell;
 use crate::text::units::bytes;
 use crate::ui::app::{App, QuitChoice};
@@ -24,7 +25,7 @@ pub(super) fn help(app: &App, scroll: u16, frame: &mut Frame<'_>) -> u16 {
         .collect();
     lines.push(Line::default());
     let facts = [
-        format!("run      {}", app.run),
+        format!("run      {}", shown::line(&app.run)),
         format!("colours  {} ({})", app.colors.depth.name(), app.colors.reason),
         format!("written  {} to this terminal", bytes(app.written)),
         "pictures half blocks; z uses the terminal's own pictures where it says so".to_owned(),
@@ -76,8 +77,8 @@ pub(super) fn failed(app: &App, frame: &mut Frame<'_>) {
     let mut lines = vec![
         Line::styled(error, theme.error()),
         Line::default(),
-        Line::raw(format!("run        {}", app.run)),
-        Line::raw(format!("log        {}/events.jsonl and stderr.log", app.run)),
+        Line::raw(format!("run        {}", shown::line(&app.run))),
+        Line::raw(format!("log        {}/events.jsonl and stderr.log", shown::line(&app.run))),
     ];
     if let Some(path) = &app.state.checkpoint {
         lines.push(Line::raw(format!("checkpoint {path}")));

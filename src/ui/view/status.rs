@@ -2,6 +2,7 @@
 
 use crate::control::Link;
 use crate::event::{Level, Phase, Reason};
+use crate::shown;
 use crate::text::shell::for_shell;
 use crate::text::units::span;
 use crate::ui::app::{App, Banner, Screen};
@@ -140,7 +141,8 @@ fn of_the_moment(app: &App, chart_columns: u16) -> Option<(String, Style)> {
     let theme = app.theme();
     let marked = || app.told_by_mark(chart_columns).map(|text| (text, theme.title()));
     if app.screen == Screen::Ended {
-        let text = format!("the run has ended; {} keeps it. Any other key leaves", app.run);
+        let text =
+            format!("the run has ended; {} keeps it. Any other key leaves", shown::line(&app.run));
         return marked().or(Some((text, theme.good())));
     }
     let notice = app.notice.as_ref().map(|(text, _)| (text.clone(), theme.warning()));
@@ -167,7 +169,7 @@ fn standing(app: &App) -> (String, Style) {
     match app.log.newest() {
         Some(line) if line.level == Level::Info => (line.text.clone(), theme.dim()),
         Some(line) => (line.text.clone(), theme.warning()),
-        None => (app.run.clone(), theme.dim()),
+        None => (shown::line(&app.run).into_owned(), theme.dim()),
     }
 }
 

@@ -50,7 +50,7 @@ impl ForeignWeights {
         let HeaderFacts { heads, pixels } = HeaderFacts::of(&header.metadata);
         let found = FoundModel::of(&mut recognised, heads).map_err(unusable)?;
         let tensors = numbers(&header, &recognised)?;
-        Self::whole(path, recognised, tensors, found, pixels, network)
+        Self::whole(path, &recognised, tensors, found, pixels, network)
     }
 
     fn checkpoint(path: &Path, network: Option<&str>) -> Result<Self, ImportError> {
@@ -65,13 +65,13 @@ impl ForeignWeights {
         recognised.kind = "a checkpoint";
         let found = FoundModel::of(&mut recognised, heads).map_err(unusable)?;
         tensors.retain(|name, _| recognised.shapes.contains_key(name));
-        Self::whole(path, recognised, tensors, found, pixels, network)
+        Self::whole(path, &recognised, tensors, found, pixels, network)
     }
 
     /// Puts the parts together, after what only the numbers can show has been looked at.
     fn whole(
         path: &Path,
-        recognised: RecognisedFile,
+        recognised: &RecognisedFile,
         tensors: NamedTensors,
         mut found: FoundModel,
         pixels: Option<[[f32; 3]; 2]>,
@@ -118,9 +118,12 @@ fn numbers(
 fn is_pytorch(path: &Path) -> bool {
     let mut head = Vec::new();
     // Opening a pipe would wait for its writer.
-    let Ok(file) = path.metadata().and_then(|about| match about.is_file() {
-        true => File::open(path),
-        false => Err(std::io::ErrorKind::InvalidInput.into()),
+    let Ok(file) = path.metadata().and_then(|about| {
+        if about.is_file() {
+            File::open(path)
+        } else {
+            Err(std::io::ErrorKind::InvalidInput.into())
+        }
     }) else {
         return false; // reading it as safetensors will report the error
     };

@@ -9,6 +9,7 @@ use crate::model::ModelShape;
 use crate::model::position::sincos;
 use crate::model::shapes::RELATIVE_TABLE;
 use crate::model::state::NamedTensors;
+use crate::shown;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -343,7 +344,7 @@ impl FoundModel {
         let weights: usize = foreign.tensors.values().map(|tensor| tensor.data.len()).sum();
         let mut out = format!("# {}, {:.1} million numbers", foreign.kind, weights as f64 / 1e6);
         for note in &foreign.notes {
-            let _ = write!(out, "; {note}");
+            let _ = write!(out, "; {}", shown::line(note));
         }
         let heads = self.heads.unwrap_or_else(|| self.usual_heads());
         let guess = if self.heads.is_some() {
@@ -364,7 +365,8 @@ impl FoundModel {
             name(self.position),
             self.scale(),
             usual_unit(self.image(), self.patch),
-            toml::Value::String(path_text::to_text(&path)),
+            // A string of JSON is one of TOML too, and it is one line.
+            shown::json(serde_json::Value::String(path_text::to_text(&path)).to_string()),
         );
         if let Some(network) = &foreign.network {
             let network = toml::Value::String(network.clone());

@@ -19,6 +19,7 @@ use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
 use crate::model::state::NamedTensors;
 use crate::model::tensors::TensorFileError;
+use crate::shown;
 use crate::text::shell::for_shell;
 use crate::weights::checkpoint::CheckpointError;
 use file::ForeignWeights;
@@ -59,7 +60,8 @@ impl FittedWeights {
         }
         let notes =
             if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
-        let notice = format!("starting from {} in {}{notes}", foreign.kind, foreign.path.display());
+        let notice =
+            format!("starting from {} in {}{notes}", foreign.kind, shown::path(&foreign.path));
         Ok(Self { weights, notice })
     }
 }
@@ -85,11 +87,13 @@ pub enum ImportError {
         "{path} is a PyTorch file: convert it with `simmim-tui import --converter | python3 - {} {}` (needs torch and \
          safetensors), then take {to}",
         for_shell(.path),
-        for_shell(.to)
+        for_shell(.to),
+        path = shown::path(.path),
+        to = shown::path(.to)
     )]
     PyTorch { path: PathBuf, to: PathBuf },
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}", path = shown::path(.path))]
     Unusable { path: PathBuf, reason: String },
-    #[error("{path} holds another model: {differences}; what fits: {sets}")]
+    #[error("{path} holds another model: {differences}; what fits: {sets}", path = shown::path(.path))]
     Differs { path: PathBuf, differences: String, sets: String },
 }

@@ -234,7 +234,7 @@ impl RecognisedFile {
     }
 }
 
-/// Returns a name without the chunk of blocks in which DINOv2 trains: `blocks.1.7.x` is block 7.
+/// Returns a name without the chunk of blocks in which `DINOv2` trains: `blocks.1.7.x` is block 7.
 fn flat(name: &str) -> String {
     let Some(rest) = name.strip_prefix("encoder.blocks.") else { return name.to_owned() };
     let mut parts = rest.splitn(3, '.');

@@ -2,6 +2,8 @@
 
 /// Advice that works, and what a resume and an evaluation know of their data.
 mod advice;
+/// Foreign text, output that can't be written, exit codes, and what a machine has.
+mod bounds;
 /// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
 mod data;
 /// Weights of other programs, and files that are not what they say.

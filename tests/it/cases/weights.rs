@@ -102,6 +102,7 @@ fn only_line<'a>(ended: &'a Ended, what: &str) -> &'a str {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn weights_of_others_are_read_whatever_stands_before_their_names() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let plain = || vit(2, 17);
@@ -223,6 +224,7 @@ fn a_network_that_is_asked_for_is_the_one_that_a_run_starts_from() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn what_cannot_be_read_is_refused_by_import_and_init_with_the_same_words() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path();
@@ -497,6 +499,7 @@ fn files_that_claim_more_than_they_hold_are_refused_at_once() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn the_converter_finds_the_weights_wherever_they_are() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path();
@@ -522,8 +525,8 @@ fn the_converter_finds_the_weights_wherever_they_are() {
         (output.status.success(), text(&output.stdout) + &text(&output.stderr))
     };
     let make = scripts.join("make_checkpoints.py");
-    let made = run(&[make.to_str().expect("plain"), "."]);
-    assert!(made.0, "{}", made.1);
+    let ended = run(&[make.to_str().expect("plain"), "."]);
+    assert!(ended.0, "{}", ended.1);
     let script = common::run(folder, &["import", "--converter"]).expect(0, "the script").stdout;
     fs::write(folder.join("convert.py"), script).expect("writable");
 

@@ -6,6 +6,7 @@ use crate::cuda::device::{self as own, Code, GpuMachine, LEAST_CAPABILITY, Loade
 use crate::engine::device;
 use crate::gpu::Gpus;
 use crate::ops;
+use crate::shown;
 
 /// Tries the first CUDA device.
 pub fn look() -> Vec<Finding> {
@@ -85,8 +86,9 @@ fn kernels(seen: &Seen, driver: Option<&str>, code: Code) -> Finding {
 fn products(library: &Result<LoadedLibrary, String>, driver: i32) -> Finding {
     match library {
         Ok(LoadedLibrary { version, path }) => {
-            let why =
-                path.as_ref().map_or_else(String::new, |path| format!("from {}", path.display()));
+            let why = path
+                .as_ref()
+                .map_or_else(String::new, |path| format!("from {}", shown::path(path)));
             let found = format!("by cuBLASLt {version}");
             Finding::new(compute::AREA, "products", Verdict::Good, found, why)
         }
@@ -115,11 +117,11 @@ pub fn cache() -> Vec<Finding> {
     vec![match Trial::new(&existing(&folder)) {
         Ok(_) => {
             let why = "compiled and tuned GPU kernels are kept there";
-            let found = folder.display().to_string();
+            let found = shown::path(&folder).to_string();
             Finding::new(disk::AREA, "cache", Verdict::Good, found, why)
         }
         Err(error) => {
-            let found = format!("{} can't be written", folder.display());
+            let found = format!("{} can't be written", shown::path(&folder));
             let why = format!("{error}: GPU kernels are compiled anew in each run");
             Finding::new(disk::AREA, "cache", Verdict::Note, found, why)
         }
