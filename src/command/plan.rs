@@ -50,8 +50,11 @@ fn tell_faulty(data: &Dataset) {
     let unreadable = faulty.iter().filter(|error| !error.taken).count();
     if unreadable > 0 {
         let all = if looked_at < images { " that were looked at" } else { "" };
-        let text =
-            format!("{unreadable} of {looked_at} images{all} can't be read, a run skips them");
+        let text = if unreadable == images {
+            format!("none of the {images} images can be read: a run would be refused")
+        } else {
+            format!("{unreadable} of {looked_at} images{all} can't be read, a run skips them")
+        };
         encoder::warn(&[text]);
     }
     encoder::note_faulty(&faulty);

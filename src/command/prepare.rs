@@ -204,7 +204,7 @@ fn repeats(config: &Config, images: usize) -> Option<String> {
     let times = per_step as f64 / images as f64;
     let key = if batch_size > images || accumulation == 1 { "batch_size" } else { "accumulation" };
     Some(format!(
-        "{step}, and there are {images} for training: each comes {times:.1} times in a step, which is a whole epoch; a \
+        "{step}, and training has {images}: each comes {times:.1} times in a step, which is a whole epoch; a \
          smaller train.{key} makes more steps of an epoch"
     ))
 }

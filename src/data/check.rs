@@ -19,18 +19,19 @@ pub(crate) struct Checked {
 /// Reads all images of both parts, or as many as `time` suffices for.
 pub(crate) fn check(data: &Dataset, time: Duration) -> Checked {
     let start = Instant::now();
-    let (mut looked_at, mut images, mut faulty) = (0, 0, BTreeMap::new());
+    let (mut by_name, mut twice, mut images) = (BTreeMap::new(), 0, 0);
     for source in [&data.val, &data.train] {
-        let found: Vec<Option<ImageError>> = (0..source.len())
+        let found: Vec<(String, Option<ImageError>)> = (0..source.len())
             .into_par_iter()
             .filter(|_| start.elapsed() < time)
-            .map(|index| fault(source, index))
+            .map(|index| (source.name(index), fault(source, index)))
             .collect();
-        looked_at += found.len();
         images += source.len();
-        faulty.extend(found.into_iter().flatten().map(|error| (error.name.clone(), error)));
+        // One image may be in both parts, if it alone can be read.
+        twice += found.into_iter().filter_map(|(name, fault)| by_name.insert(name, fault)).count();
     }
-    Checked { looked_at, images, faulty: faulty.into_values().collect() }
+    let looked_at = by_name.len();
+    Checked { looked_at, images: images - twice, faulty: by_name.into_values().flatten().collect() }
 }
 
 fn fault(source: &Source, index: usize) -> Option<ImageError> {

@@ -39,7 +39,7 @@ pub use labelled_dataset::open_labelled;
 use crate::config::{DataConfig, DataFormat, TruncatedImages};
 use crate::shown;
 use image::RgbImage;
-use split::Split;
+use split::SplitParts;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -151,7 +151,8 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
     let (train, val, classes) = if let Some(val) = val {
         class_union::unify(train, val)
     } else {
-        let Split { train: rest, val, note } = split::split(&train.source, config.val_fraction);
+        let SplitParts { train: rest, val, note } =
+            split::split(&train.source, config.val_fraction);
         notes.extend(note);
         (rest, val, train.classes)
     };

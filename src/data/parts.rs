@@ -47,7 +47,7 @@ enum Role {
 
 /// The folders that the images of a data set are in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Parts {
+pub(super) struct FolderParts {
     pub train: PathBuf,
     pub val: Option<PathBuf>,
     /// What the keys of the training images begin with.
@@ -56,7 +56,7 @@ pub(super) struct Parts {
     pub notes: Vec<String>,
 }
 
-impl Parts {
+impl FolderParts {
     fn whole(path: &Path) -> Self {
         Self { train: path.to_owned(), val: None, prefix: PathBuf::new(), notes: Vec::new() }
     }
@@ -66,9 +66,9 @@ impl Parts {
 ///
 /// # Errors
 /// Returns an error if the folder can't be listed.
-pub(super) fn find(path: &Path) -> Result<Parts, DataError> {
+pub(super) fn find(path: &Path) -> Result<FolderParts, DataError> {
     if !path.is_dir() {
-        return Ok(Parts::whole(path));
+        return Ok(FolderParts::whole(path));
     }
     let mut listing = Listing::of(path)?;
     let parts = listing.parts(path);
@@ -118,7 +118,7 @@ impl Listing {
         Ok(Self { folders, loose })
     }
 
-    fn parts(&self, path: &Path) -> Parts {
+    fn parts(&self, path: &Path) -> FolderParts {
         let named = |wanted: fn(Role) -> Option<usize>| {
             let ranked =
                 self.folders.iter().filter_map(|folder| Some((wanted(role(folder)?)?, folder)));
@@ -127,32 +127,32 @@ impl Listing {
         let train = named(|role| if let Role::Train(rank) = role { Some(rank) } else { None });
         let val = named(|role| if let Role::Validation(rank) = role { Some(rank) } else { None });
         match (train, val) {
-            (Some(train), Some(val)) => Parts {
+            (Some(train), Some(val)) => FolderParts {
                 train: train.clone(),
                 val: Some(val.clone()),
                 prefix: PathBuf::new(),
                 notes: self.unused(&[train, val]).into_iter().collect(),
             },
             (Some(only), None) | (None, Some(only)) => self.one_part(path, only),
-            (None, None) => Parts::whole(path),
+            (None, None) => FolderParts::whole(path),
         }
     }
 
     /// Decides whether one folder with the name of a part is one, or a class like the folders beside it.
-    fn one_part(&self, path: &Path, only: &Path) -> Parts {
+    fn one_part(&self, path: &Path, only: &Path) -> FolderParts {
         let classes = Listing::of(only)
             .is_ok_and(|inner| inner.folders.iter().any(|folder| has_images(folder)));
         let others: Vec<&PathBuf> =
             self.folders.iter().filter(|folder| *folder != only && has_images(folder)).collect();
         if others.is_empty() && (classes || !self.loose) {
-            return Parts {
+            return FolderParts {
                 train: only.to_owned(),
                 val: None,
                 prefix: only.file_name().map(PathBuf::from).unwrap_or_default(),
                 notes: self.unused(&[only]).into_iter().collect(),
             };
         }
-        let mut parts = Parts::whole(path);
+        let mut parts = FolderParts::whole(path);
         if classes {
             parts.notes.push(format!(
                 "{} and {} are taken as classes; for a training and a validation part, call them train and val",

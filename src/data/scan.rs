@@ -175,7 +175,10 @@ pub(super) fn looks_like_image(path: &Path) -> bool {
 pub(super) fn has_images(folder: &Path) -> bool {
     let entries = WalkDir::new(folder).follow_links(true).into_iter().filter_entry(is_visible);
     let mut files = entries.take(GLANCE).filter_map(Result::ok);
-    files.any(|entry| entry.file_type().is_file() && is_image_name(entry.path()))
+    files.any(|entry| {
+        let (path, file) = (entry.path(), entry.file_type().is_file());
+        file && (is_image_name(path) || path.extension().is_none() && looks_like_image(path))
+    })
 }
 
 /// Returns whether an entry is the root or not hidden.

@@ -14,7 +14,7 @@ pub struct Subset {
 }
 
 /// The two parts that a source was divided into.
-pub struct Split {
+pub struct SplitParts {
     pub train: Source,
     pub val: Source,
     /// What people should know about the parts.
@@ -27,11 +27,11 @@ pub struct Split {
 /// The validation set consists of the images with the smallest hash of their key, so that the choice
 /// needs no seed and hardly changes when images are added. If none of them can be read, or none has a label while
 /// others have, it gets one that can and has.
-pub fn split(source: &Source, fraction: f64) -> Split {
+pub fn split(source: &Source, fraction: f64) -> SplitParts {
     let images = source.len();
     if images < 2 {
         let note = (images == 1).then(|| format!("there is one image alone: {ALSO}"));
-        return Split { train: Arc::clone(source), val: Arc::clone(source), note };
+        return SplitParts { train: Arc::clone(source), val: Arc::clone(source), note };
     }
     let held_out = ((fraction * images as f64).round() as usize).clamp(1, images - 1);
     let mut order: Vec<(u64, usize)> =
@@ -44,7 +44,7 @@ pub fn split(source: &Source, fraction: f64) -> Split {
         indices.sort_unstable();
         Arc::new(Subset { source: Arc::clone(source), indices })
     };
-    Split { train: subset(train), val: subset(val), note }
+    SplitParts { train: subset(train), val: subset(val), note }
 }
 
 /// What it means if training and validation have the same image.
@@ -176,7 +176,7 @@ mod tests {
 
     fn parts(images: usize, fraction: f64) -> (BTreeSet<String>, BTreeSet<String>) {
         let source: Source = Arc::new(Numbered::new(images, &[]));
-        let Split { train, val, .. } = split(&source, fraction);
+        let SplitParts { train, val, .. } = split(&source, fraction);
         (keys(&train), keys(&val))
     }
 
@@ -213,7 +213,7 @@ mod tests {
                         (0..images).filter(|&index| index != first && index != second).collect();
                     let source: Source = Arc::new(Numbered::new(images, &bad));
                     for fraction in [0.0, 0.5, 0.9] {
-                        let Split { train, val, note } = split(&source, fraction);
+                        let SplitParts { train, val, note } = split(&source, fraction);
                         let what = format!("{images} {first} {second} {fraction}");
                         assert!(readable(&train) && readable(&val), "{what}");
                         assert_eq!(note.is_some(), first == second, "{what}");
@@ -224,7 +224,7 @@ mod tests {
             }
         }
         let source: Source = Arc::new(Numbered::new(4, &[0, 1, 2, 3]));
-        let Split { train, val, note } = split(&source, 0.5);
+        let SplitParts { train, val, note } = split(&source, 0.5);
         assert_eq!((train.len(), val.len(), note), (2, 2, None));
     }
 
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_subset_reads_the_images_of_its_names() {
         let source: Source = Arc::new(Numbered::new(30, &[]));
-        let Split { val, .. } = split(&source, 0.2);
+        let SplitParts { val, .. } = split(&source, 0.2);
         for index in 0..val.len() {
             let number = val.read(index).unwrap().get_pixel(0, 0).0[2];
             assert_eq!(val.name(index), format!("numbered#{number}"));

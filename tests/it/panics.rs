@@ -42,12 +42,13 @@ impl ImageSource for Cursed {
 fn job(cursed: bool) -> Job {
     let sets: Vec<String> = common::TINY.map(str::to_owned).into();
     let config = file::load(None, &sets).expect("valid");
-    let mut data = data::open(&config.data).expect("the photos are inside");
-    if cursed {
-        data.val = Arc::new(Cursed);
-    }
+    let data = data::open(&config.data).expect("the photos are inside");
     let run = RunDir::create(Path::new("run")).expect("a new run");
-    common::job(config, data, run, Start::Fresh)
+    let mut job = common::job(config, data, run, Start::Fresh);
+    if cursed {
+        job.data.val = Arc::new(Cursed);
+    }
+    job
 }
 
 fn app(lr: impl Fn(u64) -> f64 + Send + 'static) -> App {

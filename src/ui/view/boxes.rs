@@ -71,9 +71,13 @@ pub(super) fn quit(app: &App, choice: QuitChoice, frame: &mut Frame<'_>) {
 
 /// Draws the error of the run and where its files are.
 pub(super) fn failed(app: &App, frame: &mut Frame<'_>) {
+    const WIDTH: u16 = 78;
     let theme = app.theme();
-    let inner = middle(app, "the run failed", (78, 14), theme.error(), frame);
     let error = app.error.clone().unwrap_or_default();
+    // An error with a command in it says better how to go on than a plain resume.
+    let names_command = error.contains("simmim-tui ");
+    let height = (rows(&error, WIDTH - 2) + 9).max(14);
+    let inner = middle(app, "the run failed", (WIDTH, height), theme.error(), frame);
     let mut lines = vec![
         Line::styled(error, theme.error()),
         Line::default(),
@@ -84,10 +88,28 @@ pub(super) fn failed(app: &App, frame: &mut Frame<'_>) {
         lines.push(Line::raw(format!("checkpoint {path}")));
     }
     let run = for_shell(Path::new(&app.run));
-    lines.push(Line::raw(format!("continue   simmim-tui --resume {run}")));
+    if !names_command {
+        lines.push(Line::raw(format!("continue   simmim-tui --resume {run}")));
+    }
     lines.push(Line::default());
     lines.push(Line::styled("any key leaves", theme.dim()));
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
+}
+
+/// Returns how many rows a text takes that is wrapped at spaces.
+fn rows(text: &str, width: u16) -> u16 {
+    let width = usize::from(width);
+    let (mut rows, mut used) = (1, 0);
+    for word in text.split(' ').map(|word| word.chars().count()) {
+        if used > 0 && used + 1 + word > width {
+            (rows, used) = (rows + 1, 0);
+        }
+        used += word + usize::from(used > 0);
+        while used > width {
+            (rows, used) = (rows + 1, used - width);
+        }
+    }
+    rows
 }
 
 /// Draws a box of this size in the middle, cut to the screen. Returns the area inside.

@@ -117,16 +117,11 @@ fn numbers(
 /// Returns whether the file is a zip archive or a pickle, the two formats that `torch.save` writes.
 fn is_pytorch(path: &Path) -> bool {
     let mut head = Vec::new();
-    // Opening a pipe would wait for its writer.
-    let Ok(file) = path.metadata().and_then(|about| {
-        if about.is_file() {
-            File::open(path)
-        } else {
-            Err(std::io::ErrorKind::InvalidInput.into())
-        }
-    }) else {
-        return false; // reading it as safetensors will report the error
-    };
+    if !path.is_file() {
+        return false; // opening a pipe would wait for its writer
+    }
+    // Reading the file as safetensors will report the error.
+    let Ok(file) = File::open(path) else { return false };
     if file.take(9).read_to_end(&mut head).is_err() {
         return false;
     }

@@ -55,7 +55,7 @@ struct PlanCase {
 }
 
 #[rustfmt::skip]
-const PLANS: [PlanCase; 25] = [
+const PLANS: [PlanCase; 27] = [
     PlanCase { name: "capitals", make: |at| tree(at, &["Train/glass", "Train/metal", "Val/glass", "Val/metal"]), with: &[], says: &["6 train + 6 val images", ", 2 classes\n"], says_not: &["split off", "warning"] },
     PlanCase { name: "training and testing", make: |at| tree(at, &["Training/glass", "Training/metal", "Testing/glass", "Testing/metal"]), with: &[], says: &["6 train + 6 val images", "2 classes"], says_not: &["split off", "warning"] },
     PlanCase { name: "training and validation", make: |at| tree(at, &["training/a", "training/b", "validation/a", "validation/b"]), with: &[], says: &["6 train + 6 val images", "2 classes"], says_not: &["split off", "warning"] },
@@ -72,11 +72,13 @@ const PLANS: [PlanCase; 25] = [
     PlanCase { name: "what systems leave", make: |at| { put(at, &JPEGS); for name in ["._0.jpg", ".DS_Store", "Thumbs.db", "__MACOSX/0.jpg"] { write(&at.join(name), b"x"); } }, with: &[], says: &["2 train + 1 val images"], says_not: &["warning", "classes"] },
     PlanCase { name: "truncated", make: |at| { put(at, &JPEGS); put(at, &HALVES); }, with: &[], says: &["2 of 5 images can't be read", "unreadable image left out: data/half.jpg: the file is truncated", "data/half-progressive.jpg: the file is truncated"], says_not: &[] },
     PlanCase { name: "truncated and wanted", make: |at| { put(at, &JPEGS); put(at, &HALVES); }, with: &["--set", "data.truncated=accept"], says: &["incomplete image taken: data/half.jpg: the file is truncated", "data/half-progressive.jpg"], says_not: &["can't be read"] },
+    PlanCase { name: "a truncated png", make: |at| { put(at, &JPEGS); let whole = fs::read(given("right-turned.png")).expect("readable"); write(&at.join("half.png"), &whole[..100]); }, with: &[], says: &["1 of 4 images can't be read", "data/half.png: the file is truncated"], says_not: &[] },
     PlanCase { name: "no end mark", make: |at| { put(at, &JPEGS); let whole = fs::read(at.join("0.jpg")).expect("readable"); write(&at.join("0.jpg"), &whole[..whole.len() - 2]); }, with: &[], says: &["2 train + 1 val images"], says_not: &["warning"] },
     PlanCase { name: "a validation class without training images", make: |at| tree(at, &["train/a", "train/b", "val/b", "val/c"]), with: &[], says: &["1 class of the validation images have no training image: c", "3 classes"], says_not: &[] },
-    PlanCase { name: "a batch larger than the set", make: |at| put(at, &JPEGS), with: &["--set", "train.batch_size=1000"], says: &["a batch takes 1000 images, and there are 2 for training: each comes 500.0 times"], says_not: &[] },
-    PlanCase { name: "an epoch that repeats images", make: |at| tree(at, &["."]), with: &["--set", "train.batch_size=2", "--set", "train.accumulation=3"], says: &["a step takes 6 images (2 x 3), and there are 2 for training: each comes 3.0 times"], says_not: &[] },
+    PlanCase { name: "a batch larger than the set", make: |at| put(at, &JPEGS), with: &["--set", "train.batch_size=1000"], says: &["a batch takes 1000 images, and training has 2: each comes 500.0 times"], says_not: &[] },
+    PlanCase { name: "an epoch that repeats images", make: |at| common::pictures(at, 3), with: &["--set", "train.batch_size=2", "--set", "train.accumulation=3"], says: &["a step takes 6 images (2 x 3), and training has 2: each comes 3.0 times"], says_not: &[] },
     PlanCase { name: "one image", make: |at| put(at, &["0.jpg"]), with: &[], says: &["1 train + 1 val images", "there is one image alone"], says_not: &[] },
+    PlanCase { name: "no image can be read", make: |at| put(at, &HALVES), with: &[], says: &["none of the 2 images can be read: a run would be refused"], says_not: &["skips them"] },
     PlanCase { name: "one image of many can be read", make: |at| { put(at, &["0.jpg"]); for n in 1..12 { write(&at.join(format!("{n}.png")), b"no"); } }, with: &[], says: &["data/0.jpg alone can be read", "11 of 12 images can't be read"], says_not: &[] },
     PlanCase { name: "photos in the program", make: |_| (), with: &["--data", "photos"], says: &["171 train + 44 val CC0 photos (embedded)"], says_not: &["warning"] },
     PlanCase { name: "Fashion-MNIST in the program", make: |_| (), with: &["--data", "fashion-mnist-mini"], says: &["5000 train + 1000 val Fashion-MNIST images (embedded)"], says_not: &["warning"] },
@@ -113,10 +115,7 @@ fn program(folder: &Path) -> Command {
 
 /// Adds the arguments of a short run with a tiny model.
 fn short(command: &mut Command) -> &mut Command {
-    for set in TINY.into_iter().chain(SHORT) {
-        command.args(["--set", set]);
-    }
-    command
+    command.args(TINY.into_iter().chain(SHORT).flat_map(|set| ["--set", set]))
 }
 
 fn text(output: &Output) -> String {
@@ -147,7 +146,7 @@ fn what_plan_warns_of_is_told_when_a_run_starts() {
     assert!(said.contains("incomplete image taken (1 so far): data/Train/a/half.jpg"), "{said}");
     let large = ["--data", "data", "--set", "train.batch_size=64"];
     let said = succeed(short(&mut program(temp.path())).args(large), "training");
-    assert!(said.contains("a batch takes 64 images, and there are 7 for training"), "{said}");
+    assert!(said.contains("a batch takes 64 images, and training has 7: each"), "{said}");
 }
 
 #[test]

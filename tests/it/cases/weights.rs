@@ -101,90 +101,64 @@ fn only_line<'a>(ended: &'a Ended, what: &str) -> &'a str {
     line
 }
 
+/// What is read: the file, flags of `import`, and a part of what is told. The encoder is that of [`plain`].
+type Readable = (&'static str, NamedTensors, &'static [&'static str], &'static str);
+
+fn plain() -> NamedTensors {
+    vit(2, 17)
+}
+
+/// Returns two networks under two prefixes. The second one is plain.
+fn two(other_prefix: &str, plain_prefix: &str) -> NamedTensors {
+    let mut all = under(other_prefix, other(plain()));
+    all.extend(under(plain_prefix, plain()));
+    all
+}
+
+fn wrapped() -> Vec<Readable> {
+    let stack = "module._orig_mod.model.backbone.";
+    let (student, teacher) = ("student.backbone.", "teacher.backbone.");
+    let (base, momentum) = ("module.base_encoder.", "module.momentum_encoder.");
+    vec![
+        ("plain", plain(), &[], "without the class token"),
+        ("DataParallel", under("module.", plain()), &[], "timm ViT weights"),
+        ("torch.compile", under("_orig_mod.", plain()), &[], "timm ViT weights"),
+        ("a stack", under(stack, plain()), &[], "timm ViT weights"),
+        ("an encoder", under("model.encoder.", plain()), &[], "encoder weights"),
+        ("FSDP", under("_fsdp_wrapped_module.visual.trunk.", plain()), &[], "timm ViT weights"),
+        ("DINO", two(student, teacher), &[], "student.backbone"),
+        ("I-JEPA", two("encoder.module.", "target_encoder.module."), &[], "target_encoder"),
+        ("MoCo v3", two(base, momentum), &[], "momentum_encoder"),
+        ("the student", two(teacher, student), &["--network", "student"], "teacher"),
+        ("one of two", two("target_encoder.", "encoder."), &["--network", "encoder"], "target"),
+    ]
+}
+
+fn with_other_parts() -> Vec<Readable> {
+    let more = |extra: &[(&str, &[usize])]| and(plain(), extra);
+    let dino = and(under("backbone.", plain()), &[("head.mlp.0.weight", &[3, D])]);
+    let counted = and(under("module.", plain()), &[("n_averaged", &[])]);
+    let beside = and(under("encoder.", plain()), &[("head.weight", &[5, D])]);
+    let registers = more(&[("mask_token", &[1, D]), ("register_tokens", &[1, 4, D])]);
+    let head = more(&[("head.weight", &[5, D]), ("head.bias", &[5])]);
+    vec![
+        ("a flat mask token", more(&[("mask_token", &[1, D])]), &[], "without the class token"),
+        ("iBOT's mask token", more(&[("masked_embed", &[1, D])]), &[], "without the class token"),
+        ("a wide mask token", more(&[("mask_token", &[1, 1, 2 * D])]), &[], "another width"),
+        ("DINOv2's registers", registers, &[], "register tokens"),
+        ("timm's registers", more(&[("reg_token", &[1, 4, D])]), &[], "register tokens"),
+        ("chunks of blocks", chunked(plain()), &[], "without the class token"),
+        ("a classifier", head, &[], "the classifier"),
+        ("a linear head beside", beside, &[], "the classifier"),
+        ("a projector", more(&[("projector.0.weight", &[3, D])]), &[], "the projection head"),
+        ("a DINO head", dino, &[], "without the class token, head"),
+        ("a counter", counted, &[], "n_averaged"),
+    ]
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn weights_of_others_are_read_whatever_stands_before_their_names() {
     let temp = tempfile::tempdir().expect("a temporary folder");
-    let plain = || vit(2, 17);
-    let registers: &[(&str, &[usize])] =
-        &[("mask_token", &[1, D]), ("register_tokens", &[1, 4, D])];
-    let dino: &[(&str, &[usize])] =
-        &[("head.mlp.0.weight", &[3, D]), ("dino_loss.center", &[1, 9])];
-    let both = |student: &str, teacher: &str| {
-        let mut all = under(student, other(plain()));
-        all.extend(under(teacher, plain()));
-        all
-    };
-    let student = |student: &str, teacher: &str| {
-        let mut all = under(student, plain());
-        all.extend(under(teacher, other(plain())));
-        all
-    };
-    let none: &[&str] = &[];
-    let cases: Vec<(&str, NamedTensors, &[&str], &str)> = vec![
-        ("plain", plain(), none, "without the class token"),
-        ("DataParallel", under("module.", plain()), none, "timm ViT weights"),
-        ("torch.compile", under("_orig_mod.", plain()), none, "timm ViT weights"),
-        ("a stack", under("module._orig_mod.model.backbone.", plain()), none, "timm ViT weights"),
-        ("an encoder", under("model.encoder.", plain()), none, "encoder weights"),
-        ("FSDP", under("_fsdp_wrapped_module.visual.trunk.", plain()), none, "timm ViT weights"),
-        ("a counter", and(under("module.", plain()), &[("n_averaged", &[])]), none, "n_averaged"),
-        ("a DINO teacher", and(under("backbone.", plain()), dino), none, "dino_loss, head"),
-        (
-            "student, teacher",
-            both("student.backbone.", "teacher.backbone."),
-            none,
-            "student.backbone",
-        ),
-        ("I-JEPA", both("encoder.module.", "target_encoder.module."), none, "target_encoder"),
-        ("MoCo v3", both("module.base_encoder.", "module.momentum_encoder."), none, "momentum"),
-        (
-            "the student",
-            student("student.backbone.", "teacher.backbone."),
-            &["--network", "student"],
-            "teacher",
-        ),
-        (
-            "the trained one",
-            student("encoder.", "target_encoder."),
-            &["--network", "encoder"],
-            "target_encoder",
-        ),
-        ("a flat mask token", and(plain(), &[("mask_token", &[1, D])]), none, "without the class"),
-        ("registers", and(plain(), registers), none, "register tokens"),
-        ("timm's registers", and(plain(), &[("reg_token", &[1, 4, D])]), none, "register tokens"),
-        (
-            "iBOT's mask",
-            and(plain(), &[("masked_embed", &[1, D])]),
-            none,
-            "without the class token",
-        ),
-        ("chunks of blocks", chunked(plain()), none, "without the class token"),
-        (
-            "a classifier",
-            and(plain(), &[("head.weight", &[5, D]), ("head.bias", &[5])]),
-            none,
-            "the classifier",
-        ),
-        (
-            "a linear head beside",
-            and(under("encoder.", plain()), &[("head.weight", &[5, D])]),
-            none,
-            "the classifier",
-        ),
-        (
-            "a wide mask token",
-            and(plain(), &[("mask_token", &[1, 1, 2 * D])]),
-            none,
-            "another width",
-        ),
-        (
-            "a projector",
-            and(plain(), &[("projector.0.weight", &[3, D])]),
-            none,
-            "the projection head",
-        ),
-    ];
     let encoder = |name: &str| {
         let path = temp.path().join(name);
         let mut weights = checkpoint::load(&path).expect("sound").engine.weights;
@@ -192,10 +166,9 @@ fn weights_of_others_are_read_whatever_stands_before_their_names() {
         weights
     };
     write(&temp.path().join("plain.safetensors"), &plain());
-    let told =
-        common::run(temp.path(), &["import", "plain.safetensors", "-o", "right.safetensors"]);
-    told.expect(0, "the plain file");
-    for (name, tensors, flags, part) in cases {
+    let words = ["import", "plain.safetensors", "-o", "right.safetensors"];
+    common::run(temp.path(), &words).expect(0, "the plain file");
+    for (name, tensors, flags, part) in wrapped().into_iter().chain(with_other_parts()) {
         write(&temp.path().join("in.safetensors"), &tensors);
         let words = ["import", "in.safetensors", "-o", "out.safetensors", "--force"];
         let ended = common::run(temp.path(), &[&words[..], flags].concat()).expect(0, name);
@@ -223,87 +196,66 @@ fn a_network_that_is_asked_for_is_the_one_that_a_run_starts_from() {
     assert!(log.contains("its network student is taken"), "{log}");
 }
 
+/// What is refused: the file, and parts of what is told.
+type Unreadable = (&'static str, NamedTensors, &'static [&'static str]);
+
+/// Returns a model with the relative positions of 8 x 8 patches, whose index has so many rows.
+fn relative(rows: usize) -> NamedTensors {
+    let extra: [(&str, &[usize]); 2] = [
+        ("shared_rel_pos.relative_position_bias_table", &[225, 2]),
+        ("shared_rel_pos.relative_position_index", &[rows, rows]),
+    ];
+    and(without(vit(1, 17), "pos_embed"), &extra)
+}
+
+fn no_squares() -> Vec<Unreadable> {
+    let tokenless = without(vit(1, 12), "cls_token");
+    vec![
+        ("4 x 3", vit(1, 13), &["13 rows", "no square grid", "12 are for patches"]),
+        ("24 x 12", vit(1, 289), &["289 rows", "288 patches", "17x17", "cls_token"]),
+        ("4 x 3, no class token", tokenless, &["12 rows", "no class token"]),
+        ("13 x 5, relative", relative(66), &["225 rows", "no square grid"]),
+    ]
+}
+
+fn no_models() -> Vec<Unreadable> {
+    let plain = || vit(1, 17);
+    let more = |extra: &[(&str, &[usize])]| and(plain(), extra);
+    let alone = |extra: &[(&str, &[usize])]| and(NamedTensors::new(), extra);
+    let mut broken = plain();
+    broken.get_mut("blocks.0.attn.qkv.weight").expect("there").data[0] = f32::NAN;
+    let before = more(&[("norm_pre.weight", &[D]), ("norm_pre.bias", &[D])]);
+    let endless = more(&[("blocks.18446744073709551615.x", &[1])]);
+    let gated = and(without(plain(), "fc1"), &[("blocks.0.mlp.w12.weight", &[9, D])]);
+    let wide = more(&[("blocks.0.attn.proj.weight", &[D, 9])]);
+    let convolutions = alone(&[("conv1.weight", &[2]), ("fc.bias", &[1])]);
+    vec![
+        ("norm before blocks", before, &["norm_pre.weight", "nothing in this model", "width 8"]),
+        ("block missing", without(vit(3, 17), "blocks.1."), &["blocks.1 is missing", "0, 2"]),
+        ("blocks without end", endless, &["blocks.1 is missing"]),
+        ("part missing", without(plain(), "norm2.weight"), &["blocks.0.norm2.weight is missing"]),
+        ("another MLP", gated, &["fc1", "w12.weight"]),
+        ("wrong shape", wide, &["[8, 9]", "[8, 8]"]),
+        ("not a number", broken, &["attn.qkv.weight", "no numbers"]),
+        ("two networks", two("first.", "second."), &["first, second", "--network"]),
+        ("no positions", without(plain(), "pos_embed"), &["neither pos_embed"]),
+        ("no patches", without(plain(), "patch_embed"), &["patch_embed.proj.weight is missing"]),
+        ("Swin", alone(&[("layers.0.blocks.0.x", &[1])]), &["Swin"]),
+        ("ResNet", convolutions, &["conv1.weight, fc.bias"]),
+    ]
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn what_cannot_be_read_is_refused_by_import_and_init_with_the_same_words() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path();
-    let plain = || vit(1, 17);
-    let mut broken = plain();
-    broken.get_mut("blocks.0.attn.qkv.weight").expect("there").data[0] = f32::NAN;
-    let mut two = under("first.", plain());
-    two.extend(under("second.", plain()));
-    let pre: &[(&str, &[usize])] = &[("norm_pre.weight", &[D]), ("norm_pre.bias", &[D])];
-    let relative: &[(&str, &[usize])] =
-        &[("shared_rel_pos.relative_position_bias_table", &[225, 2])];
-    let index: &[(&str, &[usize])] = &[("shared_rel_pos.relative_position_index", &[65, 65])];
-    let oblong = and(and(without(plain(), "pos_embed"), relative), &[index[0]]);
-    let wrong_index = and(oblong.clone(), &[("shared_rel_pos.relative_position_index", &[66, 66])]);
-    let cases: Vec<(&str, NamedTensors, &[&str])> = vec![
-        ("oblong, 4 x 3", vit(1, 13), &["13 rows", "no square grid", "12 are for patches"]),
-        ("oblong, 24 x 12", vit(1, 289), &["289 rows", "288 patches", "17x17", "cls_token"]),
-        (
-            "oblong, no class token",
-            without(vit(1, 12), "cls_token"),
-            &["12 rows", "no class token"],
-        ),
-        ("oblong, relative", wrong_index, &["225 rows", "no square grid"]),
-        (
-            "norm before blocks",
-            and(plain(), pre),
-            &["norm_pre.weight", "nothing in this model", "width 8"],
-        ),
-        ("block missing", without(vit(3, 17), "blocks.1."), &["blocks.1 is missing", "0, 2"]),
-        (
-            "blocks without end",
-            and(plain(), &[("blocks.18446744073709551615.x", &[1])]),
-            &["blocks.1 is missing"],
-        ),
-        (
-            "part missing",
-            without(plain(), "norm2.weight"),
-            &["blocks.0.norm2.weight is missing", "1 blocks"],
-        ),
-        (
-            "another MLP",
-            and(without(plain(), "fc1"), &[("blocks.0.mlp.w12.weight", &[9, D])]),
-            &["fc1", "w12.weight"],
-        ),
-        (
-            "wrong shape",
-            and(plain(), &[("blocks.0.attn.proj.weight", &[D, 9])]),
-            &["[8, 9]", "[8, 8]"],
-        ),
-        ("not a number", broken, &["attn.qkv.weight", "no numbers"]),
-        ("two networks", two, &["first, second", "--network"]),
-        ("no positions", without(plain(), "pos_embed"), &["neither pos_embed"]),
-        ("no patches", without(plain(), "patch_embed"), &["patch_embed.proj.weight is missing"]),
-        ("Swin", and(NamedTensors::new(), &[("layers.0.blocks.0.x", &[1])]), &["Swin"]),
-        (
-            "ResNet",
-            and(NamedTensors::new(), &[("conv1.weight", &[2]), ("fc.bias", &[1])]),
-            &["conv1.weight, fc.bias"],
-        ),
-    ];
-    for (name, tensors, parts) in cases {
+    let init = "--config smoke --device cpu --no-ui --run-dir run --init in.safetensors";
+    let commands = ["import in.safetensors", "import in.safetensors -o out.safetensors", init];
+    for (name, tensors, parts) in no_squares().into_iter().chain(no_models()) {
         write(&folder.join("in.safetensors"), &tensors);
-        let commands: [&[&str]; 3] = [
-            &["import", "in.safetensors"],
-            &["import", "in.safetensors", "-o", "out.safetensors"],
-            &[
-                "--config",
-                "smoke",
-                "--device",
-                "cpu",
-                "--no-ui",
-                "--run-dir",
-                "run",
-                "--init",
-                "in.safetensors",
-            ],
-        ];
         let told = commands.map(|command| {
-            let ended = common::run(folder, command).expect(2, name);
+            let words: Vec<_> = command.split(' ').collect();
+            let ended = common::run(folder, &words).expect(2, name);
             // A run keeps the whole path.
             let line = only_line(&ended, name).split_once("in.safetensors: ");
             line.unwrap_or_else(|| panic!("{name}: the file is named: {ended:?}")).1.to_owned()
@@ -314,7 +266,7 @@ fn what_cannot_be_read_is_refused_by_import_and_init_with_the_same_words() {
         assert!(told.iter().all(|line| *line == told[0]), "{name}: the same words: {told:?}");
         assert!(!folder.join("out.safetensors").exists() && !folder.join("run").exists(), "{name}");
     }
-    write(&folder.join("in.safetensors"), &oblong);
+    write(&folder.join("in.safetensors"), &relative(65));
     common::run(folder, &["import", "in.safetensors"]).expect(0, "the relative table is square");
     let asked = ["import", "in.safetensors", "--network", "student"];
     let ended = common::run(folder, &asked).expect(2, "no such network");
@@ -488,48 +440,49 @@ fn files_that_claim_more_than_they_hold_are_refused_at_once() {
         assert_refused_at_once(folder, "claims.safetensors", what);
     }
     // 64 GiB of zeros that take no space.
-    let header = entry("[17179869184]", "68719476736");
-    let length = 8 + header.len() as u64 + (1 << 36);
-    let path = folder.join("claims.safetensors");
-    fs::write(&path, raw(header.len() as u64, &header, 0)).expect("writable");
-    let file = fs::File::options().write(true).open(&path).expect("writable");
-    if file.set_len(length).is_ok() {
-        assert_refused_at_once(folder, "claims.safetensors", "64 GiB of zeros");
+    let texts = r#"{"__metadata__":{"checkpoint":"{}","checksum":"0"},"#;
+    let weights = entry("[17179869184]", "68719476736");
+    for header in [weights.clone(), weights.replacen('{', texts, 1)] {
+        let length = 8 + header.len() as u64 + (1 << 36);
+        let path = folder.join("claims.safetensors");
+        fs::write(&path, raw(header.len() as u64, &header, 0)).expect("writable");
+        let file = fs::File::options().write(true).open(&path).expect("writable");
+        if file.set_len(length).is_ok() {
+            assert_refused_at_once(folder, "claims.safetensors", "64 GiB of zeros");
+        }
     }
 }
 
+/// Runs Python in a folder, with a stand-in for PyTorch where there is none. Returns `None` if there is no Python, or else
+/// whether it went well, and what it printed.
+fn python(folder: &Path, arguments: &[&str]) -> Option<(bool, String)> {
+    let interpreter = std::env::var("SIMMIM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&interpreter).args(["-c", "import torch, safetensors.torch"]).output();
+    let has_torch = probe.ok()?.status.success();
+    let mut command = Command::new(&interpreter);
+    command.args(arguments).current_dir(folder).env("PYTHONDONTWRITEBYTECODE", "1");
+    if !has_torch {
+        let stub = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/stub_torch");
+        command.env("PYTHONPATH", stub);
+    }
+    let output = command.output().ok()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some((output.status.success(), text(&output.stdout) + &text(&output.stderr)))
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn the_converter_finds_the_weights_wherever_they_are() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path();
-    let python = std::env::var("SIMMIM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = |code: &str| {
-        let output = Command::new(&python).args(["-c", code]).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    if !probe("pass") {
-        eprintln!("SKIPPED: there is no {python}");
+    let maker = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/make_checkpoints.py");
+    let Some((made, told)) = python(folder, &[maker, "."]) else {
+        eprintln!("SKIPPED: there is no Python; set SIMMIM_PYTHON to an interpreter");
         return;
-    }
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
-    let stub = scripts.join("stub_torch");
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(&python);
-        command.args(arguments).current_dir(folder).env("PYTHONDONTWRITEBYTECODE", "1");
-        if !probe("import torch, safetensors.torch") {
-            command.env("PYTHONPATH", &stub);
-        }
-        let output = command.output().expect("the interpreter starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
     };
-    let make = scripts.join("make_checkpoints.py");
-    let ended = run(&[make.to_str().expect("plain"), "."]);
-    assert!(ended.0, "{}", ended.1);
+    assert!(made, "{told}");
     let script = common::run(folder, &["import", "--converter"]).expect(0, "the script").stdout;
     fs::write(folder.join("convert.py"), script).expect("writable");
-
+    let run = |arguments: &[&str]| python(folder, arguments).expect("it has run before");
     let cases: [(&str, &[&str], f32, &[&str]); 14] = [
         ("plain", &[], 0.25, &["18 tensors"]),
         ("model", &[], 0.25, &["18 tensors of model"]),
