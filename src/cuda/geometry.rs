@@ -229,3 +229,9 @@ pub(crate) fn relative_bias_backward(offsets: usize, heads: usize) -> Geometry {
 pub(crate) fn sum_splits(count: usize) -> Geometry {
     Geometry::line(count.div_ceil(1024), 256)
 }
+
+/// Returns the stages of the pipeline of products on tensor cores: four where a multiprocessor has the shared memory for
+/// two blocks with them, else three. `shared_memory` is in bytes.
+pub(crate) fn product_stages(shared_memory: usize) -> usize {
+    if shared_memory >= 160 << 10 { 4 } else { 3 }
+}

@@ -1,5 +1,6 @@
 //! What runs the launches of a plan: a GPU, or its emulation on the CPU.
 
+use crate::config::Precision;
 use thiserror::Error;
 
 /// A place in the memory of a machine, in bytes.
@@ -52,6 +53,16 @@ pub enum Arithmetic {
     Tf32,
     /// Operands are 32-bit floats.
     Fp32,
+}
+
+impl From<Precision> for Arithmetic {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Bf16 => Self::Bf16,
+            Precision::Tf32 => Self::Tf32,
+            Precision::Fp32 => Self::Fp32,
+        }
+    }
 }
 
 /// The type of the numbers of a matrix.

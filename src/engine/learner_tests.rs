@@ -9,7 +9,7 @@ use crate::model::patch::Pixels;
 use crate::model::state::NamedTensors;
 use burn_flex::FlexDevice;
 
-const BATCH: usize = 3;
+pub(super) const BATCH: usize = 3;
 
 /// Makes a learner from a configuration.
 type Make = fn(LearnerConfig) -> Box<dyn Engine>;
@@ -51,18 +51,18 @@ fn small(position: Position, extras: bool) -> Config {
 }
 
 /// Micro-batches that are the same each time.
-struct Data {
+pub(super) struct TestBatches {
     masks: MaskGenerator,
     side: usize,
 }
 
-impl Data {
-    fn new(config: &Config) -> Self {
+impl TestBatches {
+    pub(super) fn new(config: &Config) -> Self {
         let shape = LearnerConfig::new(config).shape;
         Self { masks: MaskGenerator::new(&config.mask, &shape, 3), side: config.model.image_size }
     }
 
-    fn batch(&self, micro: u64) -> (Vec<u8>, HostMask) {
+    pub(super) fn batch(&self, micro: u64) -> (Vec<u8>, HostMask) {
         let pixel = |i: usize| {
             let (row, column) = (i / 3 / self.side % self.side, i / 3 % self.side);
             (row * 9 + column * (5 + micro as usize) + i % 3 * 40) as u8
@@ -71,7 +71,7 @@ impl Data {
         (images, self.masks.training(micro * BATCH as u64, BATCH))
     }
 
-    fn accumulate(&self, engine: &mut dyn Engine, micro: u64) {
+    pub(super) fn accumulate(&self, engine: &mut dyn Engine, micro: u64) {
         let (images, mask) = self.batch(micro);
         let (pixels, target) = (Pixels::Bytes(&images), Target::Hidden(&mask));
         engine.accumulate(MicroBatch { pixels, target }, micro);
@@ -121,7 +121,7 @@ fn activation_checkpointing_changes_no_bit() {
         ] {
             let mut config = small(position, extras);
             config.train.precision = precision;
-            let data = Data::new(&config);
+            let data = TestBatches::new(&config);
             let [kept, again] = [false, true].map(|checkpointing| {
                 config.train.activation_checkpointing = checkpointing;
                 let mut engine = make(LearnerConfig::new(&config));
@@ -153,7 +153,7 @@ fn bf16_learns_as_fp32_does_and_rounds() {
     for (place, make) in everywhere() {
         let mut config = small(Position::Relative, true);
         config.train.accumulation = 1;
-        let data = Data::new(&config);
+        let data = TestBatches::new(&config);
         let [exact, rounded] = [Precision::Fp32, Precision::Bf16].map(|precision| {
             config.train.precision = precision;
             let mut engine = make(LearnerConfig::new(&config));
@@ -184,7 +184,7 @@ fn bf16_learns_as_fp32_does_and_rounds() {
 fn a_state_of_one_precision_goes_on_in_another() {
     for (place, make) in everywhere() {
         let mut config = small(Position::Learned, false);
-        let data = Data::new(&config);
+        let data = TestBatches::new(&config);
         for (from, to) in [(Precision::Fp32, Precision::Bf16), (Precision::Bf16, Precision::Fp32)] {
             config.train.precision = from;
             let mut engine = make(LearnerConfig::new(&config));
@@ -213,7 +213,7 @@ fn learners_on_several_threads_lose_no_gradient() {
         let learners = [(); 4].map(|()| {
             scope.spawn(|| {
                 let mut engine = on_cpu(LearnerConfig::new(&config));
-                Data::new(&config).train(engine.as_mut(), 100, config.train.accumulation);
+                TestBatches::new(&config).train(engine.as_mut(), 100, config.train.accumulation);
                 engine.state().weights
             })
         });

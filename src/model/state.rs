@@ -201,6 +201,14 @@ fn timm_shape(name: &str, dims: &[usize]) -> Vec<usize> {
     vec![dims[1], dims[0]]
 }
 
+/// Returns the dimensions in the model of a tensor that has this `shape` in timm.
+pub fn model_dims(name: &str, shape: &[usize]) -> Vec<usize> {
+    if shape.len() < 2 || !name.ends_with(".weight") {
+        return shape.to_vec();
+    }
+    vec![shape[1..].iter().product(), shape[0]]
+}
+
 /// Returns the transpose of a row-major matrix. It goes by squares that fit into the cache: along whole columns, nearly
 /// every number of a large matrix would come from memory.
 fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {

@@ -1,13 +1,12 @@
 //! How fast a GPU multiplies two large matrices, to compare the step with.
 
 use super::GpuMachine;
+use crate::cuda::geometry::{self, Geometry};
 use crate::cuda::machine::{Address, Arithmetic, Facts, Fault, Launch, Machine as _};
 use crate::cuda::machine::{KernelArg, Number, Operands, ProductShape};
 
 /// Products that are measured.
 const TRIES: usize = 8;
-/// Shared memory of a multiprocessor from which our own products have four stages, in bytes; else three.
-const FOUR_STAGES: usize = 160 << 10;
 
 impl GpuMachine {
     /// Measures the operations per second of the product of two square matrices of `side`, a multiple of 256: the best of
@@ -88,21 +87,15 @@ fn own(arithmetic: Arithmetic, side: usize, at: Operands, facts: Facts) -> Launc
         // product_f32_nn(a, b, d, c, bias, m, n, k)
         let mut values = places([at.a, at.b, at.d]).to_vec();
         values.extend([NONE, NONE, edge, edge, edge]);
-        let blocks = side.div_ceil(64) as u32;
-        return Launch {
-            kernel: "product_f32_nn",
-            grid: [blocks, blocks, 1],
-            block: 256,
-            shared: 0,
-            values,
-        };
+        let Geometry { grid, block, shared } = geometry::product_f32(side, side);
+        return Launch { kernel: "product_f32_nn", grid, block, shared, values };
     }
     // product_nn_128x256(a, b, out16, out32, addend, bias16, bias32, M, N, K, strides of a, b, out, group, stages)
-    let stages = if facts.shared_memory >= FOUR_STAGES { 4 } else { 3 };
+    let stages = geometry::product_stages(facts.shared_memory);
     let mut values = places([at.a, at.b, at.d]).to_vec();
     values.extend([NONE; 4]);
     values.extend([edge; 6]);
-    values.extend([KernelArg::Int(8), KernelArg::Int(stages)]);
+    values.extend([KernelArg::Int(8), KernelArg::Int(stages as i32)]);
     let blocks = (side.div_ceil(128) * side.div_ceil(256)) as u32;
     let shared = 24_576 * stages as u32;
     Launch { kernel: "product_nn_128x256", grid: [blocks, 1, 1], block: 256, shared, values }

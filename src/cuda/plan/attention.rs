@@ -37,16 +37,12 @@ fn size_args(builder: &Builder<'_>) -> [Arg; 5] {
     [b, n, h, d, Arg::Float((width as f32).powf(-0.5))]
 }
 
-fn bias_arg(bias: Option<Buf>) -> Arg {
-    bias.map_or(Arg::Null, Arg::Buf)
-}
-
 /// Mixes the values of `[B·N, 3·D]`.
 pub(super) fn forward(builder: &mut Builder<'_>, qkv: Buf, bias: Option<Buf>) -> Attended {
     let (rows, dim) = (builder.rows(), builder.sizes.model.dim);
     let mixed = builder.new_operand(rows * dim);
     let level = builder.new_buf(Element::F32, rows * builder.sizes.model.heads);
-    let mut args = vec![Arg::Buf(qkv), bias_arg(bias), Arg::Buf(mixed), Arg::Buf(level)];
+    let mut args = vec![Arg::Buf(qkv), Arg::optional(bias), Arg::Buf(mixed), Arg::Buf(level)];
     args.extend(size_args(builder));
     let shape = shape(builder);
     if narrow(builder) {
@@ -74,9 +70,9 @@ pub(super) fn backward(
     let out = builder.new_operand(rows * 3 * dim);
     let delta = (bias.is_some() || !narrow)
         .then(|| builder.new_buf(Element::F32, rows * builder.sizes.model.heads));
-    let mut args = vec![Arg::Buf(qkv), bias_arg(bias)];
+    let mut args = vec![Arg::Buf(qkv), Arg::optional(bias)];
     args.extend([mixed, level, slope, out].map(Arg::Buf));
-    args.push(delta.map_or(Arg::Null, Arg::Buf));
+    args.push(Arg::optional(delta));
     args.extend(size_args(builder));
     if narrow {
         builder.kernel("attention_backward", geometry::attention_backward(shape), args);

@@ -168,12 +168,11 @@ fn end_branch(
     let branch = builder.new_operand(total * dim);
     builder.linear(layer, x, total, branch, None);
     let scale = end.scale.as_ref().map(|name| builder.value(name));
-    let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
     let mut args = vec![
         Arg::Buf(rows),
         Arg::Buf(branch),
-        optional(scale),
-        optional(end.factors),
+        Arg::optional(scale),
+        Arg::optional(end.factors),
         Arg::Buf(out),
     ];
     args.extend(row_args(builder));
@@ -261,14 +260,13 @@ fn end_backward(
     let of_bias = builder.new_buf(Element::F32, strips * dim);
     let scale = end.scale.as_ref().map(|name| builder.value(name));
     let of_scale = scale.map(|_| builder.new_buf(Element::F32, strips * dim));
-    let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
     let mut args = vec![
         Arg::Buf(slope),
-        optional(output.filter(|_| scale.is_some())),
-        optional(scale),
-        optional(end.factors),
+        Arg::optional(output.filter(|_| scale.is_some())),
+        Arg::optional(scale),
+        Arg::optional(end.factors),
         Arg::Buf(branch),
-        optional(of_scale),
+        Arg::optional(of_scale),
         Arg::Buf(of_bias),
     ];
     args.extend(row_args(builder));

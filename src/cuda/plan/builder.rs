@@ -449,7 +449,7 @@ impl<'a> Builder<'a> {
         let out = self.new_buf(Element::F32, rows * dim);
         let parts = [(); 2].map(|()| self.new_buf(Element::F32, strips * dim));
         let mut args = [slope, x, stats[0], stats[1], gamma].map(Arg::Buf).to_vec();
-        args.push(upstream.map_or(Arg::Null, Arg::Buf));
+        args.push(Arg::optional(upstream));
         args.extend([out, parts[0], parts[1]].map(Arg::Buf));
         args.extend([Arg::Int(rows as i32), Arg::Int(dim as i32)]);
         self.kernel(operands!(self, "norm_backward"), geometry::norm_backward(rows, sms), args);

@@ -1,6 +1,7 @@
 //! The head of a classifier and its loss. Both are small, so they are computed in 32-bit floats.
 
-use super::builder::Builder;
+use super::builder::{Builder, Multiply};
+use super::own_product::in_full_precision;
 use super::predict::NORM;
 use super::{Arg, Buf, Element, StepPhase};
 use crate::cuda::geometry;
@@ -22,25 +23,6 @@ fn sizes(builder: &Builder<'_>) -> [Arg; 3] {
     [builder.batch.images, model.patches(), model.dim].map(|number| Arg::Int(number as i32))
 }
 
-/// A product of small matrices of 32-bit floats.
-struct Small {
-    kernel: &'static str,
-    sizes: [usize; 3],
-    a: Buf,
-    b: Buf,
-    c: Option<Buf>,
-    d: Buf,
-    bias: Option<Buf>,
-}
-
-fn multiply(builder: &mut Builder<'_>, small: &Small) {
-    let Small { kernel, sizes: [m, n, k], a, b, c, d, bias } = *small;
-    let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
-    let mut args = vec![Arg::Buf(a), Arg::Buf(b), Arg::Buf(d), optional(c), optional(bias)];
-    args.extend([m, n, k].map(|number| Arg::Int(number as i32)));
-    builder.kernel(kernel, geometry::product_f32(m, n), args);
-}
-
 /// Predicts classes from the output of the last block and compares them with the targets. Returns the gradient of that
 /// output, if it is wanted. `[B·N, D]` -> `[B·N, D]`
 pub(super) fn classes(builder: &mut Builder<'_>, rows: Buf, backward: bool) -> Option<Buf> {
@@ -51,14 +33,14 @@ pub(super) fn classes(builder: &mut Builder<'_>, rows: Buf, backward: bool) -> O
     let pooled = pool(builder, normed);
     let [weight, bias] = ["head.weight", "head.bias"].map(|name| builder.value(name));
     let logits = builder.new_buf(Element::F32, images * classes);
-    let sizes = [images, classes, dim];
-    multiply(
+    in_full_precision(
         builder,
-        &Small {
-            kernel: "product_f32_nn",
-            sizes,
-            a: pooled,
-            b: weight,
+        &Multiply {
+            m: images,
+            n: classes,
+            k: dim,
+            a: (pooled, false),
+            b: (weight, false),
             c: None,
             d: logits,
             bias: Some(bias),
@@ -112,27 +94,29 @@ fn head_backward(builder: &mut Builder<'_>, pooled: Buf, slope: Buf) -> Buf {
     let weight = builder.value("head.weight");
     let pooled_slope = builder.new_buf(Element::F32, images * dim);
     let products = [
-        Small {
-            kernel: "product_f32_tn",
-            sizes: [dim, classes, images],
-            a: pooled,
-            b: slope,
+        Multiply {
+            m: dim,
+            n: classes,
+            k: images,
+            a: (pooled, true),
+            b: (slope, false),
             c,
             d: of_weight,
             bias: None,
         },
-        Small {
-            kernel: "product_f32_nt",
-            sizes: [images, dim, classes],
-            a: slope,
-            b: weight,
+        Multiply {
+            m: images,
+            n: dim,
+            k: classes,
+            a: (slope, false),
+            b: (weight, true),
             c: None,
             d: pooled_slope,
             bias: None,
         },
     ];
-    for small in &products {
-        multiply(builder, small);
+    for multiply in &products {
+        in_full_precision(builder, multiply);
     }
     let out = builder.new_operand(builder.rows() * dim);
     let mut args = [pooled_slope, out].map(Arg::Buf).to_vec();

@@ -60,12 +60,11 @@ pub(super) fn forward(builder: &mut Builder<'_>, task: Option<PassTask>) -> Embe
     let token = hidden.map(|_| builder.value(TOKEN));
     let position = (!builder.sizes.relative()).then(|| builder.value(POSITION));
     let out = builder.new_buf(Element::F32, rows * dim);
-    let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
     let args = vec![
         Arg::Buf(projected),
-        optional(hidden),
-        optional(token),
-        optional(position),
+        Arg::optional(hidden),
+        Arg::optional(token),
+        Arg::optional(position),
         Arg::Buf(out),
         Arg::Int(rows as i32),
         Arg::Int(tokens as i32),
@@ -86,9 +85,9 @@ pub(super) fn backward(builder: &mut Builder<'_>, embedded: &Embedded, slope: Bu
     let token = hidden.map(|_| builder.new_buf(Element::F32, strips * dim));
     let args = vec![
         Arg::Buf(slope),
-        hidden.map_or(Arg::Null, Arg::Buf),
+        Arg::optional(hidden),
         Arg::Buf(projected),
-        token.map_or(Arg::Null, Arg::Buf),
+        Arg::optional(token),
         Arg::Int(rows as i32),
         Arg::Int(dim as i32),
     ];

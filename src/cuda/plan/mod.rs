@@ -125,6 +125,12 @@ enum Arg {
     At(Address),
 }
 
+impl Arg {
+    fn optional(buf: Option<Buf>) -> Self {
+        buf.map_or(Self::Null, Self::Buf)
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Work {
     Kernel { name: &'static str, geometry: Geometry, args: Vec<Arg> },

@@ -2,14 +2,12 @@
 //! launches.
 
 use super::builder::{Builder, Multiply};
-use super::{Arg, Buf, Element};
+use super::{Arg, Element};
 use crate::cuda::geometry::{self, Geometry};
 use crate::cuda::machine::{Arithmetic, Number, ProductShape};
 
 /// Length of the sums in one stage of the pipeline.
 const STAGE: usize = 32;
-/// A multiprocessor with this much shared memory has room for four stages, others for three.
-const ROOM_FOR_FOUR: usize = 160 << 10;
 /// Strips that the sums of one result are cut into, at most.
 const STRIPS: usize = 16;
 
@@ -49,8 +47,8 @@ const TILES: [Tile; 5] = [
 ];
 
 /// Returns the number of the kernel among those of a tile.
-fn form(shape: &ProductShape) -> usize {
-    match (shape.a_transposed, shape.b_transposed) {
+fn form(a_transposed: bool, b_transposed: bool) -> usize {
+    match (a_transposed, b_transposed) {
         (false, false) => 0,
         (false, true) => 1,
         (true, false) => 2,
@@ -62,15 +60,16 @@ pub(super) fn launch(builder: &mut Builder<'_>, shape: ProductShape, multiply: &
     if shape.arithmetic == Arithmetic::Bf16 {
         on_tensor_cores(builder, shape, multiply);
     } else {
-        in_full_precision(builder, shape, multiply);
+        in_full_precision(builder, multiply);
     }
 }
 
-fn in_full_precision(builder: &mut Builder<'_>, shape: ProductShape, multiply: &Multiply) {
-    let kernel = ["product_f32_nn", "product_f32_nt", "product_f32_tn"][form(&shape)];
+/// Multiplies 32-bit floats without tensor cores. `multiply` says how its operands are stored.
+pub(super) fn in_full_precision(builder: &mut Builder<'_>, multiply: &Multiply) {
     let Multiply { m, n, k, a, b, c, d, bias } = *multiply;
-    let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
-    let mut args = vec![Arg::Buf(a.0), Arg::Buf(b.0), Arg::Buf(d), optional(c), optional(bias)];
+    let kernel = ["product_f32_nn", "product_f32_nt", "product_f32_tn"][form(a.1, b.1)];
+    let mut args = [a.0, b.0, d].map(Arg::Buf).to_vec();
+    args.extend([c, bias].map(Arg::optional));
     args.extend([m, n, k].map(|number| Arg::Int(number as i32)));
     builder.kernel(kernel, geometry::product_f32(m, n), args);
 }
@@ -79,18 +78,17 @@ fn on_tensor_cores(builder: &mut Builder<'_>, shape: ProductShape, multiply: &Mu
     let Multiply { m, n, k, a, b, c, d, bias } = *multiply;
     let may_split = shape.result == Number::F32 && bias.is_none() && c.is_none_or(|c| c == d);
     let (tile, strips) = choose(m, n, k, may_split, builder.multiprocessors());
-    let stages = if builder.facts.shared_memory >= ROOM_FOR_FOUR { 4 } else { 3 };
+    let stages = geometry::product_stages(builder.facts.shared_memory);
     let part = (strips > 1).then(|| builder.new_buf(Element::F32, strips * m * n));
     let out = Arg::Buf(part.unwrap_or(d));
-    let optional = |buf: Option<Buf>| buf.map_or(Arg::Null, Arg::Buf);
     let addend = if part.is_some() { None } else { c };
-    let bias_as = |kind: Element| optional(bias.filter(|&bias| builder.kind(bias) == kind));
+    let bias_as = |kind: Element| Arg::optional(bias.filter(|&bias| builder.kind(bias) == kind));
     let mut args = vec![Arg::Buf(a.0), Arg::Buf(b.0)];
     args.extend(match shape.result {
         Number::F32 => [Arg::Null, out],
         Number::Bf16 => [out, Arg::Null],
     });
-    args.extend([optional(addend), bias_as(Element::Bf16), bias_as(Element::F32)]);
+    args.extend([Arg::optional(addend), bias_as(Element::Bf16), bias_as(Element::F32)]);
     let strides = [if a.1 { m } else { k }, if b.1 { k } else { n }, n];
     // Tiles are walked eight rows at a time, so that operands are found in the cache.
     let numbers = [m, n, k, strides[0], strides[1], strides[2], 8, stages];
@@ -102,7 +100,7 @@ fn on_tensor_cores(builder: &mut Builder<'_>, shape: ProductShape, multiply: &Mu
         block: tile.threads,
         shared: shared as u32,
     };
-    builder.kernel(tile.kernels[form(&shape)], geometry, args);
+    builder.kernel(tile.kernels[form(a.1, b.1)], geometry, args);
     if let Some(part) = part {
         let args = vec![
             Arg::Buf(part),

@@ -13,7 +13,6 @@ use super::{
     DeviceFailure, Engine, EngineState, Evaluation, Guard, MicroBatch, Phases, Startup,
     StepFigures, Target, Update,
 };
-use crate::config::Precision;
 use crate::cuda::geometry;
 use crate::cuda::machine::{Address, Arithmetic, Fault, KernelArg, Launch, Machine};
 use crate::cuda::plan::{
@@ -140,11 +139,7 @@ impl Planned {
         PassSizes::check(&config.shape)?;
         let sizes = PassSizes {
             model: config.shape.clone(),
-            arithmetic: match config.precision {
-                Precision::Bf16 => Arithmetic::Bf16,
-                Precision::Tf32 => Arithmetic::Tf32,
-                Precision::Fp32 => Arithmetic::Fp32,
-            },
+            arithmetic: config.precision.into(),
             loss: config.loss.clone(),
             shares: config.accumulation,
             checkpointing: config.activation_checkpointing,

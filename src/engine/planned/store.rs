@@ -1,16 +1,13 @@
 //! The weights of a model in the memory of a machine, each with its gradient, its moments and its copy in bf16.
 
+use crate::config::Position;
 use crate::cuda::machine::{Address, Arithmetic, Fault, Machine};
 use crate::cuda::plan::{PlacedWeight, PlacedWeights, WeightPiece};
-use crate::engine::device::Cpu;
 use crate::engine::learner::LearnerConfig;
 use crate::engine::optim::decays;
-use crate::model::state::{self, HostTensor, NamedTensors, ParamVisitor, StateError};
-use crate::model::{ModelShape, SimMimVit, init};
-use burn::module::Param;
-use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
-use burn_flex::FlexDevice;
+use crate::model::position::sincos;
+use crate::model::state::{self, HostTensor, NamedTensors, StateError};
+use crate::model::{ModelShape, init};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -60,21 +57,21 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    /// Draws the weights of a model from a seed.
+    /// Draws the weights of a model from a seed. The model itself isn't built.
     pub(super) fn draw(shape: &ModelShape, seed: u64) -> Self {
-        struct List(Vec<(String, Vec<usize>, bool)>);
-        impl<B: Backend> ParamVisitor<B> for List {
-            fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<B, D>>) {
-                let trained = param.val().is_require_grad();
-                self.0.push((name.to_owned(), param.dims().to_vec(), trained));
-            }
+        let (mut parameters, mut values) = (Vec::new(), NamedTensors::new());
+        for (name, dims) in shape.tensors() {
+            let fixed = shape.position == Position::Sincos && name.ends_with("pos_embed");
+            let data = if fixed {
+                sincos(shape.grid, shape.dim)
+            } else {
+                vec![0.0; dims.iter().product()]
+            };
+            parameters.push((name.clone(), state::model_dims(&name, &dims), !fixed));
+            values.insert(name, HostTensor { shape: dims, data });
         }
-        let model = SimMimVit::<Cpu>::zeros(shape, &FlexDevice);
-        let mut list = List(Vec::new());
-        state::visit(&model, &mut list);
-        let mut values = state::save(&model);
         init::initialize(&mut values, shape, seed);
-        Self { parameters: list.0, values }
+        Self { parameters, values }
     }
 }
 

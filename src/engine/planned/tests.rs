@@ -6,17 +6,14 @@ use crate::cuda::emulated::{Emulated, without_compiler};
 use crate::cuda::machine::Facts;
 use crate::engine::device::{self, Device};
 use crate::engine::learner::LearnerConfig;
+use crate::engine::learner_tests::{BATCH, TestBatches};
 use crate::engine::parity::{self, Tolerances};
 use crate::engine::{Engine, EngineState, MicroBatch, Target};
-use crate::model::mask::{HostMask, MaskGenerator};
 use crate::model::patch::Pixels;
 use crate::model::state::NamedTensors;
 use crate::text::say::say;
 use std::io::stderr;
 use std::path::Path;
-
-/// Images of a micro-batch.
-const BATCH: usize = 3;
 
 /// Returns a learner on an emulated GPU, with or without the library of products.
 pub(in crate::engine) fn emulated(config: LearnerConfig, library: bool) -> Box<dyn Engine> {
@@ -84,21 +81,6 @@ fn small(change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-fn batch(config: &Config, micro: u64) -> (Vec<u8>, HostMask) {
-    let side = config.model.image_size;
-    let pixel = |i: usize| ((i * 37 + micro as usize * 11) % 251) as u8;
-    let images = (0..BATCH * side * side * 3).map(pixel).collect();
-    let shape = LearnerConfig::new(config).shape;
-    let masks = MaskGenerator::new(&config.mask, &shape, 3);
-    (images, masks.training(micro * BATCH as u64, BATCH))
-}
-
-fn accumulate(engine: &mut dyn Engine, config: &Config, micro: u64) {
-    let (images, mask) = batch(config, micro);
-    let (pixels, target) = (Pixels::Bytes(&images), Target::Hidden(&mask));
-    engine.accumulate(MicroBatch { pixels, target }, micro);
-}
-
 /// Returns the largest error relative to the largest entry, over all tensors.
 fn distance(found: &NamedTensors, expected: &NamedTensors) -> (f64, String) {
     assert_eq!(found.len(), expected.len());
@@ -128,14 +110,14 @@ fn agrees_with_the_cpu(
     let mut gpu = make(learner);
     assert_eq!(cpu.state().weights, gpu.state().weights, "{what}: fresh weights");
     for engine in [&mut cpu, &mut gpu] {
-        (0..2).for_each(|micro| accumulate(engine.as_mut(), config, micro));
+        (0..2).for_each(|micro| TestBatches::new(config).accumulate(engine.as_mut(), micro));
     }
     let (error, at) = distance(&gpu.gradients(), &cpu.gradients());
     assert!(error < 2e-4, "{what}: gradient of {at} is off by {error}");
     for engine in [&mut cpu, &mut gpu] {
         engine.step(1e-3);
         (2..6).for_each(|micro| {
-            accumulate(engine.as_mut(), config, micro);
+            TestBatches::new(config).accumulate(engine.as_mut(), micro);
             if micro % 2 == 1 {
                 engine.step(1e-3);
             }
@@ -148,7 +130,7 @@ fn agrees_with_the_cpu(
         let norms = (found.grad_norm - expected.grad_norm).abs();
         assert!(norms < 1e-3 * expected.grad_norm, "{what}: {found:?} is not {expected:?}");
     }
-    let (images, mask) = batch(config, 9);
+    let (images, mask) = TestBatches::new(config).batch(9);
     let run = |engine: &dyn Engine| {
         let pixels = Pixels::Bytes(&images);
         let found = engine.evaluate(MicroBatch { pixels, target: Target::Hidden(&mask) });
@@ -235,7 +217,7 @@ fn goes_on_with_the_same_bits(make: &dyn Fn(LearnerConfig) -> Box<dyn Engine>) {
         let learner = LearnerConfig { precision, ..LearnerConfig::new(&config) };
         let train = |engine: &mut dyn Engine, micros: std::ops::Range<u64>| {
             for micro in micros {
-                accumulate(engine, &config, micro);
+                TestBatches::new(&config).accumulate(engine, micro);
                 if micro % 2 == 1 {
                     engine.step(2e-3);
                 }
@@ -269,7 +251,7 @@ fn an_update_that_is_not_finite_is_left_out_if_the_guard_is_on() {
         let head = poisoned.weights.get_mut("head.bias").expect("every model has a head");
         head.data[1] = f32::NAN;
         engine.load(&poisoned).expect("its own state");
-        accumulate(engine.as_mut(), &config, 0);
+        TestBatches::new(&config).accumulate(engine.as_mut(), 0);
         engine.step(1e-3);
         assert!(!engine.read_figures()[0].is_finite());
         let after = engine.state();
@@ -310,7 +292,7 @@ fn a_gpu_without_a_clock_has_no_phases_and_still_says_what_its_start_took() {
     let config = small(|config| config.train.accumulation = 1);
     let mut engine = emulated(LearnerConfig::new(&config), true);
     engine.time_phases();
-    accumulate(engine.as_mut(), &config, 0);
+    TestBatches::new(&config).accumulate(engine.as_mut(), 0);
     engine.step(1e-3);
     assert_eq!(engine.phases(), None);
     let startup = engine.startup().expect("it measures");

@@ -7,7 +7,6 @@
 use crate::config::Precision;
 use crate::cuda::device::{self as own, GpuMachine, LEAST_CAPABILITY, OpeningSeconds, Seen};
 use crate::cuda::libraries;
-use crate::cuda::machine::Arithmetic;
 use crate::engine::device::fastest_matmul;
 use crate::engine::device::precision::Products;
 use crate::engine::learner::{Learner, LearnerConfig};
@@ -100,11 +99,7 @@ impl Cuda {
             let kind = model::products(precision);
             return fastest_matmul::<Plain>(&CudaDevice::new(self.index), kind, side);
         }
-        let arithmetic = match precision {
-            Precision::Fp32 => Arithmetic::Fp32,
-            Precision::Tf32 => Arithmetic::Tf32,
-            Precision::Bf16 => Arithmetic::Bf16,
-        };
+        let arithmetic = precision.into();
         let opened = GpuMachine::open(self.index);
         let measured = opened.and_then(|(mut gpu, _)| gpu.product_flops_per_s(arithmetic, side));
         measured.unwrap_or(f64::NAN)
