@@ -96,6 +96,10 @@ impl ImageSource for Cached {
         Ok(image)
     }
 
+    fn encoded(&self, index: usize) -> Option<Result<Vec<u8>, ImageError>> {
+        self.source.encoded(index)
+    }
+
     fn flaw(&self, index: usize) -> Option<ImageError> {
         self.source.flaw(index)
     }

@@ -74,6 +74,10 @@ impl ImageSource for Relabelled {
         self.source.read(index)
     }
 
+    fn encoded(&self, index: usize) -> Option<Result<Vec<u8>, ImageError>> {
+        self.source.encoded(index)
+    }
+
     fn flaw(&self, index: usize) -> Option<ImageError> {
         self.source.flaw(index)
     }

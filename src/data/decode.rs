@@ -34,11 +34,27 @@ pub struct Decoded {
 /// # Errors
 /// Returns one line on why the file isn't a usable image.
 pub fn read(path: &Path, truncated: TruncatedImages) -> Result<Decoded, String> {
-    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    decode_as(&read_file(path)?, truncated)
+}
+
+/// Reads an image file.
+///
+/// # Errors
+/// Returns one line if the file can't be read or is larger than [`MAX_BYTES`].
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    check_size(std::fs::metadata(path).map_err(|error| error.to_string())?.len())?;
+    std::fs::read(path).map_err(|error| error.to_string())
+}
+
+/// Checks the size of a file in bytes before it is read.
+///
+/// # Errors
+/// Returns one line if it is larger than [`MAX_BYTES`].
+pub(super) fn check_size(bytes: u64) -> Result<(), String> {
     if bytes > MAX_BYTES {
         return Err(format!("{bytes} bytes exceed the limit of {} MiB", MAX_BYTES >> 20));
     }
-    decode_as(&std::fs::read(path).map_err(|error| error.to_string())?, truncated)
+    Ok(())
 }
 
 /// Decodes an image by its content, whatever its file is called. Of several pictures in a file it takes the first.

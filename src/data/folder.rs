@@ -1,14 +1,13 @@
 //! Trees of image files: jpg, png, webp, tiff, bmp and gif.
 
-use super::decode::{self, Decoded};
+use super::encoded::{Decoding, EncodedImages};
 use super::scan::{LeftOut, Scanned, scan};
-use super::{DataError, ImageError, ImageSource, Opened, Part, parts};
+use super::{DataError, Opened, Part, decode, parts};
 use crate::config::TruncatedImages;
 use crate::shown;
-use image::RgbImage;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// What is looked for, in messages.
 pub(super) const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, tif, bmp and gif";
@@ -22,9 +21,6 @@ pub struct Folder {
     labels: Vec<Option<u32>>,
     /// What stands before the path of a file in its key.
     prefix: PathBuf,
-    truncated: TruncatedImages,
-    /// Images that were taken though something is wrong with them.
-    flaws: Mutex<BTreeMap<usize, String>>,
 }
 
 /// Opens a tree of images. A folder with `train/` and one of `val/`, `test/` and the like has two parts; of any other,
@@ -64,9 +60,8 @@ fn part(
     let number =
         |name: &String| classes.binary_search(name).ok().and_then(|n| u32::try_from(n).ok());
     let labels = names.iter().map(|name| name.as_ref().and_then(number)).collect();
-    let (root, flaws) = (root.to_owned(), Mutex::default());
-    let source = Arc::new(Folder { root, files, labels, prefix, truncated, flaws });
-    Ok(Part { source, classes })
+    let folder = Folder { root: root.to_owned(), files, labels, prefix };
+    Ok(Part { source: Arc::new(Decoding::new(folder, truncated)), classes })
 }
 
 /// Returns the first folder of a relative path, or `None` if it is a bare file name.
@@ -84,19 +79,9 @@ impl Folder {
         // Joining an empty path would append a slash, as if the file were a folder.
         Some(if file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(file) })
     }
-
-    fn load(&self, index: usize) -> Result<RgbImage, String> {
-        let path = self.path(index).ok_or("there is no such image")?;
-        let Decoded { image, flaw } = decode::read(&path, self.truncated)?;
-        if let Some(flaw) = flaw {
-            // A thread that panics can't leave the map half changed.
-            self.flaws.lock().unwrap_or_else(PoisonError::into_inner).insert(index, flaw);
-        }
-        Ok(image)
-    }
 }
 
-impl ImageSource for Folder {
+impl EncodedImages for Folder {
     fn len(&self) -> usize {
         self.files.len()
     }
@@ -107,15 +92,6 @@ impl ImageSource for Folder {
 
     fn label(&self, index: usize) -> Option<u32> {
         self.labels.get(index).copied().flatten()
-    }
-
-    fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
-        self.load(index).map(Arc::new).map_err(|reason| ImageError::new(self.name(index), reason))
-    }
-
-    fn flaw(&self, index: usize) -> Option<ImageError> {
-        let flaws = self.flaws.lock().unwrap_or_else(PoisonError::into_inner);
-        flaws.get(&index).map(|flaw| ImageError::flaw(self.name(index), flaw))
     }
 
     fn key(&self, index: usize) -> String {
@@ -130,6 +106,10 @@ impl ImageSource for Folder {
 
     fn origin(&self) -> String {
         shown::text(&self.root)
+    }
+
+    fn encoded(&self, index: usize) -> Result<Vec<u8>, String> {
+        decode::read_file(&self.path(index).ok_or("there is no such image")?)
     }
 }
 

@@ -11,6 +11,7 @@ mod cifar;
 mod class_union;
 pub(crate) mod decode;
 mod detect;
+mod encoded;
 mod error;
 mod exif;
 mod fashion;
@@ -66,6 +67,11 @@ pub trait ImageSource: Send + Sync {
     /// # Errors
     /// Returns an error if the file can't be read or isn't a valid image.
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError>;
+
+    /// Reads the bytes of an image as they are stored, or returns `None` if they are of no image format.
+    fn encoded(&self, _index: usize) -> Option<Result<Vec<u8>, ImageError>> {
+        None
+    }
 
     /// Returns what is wrong with an image that has been read all the same.
     fn flaw(&self, _index: usize) -> Option<ImageError> {

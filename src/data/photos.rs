@@ -68,6 +68,10 @@ impl ImageSource for Photos {
         image.map(Arc::new).map_err(|reason| ImageError::new(self.name(index), reason))
     }
 
+    fn encoded(&self, index: usize) -> Option<Result<Vec<u8>, ImageError>> {
+        self.photos.get(index).map(|&(_, bytes, _)| Ok(bytes.to_vec()))
+    }
+
     fn origin(&self) -> String {
         "the embedded photos".to_owned()
     }

@@ -147,6 +147,10 @@ impl ImageSource for Subset {
         self.source.read(self.whole(index))
     }
 
+    fn encoded(&self, index: usize) -> Option<Result<Vec<u8>, ImageError>> {
+        self.source.encoded(self.whole(index))
+    }
+
     fn flaw(&self, index: usize) -> Option<ImageError> {
         self.source.flaw(self.whole(index))
     }
