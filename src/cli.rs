@@ -61,6 +61,8 @@ pub enum CliCommand {
     ///
     /// Waits until the order is carried out. Exit codes: 0 done; 1 not done, or the run can't be reached; 2 usage
     Ctl(command::ctl::CtlArgs),
+    /// Check the log, checkpoints and pictures of a run, and say what is sound and what to do
+    Check(command::check::CheckArgs),
     /// Show what this machine and terminal can do, what the program decides from it, and why
     Doctor(command::doctor::DoctorArgs),
     /// Print the completion script for a shell

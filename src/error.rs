@@ -58,6 +58,8 @@ pub enum Error {
     PastTolerance { failed: usize, groups: usize },
     #[error("{failures} of the above would make a run fail")]
     Unwell { failures: usize },
+    #[error("{failures} of the above {} not sound", if *.failures == 1 { "is" } else { "are" })]
+    Unsound { failures: usize },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
     #[error("the device failed: {0}")]
@@ -98,6 +100,7 @@ impl Error {
             | Self::Ctl(_)
             | Self::PastTolerance { .. }
             | Self::Unwell { .. }
+            | Self::Unsound { .. }
             | Self::Unwritten(_)
             | Self::Output { .. }
             | Self::System { .. }

@@ -119,6 +119,7 @@ fn dispatch(cli: Cli) -> Result<(), Error> {
         Some(CliCommand::Import(args)) => command::import::run(&args),
         Some(CliCommand::Runs(args)) => command::runs::run(&args),
         Some(CliCommand::Ctl(args)) => command::ctl::run(&args),
+        Some(CliCommand::Check(args)) => command::check::run(&args),
         Some(CliCommand::Doctor(args)) => command::doctor::run(&args),
         Some(CliCommand::Completions(args)) => command::completions::run(&args, Cli::command()),
         Some(CliCommand::Man(args)) => command::man::run(&args, Cli::command()),

@@ -9,6 +9,7 @@ pub mod args;
 #[cfg(feature = "tui")]
 pub mod attach;
 pub mod bench;
+pub mod check;
 pub mod completions;
 pub mod ctl;
 pub mod doctor;
@@ -18,6 +19,7 @@ mod encoder;
 pub mod eval;
 pub mod export;
 pub mod features;
+mod findings;
 pub mod finetune;
 mod going_on;
 pub mod import;

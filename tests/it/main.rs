@@ -37,6 +37,8 @@ mod parity;
 
 // A run of the program, from its start to its end.
 
+/// The command `check` says what of a run is sound.
+mod check;
 /// Wrong input and a failing system end with the right exit code and one helpful line.
 mod faults;
 /// The lines, files and JSON of a run without the screen.
