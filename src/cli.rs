@@ -16,7 +16,13 @@ pub struct Cli {
     pub command: Option<CliCommand>,
     #[command(flatten)]
     pub train: TrainArgs,
+    /// Print the licences of this program and of the libraries that are linked into it
+    #[arg(long, exclusive = true)]
+    pub licenses: bool,
 }
+
+/// What `--licenses` prints; `tools/notices.py` writes it.
+pub(crate) const NOTICES: &str = include_str!("../assets/notices.txt");
 
 const AFTER: &str = "Exit codes: 0 finished, or stopped and saved; 1 failed; 2 usage or configuration; \
     3 stopped on a loss that is not a number; 130 aborted by a second interrupt.\n\

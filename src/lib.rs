@@ -79,10 +79,11 @@ pub(crate) mod version;
 pub mod weights;
 
 use clap::CommandFactory as _;
-use cli::{Cli, CliCommand};
+use cli::{Cli, CliCommand, NOTICES};
 use engine::DeviceFailure;
 use error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use text::say::print;
 
 /// Runs the command that the command line names.
 ///
@@ -101,6 +102,9 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Error> {
+    if cli.licenses {
+        return Ok(print(NOTICES.as_bytes())?);
+    }
     match cli.command {
         None => command::train::run(&cli.train),
         Some(CliCommand::Train(args)) => command::train::run(&args),

@@ -19,6 +19,8 @@ mod common;
 mod docs;
 /// Reads what earlier releases wrote.
 mod formats;
+/// The program names what is linked into it, and its licences.
+mod licences;
 /// Compares the tables of the documents, and the keys and files that they name, with the code.
 mod reference;
 /// A room of `src` imports only rooms below it; ARCHITECTURE.md describes each.
