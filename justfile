@@ -47,6 +47,18 @@ lint:
     cargo clippy --release --no-default-features --features tui -- -D warnings
     cargo clippy --release --no-default-features --features cuda -- -D warnings
 
+# Give hostile files to every command that reads some, MINUTES for each kind
+fuzz MINUTES="10":
+    SIMMIM_FUZZ_SECONDS=$(({{MINUTES}} * 60)) cargo test --release --test it -- --nocapture --test-threads 2 fuzz::
+
+# Let each file operation of a run fail in turn, and cut the power after each, however long it takes
+faults:
+    SIMMIM_FAULTS=all SIMMIM_POWER_CUTS=all cargo test --release --test it -- --nocapture fault_loop:: power_cut::
+
+# Write anew what --licenses prints
+notices:
+    python3 tools/notices.py
+
 # Check advisories, licences, duplicates and sources of the dependencies
 deny:
     cargo deny check

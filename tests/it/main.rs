@@ -43,6 +43,8 @@ mod parity;
 mod check;
 /// Wrong input and a failing system end with the right exit code and one helpful line.
 mod faults;
+/// Hostile files and lines end no command in another way than an error.
+mod fuzz;
 /// The lines, files and JSON of a run without the screen.
 mod headless;
 /// A run that is killed at any moment loses at most the work since its last checkpoint.
