@@ -41,6 +41,8 @@ mod parity;
 
 /// The command `check` says what of a run is sound.
 mod check;
+/// A disk fails when a test says so.
+mod durable;
 /// Wrong input and a failing system end with the right exit code and one helpful line.
 mod faults;
 /// The lines, files and JSON of a run without the screen.
