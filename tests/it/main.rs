@@ -41,7 +41,7 @@ mod parity;
 
 /// The command `check` says what of a run is sound.
 mod check;
-/// A disk fails when a test says so.
+/// A disk that fails costs no step, and the log is as durable as the weights.
 mod durable;
 /// Wrong input and a failing system end with the right exit code and one helpful line.
 mod faults;
