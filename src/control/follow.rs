@@ -314,7 +314,7 @@ impl Follower {
 
     fn event(&mut self, stamped: Box<Stamped>) -> Next {
         self.state.apply(&stamped);
-        self.ending = Ending::of(&stamped.event);
+        self.ending.take(&stamped.event);
         Next::Return(News::Event(stamped))
     }
 

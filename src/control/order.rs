@@ -180,7 +180,7 @@ impl PendingOrder<'_> {
 
     fn apply(&mut self, stamped: &Stamped) {
         self.state.apply(stamped);
-        self.ending = Ending::of(&stamped.event);
+        self.ending.take(&stamped.event);
         if let Event::CheckpointSaved { step, .. } = stamped.event {
             self.saved = Some(step);
         }

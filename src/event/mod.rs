@@ -397,6 +397,10 @@ pub enum AlarmKind {
     DiskLow,
     /// A write failed for lack of space.
     DiskFull,
+    /// A write failed for another reason.
+    CannotWrite,
+    /// The run directory, its lock or its log is not where it belongs.
+    FilesLost,
     GpuHot,
 }
 
@@ -411,6 +415,8 @@ impl AlarmKind {
             Self::SlowLoader => "slow loader",
             Self::DiskLow => "disk nearly full",
             Self::DiskFull => "disk full",
+            Self::CannotWrite => "cannot write",
+            Self::FilesLost => "files lost",
             Self::GpuHot => "GPU too hot",
         }
     }

@@ -19,10 +19,10 @@ const RARE: u64 = 16 << 20;
 /// Bytes at the beginning of a longer log that are read to learn how the run started.
 const HEAD: u64 = 64 << 10;
 
-/// How a run has ended, according to its newest event.
+/// How a run has ended, according to its log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// The newest event is not an end: the run goes on, or its process is gone without having logged an end.
+    /// There is no end after the newest start: the run goes on, or its process is gone without having logged an end.
     #[default]
     None,
     /// The run ended in order.
@@ -32,12 +32,14 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Returns the ending that an event tells, if it is the newest.
-    pub fn of(event: &Event) -> Self {
+    /// Takes in the next event of the log. An end holds until the next start, as earlier releases could log an alarm or a
+    /// phase after it.
+    pub fn take(&mut self, event: &Event) {
         match event {
-            Event::Finished(finished) => Self::Finished(finished.reason),
-            Event::Log { level: Level::Error, message } => Self::Failed(message.clone()),
-            _ => Self::None,
+            Event::Finished(finished) => *self = Self::Finished(finished.reason),
+            Event::Log { level: Level::Error, message } => *self = Self::Failed(message.clone()),
+            Event::Started(_) => *self = Self::None,
+            _ => {}
         }
     }
 }
@@ -132,7 +134,7 @@ impl Digest {
         let Ok(stamped) = serde_json::from_slice::<Stamped>(line) else { return };
         if counts(&stamped.event) {
             self.run.apply(&stamped);
-            self.ending = Ending::of(&stamped.event);
+            self.ending.take(&stamped.event);
         }
     }
 
@@ -339,6 +341,13 @@ mod tests {
         assert_eq!(stopped.state(), "stopped");
         assert_eq!(stopped.describe_end(), "it ended 0s ago (stopped at step 8)");
         assert_eq!(gone(vec![step(7), error.clone()]).state(), "failed");
+        // Earlier releases could log something after the end.
+        for late in [phase(Phase::Stopping), alarm(AlarmKind::DiskFull)] {
+            assert_eq!(gone(vec![error.clone(), late.clone()]).state(), "failed");
+            let end = gone(vec![step(7), finished(8, Reason::Completed), late]);
+            assert_eq!(end.state(), "finished");
+            assert!(end.describe_end().contains("(finished at step"), "{}", end.describe_end());
+        }
         // A resume forgets how it ended.
         assert_eq!(gone(vec![error, started(7)]).state(), "dead");
 

@@ -11,12 +11,14 @@
 
 pub(crate) mod digest;
 pub(crate) mod event_log;
+mod hold;
 pub mod log_reader;
 pub(crate) mod owner;
 
 use crate::config::{Config, file};
 use crate::shown;
 use crate::text::shell::for_shell;
+use hold::Hold;
 use rustix::io::Errno;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write as _};
@@ -49,6 +51,13 @@ pub enum RunDirError {
         path = shown::path(.path)
     )]
     Locked { path: PathBuf, owner: String },
+    #[error(
+        "{path} was taken by another process{owner} while this one trained, as its lock was removed: this one stops",
+        path = shown::path(.path)
+    )]
+    Taken { path: PathBuf, owner: String },
+    #[error("{path} is another run now: this one, which was moved or removed, stops", path = shown::path(.path))]
+    Replaced { path: PathBuf },
     #[error("no run at {path}: --resume takes a run directory or a checkpoint file", path = shown::path(.path))]
     NotFound { path: PathBuf },
     #[error("{path} is in use as a file: --run-dir takes a directory", path = shown::path(.path))]
@@ -104,7 +113,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
-    lock: Arc<File>,
+    hold: Arc<Hold>,
 }
 
 impl RunDir {
@@ -121,7 +130,7 @@ impl RunDir {
             lock(root, || false)?;
             return Err(RunDirError::Occupied { path: root.to_owned() });
         }
-        make_dir(root)?;
+        make_durable_dir(root)?;
         let run = Self::own(root, || false)?;
         if holds_run(root) {
             // Another process made and finished a run here between the check above and the lock.
@@ -137,10 +146,10 @@ impl RunDir {
     /// # Errors
     /// As for [`Self::create`].
     pub fn create_numbered(parent: &Path, name: &str) -> Result<Self, RunDirError> {
-        make_dir(parent)?;
+        make_durable_dir(parent)?;
         for number in 1_u32.. {
             let root = parent.join(format!("{name}-{number:03}"));
-            match fs::create_dir(&root) {
+            match uninterrupted(|| fs::create_dir(&root)) {
                 Ok(()) => return Self::create(&root),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => {
@@ -174,19 +183,51 @@ impl RunDir {
     }
 
     /// Takes the lock and writes into it who this process is. `again` is as for [`lock`].
-    fn own(root: &Path, again: impl FnMut() -> bool) -> Result<Self, RunDirError> {
+    fn own(root: &Path, mut again: impl FnMut() -> bool) -> Result<Self, RunDirError> {
+        // Where the lock was removed while its process goes on, the log is still locked.
+        while event_log::is_held(&root.join(EVENTS)) {
+            if !again() {
+                return Err(RunDirError::Locked { path: root.to_owned(), owner: written_by(root) });
+            }
+        }
         let lock = lock(root, again)?;
-        Owner::me().write(&lock).map_err(|source| RunDirError::Io {
+        let owned = Owner::me().write(&lock).and_then(|()| Hold::new(root, lock));
+        let hold = owned.map_err(|source| RunDirError::Io {
             what: "write",
             path: owner::path(root),
             source,
         })?;
-        Ok(Self { root: root.to_owned(), lock: Arc::new(lock) })
+        Ok(Self { root: root.to_owned(), hold: Arc::new(hold) })
+    }
+
+    /// Makes sure that the directory is in its place and still this process's own. A lock or a folder for checkpoints
+    /// that was removed is made again; returns whether the lock was.
+    ///
+    /// # Errors
+    /// If the directory isn't there at the moment, can't be written, or was taken by another process or another run.
+    pub fn keep(&self) -> Result<bool, RunDirError> {
+        let made = self.hold.keep()?;
+        for folder in [self.checkpoints(), self.previews()] {
+            if !folder.is_dir() {
+                make_durable_dir(&folder)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Fails if [`Self::keep`] or the heartbeat found that another process or another run has taken the directory.
+    pub(crate) fn check(&self) -> Result<(), RunDirError> {
+        self.hold.check()
+    }
+
+    /// Returns where the directory is now, if it was moved away from its path.
+    pub(crate) fn moved_to(&self) -> Option<PathBuf> {
+        self.hold.moved_to()
     }
 
     /// Returns the heartbeat for the thread that shows viewers on other hosts that this process is running.
     pub fn heartbeat(&self) -> Heartbeat {
-        Heartbeat(Arc::downgrade(&self.lock))
+        Heartbeat(Arc::downgrade(&self.hold))
     }
 
     pub fn root(&self) -> &Path {
@@ -237,15 +278,18 @@ fn lock(root: &Path, mut again: impl FnMut() -> bool) -> Result<File, RunDirErro
             Ok(()) => return Ok(lock),
             Err(TryLockError::WouldBlock) if again() => {}
             Err(TryLockError::WouldBlock) => {
-                let owner = Owner::read(root).map(|owner| format!(" ({})", owner.describe()));
-                let owner = owner.unwrap_or_default();
-                return Err(RunDirError::Locked { path: root.to_owned(), owner });
+                return Err(RunDirError::Locked { path: root.to_owned(), owner: written_by(root) });
             }
             Err(TryLockError::Error(source)) => {
                 return Err(RunDirError::Io { what: "lock", path, source });
             }
         }
     }
+}
+
+/// Returns the process that writes a run in brackets, if it is known.
+fn written_by(root: &Path) -> String {
+    Owner::read(root).map(|owner| format!(" ({})", owner.describe())).unwrap_or_default()
 }
 
 /// Returns the path of a run's configuration.
@@ -258,8 +302,39 @@ pub fn holds_run(root: &Path) -> bool {
     root.join(EVENTS).exists() || config_path(root).exists()
 }
 
+/// Does what the system may break off for a signal's sake, as network file systems do, until it isn't.
+pub(crate) fn uninterrupted<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const MOST: u32 = 100;
+    for _ in 1..MOST {
+        match work() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+    work()
+}
+
+/// Makes a directory, and syncs those that hold it and the new ones above it, so that its name outlives a power cut.
+fn make_durable_dir(path: &Path) -> Result<(), RunDirError> {
+    let new = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    let new = new.count();
+    make_dir(path)?;
+    for folder in path.ancestors().skip(1).take(new.max(1)) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        match sync_dir(folder) {
+            // Names can be made in a folder that can't be read.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                let path = folder.to_owned();
+                return Err(RunDirError::Io { what: "write", path, source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn make_dir(path: &Path) -> Result<(), RunDirError> {
-    fs::create_dir_all(path).map_err(|source| RunDirError::Io {
+    uninterrupted(|| fs::create_dir_all(path)).map_err(|source| RunDirError::Io {
         what: "create",
         path: path.to_owned(),
         source,

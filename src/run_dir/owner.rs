@@ -4,6 +4,8 @@
 //! process's heartbeat. The file stays when the process ends. Only a writer ever takes the lock: if viewers took it, a
 //! run that starts at that moment would fail.
 
+use super::RunDirError;
+use super::hold::Hold;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -164,14 +166,25 @@ pub(super) fn path(root: &Path) -> PathBuf {
 
 /// Shows viewers on other hosts that this process is running. It works on a full disk, and does not keep the lock held.
 #[derive(Debug, Clone)]
-pub struct Heartbeat(pub(super) Weak<File>);
+pub struct Heartbeat(pub(super) Weak<Hold>);
 
 impl Heartbeat {
     /// Renews the heartbeat, which has to happen every few seconds. Does nothing once the run directory is closed.
     pub fn beat(&self) {
-        if let Some(lock) = self.0.upgrade() {
-            let _ = lock.set_modified(SystemTime::now()); // only viewers on other hosts would miss it
+        if let Some(hold) = self.0.upgrade() {
+            hold.beat();
         }
+    }
+
+    /// Makes sure that the directory is in its place and still this process's own. A lock that was removed is made again.
+    /// Returns whether that happened since the last call, here or in [`super::RunDir::keep`].
+    ///
+    /// # Errors
+    /// As for [`super::RunDir::keep`].
+    pub fn keep(&self) -> Result<bool, RunDirError> {
+        let Some(hold) = self.0.upgrade() else { return Ok(false) };
+        hold.keep()?;
+        Ok(hold.mended())
     }
 }
 

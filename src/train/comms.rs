@@ -9,17 +9,37 @@ use crate::data::ImageError;
 use crate::event::{Alarm, AlarmKind, Event, Level, Phase, Stamped};
 use crate::shown;
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Shortest and longest time between two attempts to write to a full disk.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Shortest and longest time between two attempts to write what couldn't be written.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// Attempts after the first one where nobody may wait for long.
+const FEW_TRIES: usize = 2;
 
-/// What all parts of the trainer share to talk to the outside. It waits for space where a full disk stops an event or a
-/// file from being written.
+/// How long the run tries to write what can't be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// The first error counts: nothing is lost before the training begins.
+    None,
+    /// Until it works. After a Stop there are only a few more attempts.
+    UntilStopped,
+    /// A few times, when the run has ended.
+    FewTries,
+}
+
+/// A write that is waited for.
+struct Trouble {
+    kind: AlarmKind,
+    /// The phase from before, to be restored once it works again.
+    before: Phase,
+}
+
+/// What all parts of the trainer share to talk to the outside. It waits where an event or a file can't be written, and tries
+/// again.
 pub(super) struct Comms {
     pub(super) orders: Orders,
     pub(super) meter: Meter,
@@ -30,10 +50,10 @@ pub(super) struct Comms {
     unreadable: BTreeSet<String>,
     /// Names of images that were taken with a flaw; each is reported once.
     flawed: BTreeSet<String>,
-    /// Whether to wait for space on a full disk. Before and after the training itself a full disk is an error.
-    waits_for_space: bool,
-    /// The phase from before the disk was full, to be restored once there is space again.
-    phase_before_full: Option<Phase>,
+    patience: Patience,
+    trouble: Option<Trouble>,
+    /// Whether events go to the listeners alone, because the log has failed for good.
+    unlogged: bool,
 }
 
 impl Comms {
@@ -46,8 +66,9 @@ impl Comms {
             phase: Phase::Starting,
             unreadable: BTreeSet::new(),
             flawed: BTreeSet::new(),
-            waits_for_space: false,
-            phase_before_full: None,
+            patience: Patience::None,
+            trouble: None,
+            unlogged: false,
         }
     }
 
@@ -65,8 +86,23 @@ impl Comms {
 
     /// Writes an event to the log and sends it to the listeners.
     pub(super) fn emit(&mut self, event: Event) -> Result<(), TrainError> {
-        let (stamped, emitter) = (Stamped::now(event), Arc::clone(&self.emitter));
-        self.retry_while_disk_full(|| Ok(emitter.emit(&stamped)?))
+        if self.unlogged {
+            self.emitter.send_unlogged(Stamped::now(event));
+            return Ok(());
+        }
+        // An event that is kept waiting comes after the end of the wait: nothing follows the last one.
+        self.persist(|comms| comms.try_to_emit(Some(&event)))
+    }
+
+    /// Logs that a wait is over, if there was one, together with an event.
+    fn try_to_emit(&mut self, event: Option<&Event>) -> Result<(), TrainError> {
+        let over = self.trouble.as_ref().map(|trouble| self.over(trouble)).into_iter().flatten();
+        let events: Vec<Stamped> = over.chain(event.cloned()).map(Stamped::now).collect();
+        self.emitter.emit(&events)?;
+        if let Some(trouble) = self.trouble.take() {
+            self.pulse.enter(trouble.before);
+        }
+        Ok(())
     }
 
     /// Emits a line for people.
@@ -114,80 +150,125 @@ impl Comms {
         !self.orders.stop_asked()
     }
 
-    /// From now on a full disk makes the run wait.
-    pub(super) fn wait_for_space(&mut self) {
-        self.waits_for_space = true;
+    pub(super) fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+        self.trouble = None;
     }
 
-    /// From now on a full disk is an error.
-    pub(super) fn fail_without_space(&mut self) {
-        self.waits_for_space = false;
-        self.phase_before_full = None;
+    /// From now on events go to the listeners alone.
+    pub(super) fn stop_logging(&mut self) {
+        self.unlogged = true;
     }
 
-    /// Does `work`, which writes. When the disk is full it says so, waits until there is space, and tries again; the run
-    /// loses nothing but time. A Stop ends the wait with one last attempt.
-    pub(super) fn retry_while_disk_full<T>(
+    /// Brings the log to the disk.
+    pub(super) fn sync_log(&self) -> Result<(), TrainError> {
+        Ok(self.emitter.sync()?)
+    }
+
+    /// Does `work`, which writes. When it can't be written, the listeners are told, and it is tried again until it works:
+    /// the run loses nothing but time. A Stop ends the wait after a few last attempts.
+    pub(super) fn persist<T>(
         &mut self,
-        mut work: impl FnMut() -> Result<T, TrainError>,
+        mut work: impl FnMut(&mut Self) -> Result<T, TrainError>,
     ) -> Result<T, TrainError> {
-        let mut wait = FIRST_RETRY;
+        let (mut wait, mut few) = (FIRST_RETRY, FEW_TRIES);
         loop {
-            let error = match work() {
+            let error = match work(self) {
                 Ok(done) => {
-                    self.report_space()?;
+                    if self.trouble.is_some() {
+                        self.persist_end_of_wait()?;
+                    }
                     return Ok(done);
                 }
                 Err(error) => error,
             };
-            let Some((path, why)) = error.full_disk().filter(|_| self.waits_for_space) else {
+            let hurried = self.patience == Patience::FewTries || self.orders.stop_known();
+            let over = self.patience == Patience::None || (hurried && few == 0);
+            let Some((path, why)) = error.passing().filter(|_| !over) else {
                 return Err(error);
             };
             self.meter.lap(Activity::Other);
-            if self.orders.stop_known() {
-                return Err(error);
+            self.report_trouble(path, why);
+            if hurried {
+                (wait, few) = (FIRST_RETRY, few - 1);
             }
-            self.report_full_disk(path, why);
             self.orders.wait_to_retry(wait);
             self.meter.lap(Activity::Pause);
             wait = LAST_RETRY.min(2 * wait);
         }
     }
 
-    /// Tells the listeners once that the disk is full. The log gets to know as soon as it can be written.
-    fn report_full_disk(&mut self, path: &Path, why: ErrorKind) {
-        if self.phase_before_full.is_none() {
-            self.phase_before_full = Some(self.phase);
-            let path = shown::path(path);
-            let message = match why {
-                ErrorKind::FileTooLarge => format!(
-                    "{path} is larger than the limit on the size of files (ulimit -f); the run waits, and goes on when \
-                     it is raised (prlimit --fsize)"
-                ),
-                ErrorKind::QuotaExceeded => format!(
-                    "your share of the disk has no space for {path}; the run waits, and goes on when there is some"
-                ),
-                _ => format!("no space for {path}; the run waits, and goes on when there is some"),
-            };
-            for event in [self.disk_full(true, message), Event::Phase { phase: Phase::Paused }] {
-                self.emitter.send_unlogged(Stamped::now(event));
+    /// Tells the listeners once that something can't be written. The log gets to know as soon as it can be written.
+    fn report_trouble(&mut self, path: &Path, why: &io::Error) {
+        let (kind, message) = trouble(path, why);
+        let known = self.trouble.take();
+        let mut events = Vec::new();
+        if known.as_ref().is_none_or(|known| known.kind != kind) {
+            if let Some(known) = &known {
+                events.extend(self.over(known).into_iter().next());
             }
+            events.push(self.alarm(kind, true, message));
+        }
+        if known.is_none() {
+            events.push(Event::Phase { phase: Phase::Paused });
             self.pulse.enter(Phase::Paused);
         }
-        // Where a checkpoint finds no space, some lines of the log may.
+        let before = known.map_or(self.phase, |known| known.before);
+        self.trouble = Some(Trouble { kind, before });
+        for event in events {
+            self.emitter.send_unlogged(Stamped::now(event));
+        }
+        // Where a checkpoint can't be written, some lines of the log may.
         self.emitter.flush();
     }
 
-    /// Emits that the disk has space again, if it was full.
-    fn report_space(&mut self) -> Result<(), TrainError> {
-        let Some(before) = self.phase_before_full.take() else { return Ok(()) };
-        let message = "there is space again, the run goes on".to_owned();
-        self.emit(self.disk_full(false, message))?;
-        self.enter(before)
+    /// Emits that what could not be written was written now.
+    fn persist_end_of_wait(&mut self) -> Result<(), TrainError> {
+        if self.unlogged {
+            self.trouble = None;
+            return Ok(());
+        }
+        // It is boxed because the wait for the log is the same wait again.
+        let emit: &mut dyn FnMut(&mut Self) -> Result<(), TrainError> =
+            &mut |comms| comms.try_to_emit(None);
+        self.persist(emit)
     }
 
-    fn disk_full(&self, active: bool, message: String) -> Event {
-        let step = self.pulse.step();
-        Event::Alarm(Alarm { kind: AlarmKind::DiskFull, active, step, message })
+    /// Returns what is said at the end of a wait.
+    fn over(&self, trouble: &Trouble) -> [Event; 2] {
+        let message = match trouble.kind {
+            AlarmKind::DiskFull => "there is space again, the run goes on",
+            _ => "it can be written again, the run goes on",
+        };
+        [
+            self.alarm(trouble.kind, false, message.to_owned()),
+            Event::Phase { phase: trouble.before },
+        ]
+    }
+
+    fn alarm(&self, kind: AlarmKind, active: bool, message: String) -> Event {
+        Event::Alarm(Alarm { kind, active, step: self.pulse.step(), message })
+    }
+}
+
+/// Returns the alarm for a file that can't be written, and its message.
+fn trouble(path: &Path, why: &io::Error) -> (AlarmKind, String) {
+    let path = shown::path(path);
+    let full = |message| (AlarmKind::DiskFull, message);
+    match why.kind() {
+        ErrorKind::FileTooLarge => full(format!(
+            "{path} is larger than the limit on the size of files (ulimit -f); the run waits, and goes on when it is \
+             raised (prlimit --fsize)"
+        )),
+        ErrorKind::QuotaExceeded => full(format!(
+            "your share of the disk has no space for {path}; the run waits, and goes on when there is some"
+        )),
+        ErrorKind::StorageFull => {
+            full(format!("no space for {path}; the run waits, and goes on when there is some"))
+        }
+        _ => {
+            let waits = "the run waits, tries again by itself, and goes on when it can be written";
+            (AlarmKind::CannotWrite, format!("{path}: {why}; {waits}"))
+        }
     }
 }

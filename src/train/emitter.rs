@@ -3,7 +3,7 @@
 use crate::event::{Event, Listener, Stamped};
 use crate::run_dir::{EventLog, RunDirError};
 use crossbeam_channel::Sender;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Step reports that may wait for a slow front end; further ones are in the log alone. Other events are never dropped: a
@@ -18,8 +18,18 @@ impl Listener for Sender<Stamped> {
     }
 }
 
-/// Events that are kept for the log while the disk is full; further ones are not logged.
+/// Events that are kept for the log while it can't be written; further ones are not logged.
 const MOST_OWED: usize = 1000;
+
+/// What may still come into the log.
+#[repr(u8)]
+enum LogState {
+    Open,
+    /// The run has ended in order, so nothing follows.
+    Finished,
+    /// It belongs to another process now. Listeners are told all the same.
+    Taken,
+}
 
 /// Passes on the events of a run. The trainer and its watchdog share it.
 pub(super) struct Emitter {
@@ -31,31 +41,88 @@ pub(super) struct Emitter {
     listeners: Mutex<Vec<Box<dyn Listener>>>,
     /// Length of the log in bytes, readable while the log is locked.
     end: AtomicU64,
+    /// A [`LogState`]. It changes while the log is locked.
+    state: AtomicU8,
 }
 
 impl Emitter {
     pub(super) fn new(log: EventLog, listeners: Vec<Box<dyn Listener>>) -> Self {
         let end = AtomicU64::new(log.end());
         let (log, listeners) = (Mutex::new(log), Mutex::new(listeners));
-        Self { log, owed: Mutex::default(), listeners, end }
+        let state = AtomicU8::new(LogState::Open as u8);
+        Self { log, owed: Mutex::default(), listeners, end, state }
     }
 
-    /// Logs an event, then sends it to the listeners.
+    fn is(&self, state: LogState) -> bool {
+        self.state.load(Ordering::Relaxed) == state as u8
+    }
+
+    /// Logs events, all or none, then sends them to the listeners. With the end of the run the log is synced, and closed
+    /// for whatever comes later.
     ///
     /// # Errors
-    /// If the event can't be logged; it was not sent then.
-    pub(super) fn emit(&self, stamped: &Stamped) -> Result<(), RunDirError> {
+    /// If the events can't be logged; they were not sent then.
+    pub(super) fn emit(&self, events: &[Stamped]) -> Result<(), RunDirError> {
         let mut log = lock(&self.log);
+        if self.is(LogState::Finished) {
+            return Ok(());
+        }
+        if self.is(LogState::Taken) {
+            for stamped in events {
+                self.send_to_listeners(stamped);
+            }
+            return Ok(());
+        }
         self.log_owed(&mut log)?;
-        log.append(stamped)?;
-        self.end.store(log.end(), Ordering::Relaxed);
+        let last = |stamped: &Stamped| matches!(stamped.event, Event::Finished(_));
+        let finished = events.last().is_some_and(last);
+        let ends = if finished { log.append_durably(events)? } else { log.append_all(events)? };
+        if finished {
+            self.state.store(LogState::Finished as u8, Ordering::Relaxed);
+        }
         // The log is still locked, so that listeners get events in the order of the log.
-        self.send_to_listeners(stamped);
+        for (stamped, end) in events.iter().zip(ends) {
+            self.end.store(end, Ordering::Relaxed);
+            self.send_to_listeners(stamped);
+        }
         Ok(())
+    }
+
+    /// Brings all that is logged to the disk.
+    ///
+    /// # Errors
+    /// If the system can't do it, or an event that was sent unlogged can't be logged.
+    pub(super) fn sync(&self) -> Result<(), RunDirError> {
+        let mut log = lock(&self.log);
+        if !self.is(LogState::Open) {
+            return Ok(());
+        }
+        self.log_owed(&mut log)?;
+        log.sync()
+    }
+
+    /// Puts the log back if its file was removed or replaced. Returns whether it was; a log that is busy is left alone.
+    ///
+    /// # Errors
+    /// If it can't be put back.
+    pub(super) fn keep_log(&self) -> Result<bool, RunDirError> {
+        match self.log.try_lock() {
+            Ok(mut log) if self.is(LogState::Open) => log.keep(),
+            _ => Ok(false),
+        }
+    }
+
+    /// Writes nothing more into the log, which another process has taken.
+    pub(super) fn give_up_log(&self) {
+        let _log = lock(&self.log);
+        self.state.store(LogState::Taken as u8, Ordering::Relaxed);
     }
 
     /// Sends an event to the listeners at once, without waiting for the disk. It is logged as soon as that is possible.
     pub(super) fn send_unlogged(&self, stamped: Stamped) {
+        if self.is(LogState::Finished) {
+            return;
+        }
         self.send_to_listeners(&stamped);
         let mut owed = lock(&self.owed);
         if owed.len() < MOST_OWED {
@@ -65,7 +132,9 @@ impl Emitter {
 
     /// Logs the events that were sent unlogged, unless the log is busy or can't be written.
     pub(super) fn flush(&self) {
-        if let Ok(mut log) = self.log.try_lock() {
+        if let Ok(mut log) = self.log.try_lock()
+            && self.is(LogState::Open)
+        {
             let _ = self.log_owed(&mut log); // the next event tries it again
         }
     }
@@ -96,7 +165,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Level, StepReport};
+    use crate::event::{Finished, Level, Reason, StepReport};
     use crate::run_dir::event_log;
     use crossbeam_channel::unbounded;
 
@@ -111,14 +180,54 @@ mod tests {
         let (sender, heard) = unbounded();
         let file = EventLog::open(&path).expect("writable");
         let emitter = Emitter::new(file, vec![Box::new(sender)]);
-        emitter.emit(&Stamped::now(log("one"))).expect("written");
+        emitter.emit(&[Stamped::now(log("one"))]).expect("written");
         emitter.send_unlogged(Stamped::now(log("two")));
         assert_eq!(event_log::read(&path).expect("readable").len(), 1);
-        emitter.emit(&Stamped::now(log("three"))).expect("written");
+        emitter.emit(&[Stamped::now(log("three"))]).expect("written");
         let heard: Vec<Stamped> = heard.try_iter().collect();
         assert_eq!(event_log::read(&path).expect("readable"), heard);
         let messages: Vec<Event> = heard.into_iter().map(|stamped| stamped.event).collect();
         assert_eq!(messages, [log("one"), log("two"), log("three")]);
+    }
+
+    #[test]
+    fn nothing_follows_the_end_of_a_run() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("events.jsonl");
+        let (sender, heard) = unbounded();
+        let file = EventLog::open(&path).expect("writable");
+        let emitter = Emitter::new(file, vec![Box::new(sender)]);
+        let end = Event::Finished(Finished {
+            step: 1,
+            reason: Reason::Completed,
+            best_val_loss: None,
+            best_accuracy: None,
+            elapsed_s: 1.0,
+        });
+        emitter.send_unlogged(Stamped::now(log("owed")));
+        emitter.emit(&[Stamped::now(log("over")), Stamped::now(end.clone())]).expect("written");
+        emitter.send_unlogged(Stamped::now(log("late")));
+        emitter.flush();
+        emitter.emit(&[Stamped::now(log("later"))]).expect("ignored");
+        let events: Vec<Event> =
+            event_log::read(&path).expect("readable").into_iter().map(|line| line.event).collect();
+        assert_eq!(events, [log("owed"), log("over"), end]);
+        assert_eq!(heard.try_iter().count(), 3);
+    }
+
+    #[test]
+    fn a_log_that_was_taken_gets_nothing_more() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("events.jsonl");
+        let (sender, heard) = unbounded();
+        let file = EventLog::open(&path).expect("writable");
+        let emitter = Emitter::new(file, vec![Box::new(sender)]);
+        emitter.give_up_log();
+        emitter.emit(&[Stamped::now(log("one"))]).expect("sent");
+        emitter.send_unlogged(Stamped::now(log("two")));
+        emitter.flush();
+        assert_eq!(event_log::read(&path).expect("readable"), []);
+        assert_eq!(heard.try_iter().count(), 2);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::model::state::StateError;
 use crate::run_dir::RunDirError;
 use crate::shown;
 use crate::weights::checkpoint::CheckpointError;
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -59,18 +60,64 @@ impl TrainError {
         }
     }
 
-    /// Returns the file that couldn't be written, and why, if there is no more room for it: the disk or the user's share
-    /// of it is full, or the system allows no larger file.
-    pub(super) fn full_disk(&self) -> Option<(&Path, io::ErrorKind)> {
+    /// Returns the file that couldn't be written, and why, if that may change: most errors of the system do, as disks have
+    /// room again, servers come back and folders are put back in place. Others never go away by waiting: what the system
+    /// or the file system doesn't know how to do at all, and content that is wrong.
+    pub(super) fn passing(&self) -> Option<(&Path, &io::Error)> {
         let (Self::RunDir(RunDirError::Io { path, source, .. })
         | Self::Checkpoint(CheckpointError::Write { path, source })) = self
         else {
             return None;
         };
-        let full = matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        );
-        full.then_some((path.as_path(), source.kind()))
+        let hopeless = [
+            Errno::BADF,
+            Errno::FAULT,
+            Errno::INVAL,
+            Errno::NAMETOOLONG,
+            Errno::NOSYS,
+            Errno::OPNOTSUPP,
+        ];
+        let passes = match source.raw_os_error() {
+            Some(code) => !hopeless.iter().any(|errno| errno.raw_os_error() == code),
+            None => source.kind() == io::ErrorKind::WriteZero,
+        };
+        passes.then_some((path.as_path(), source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_may_change_and_wrong_content_never_does() {
+        let error = |source: io::Error| {
+            let (what, path) = ("write", PathBuf::from("f"));
+            TrainError::from(RunDirError::Io { what, path, source })
+        };
+        for errno in [
+            Errno::IO,
+            Errno::STALE,
+            Errno::AGAIN,
+            Errno::MFILE,
+            Errno::ROFS,
+            Errno::ACCESS,
+            Errno::NOENT,
+            Errno::INTR,
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::FBIG,
+            Errno::NOTCONN,
+            Errno::HOSTDOWN,
+            Errno::ISDIR,
+        ] {
+            assert!(error(errno.into()).passing().is_some(), "{errno:?}");
+        }
+        for errno in [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::BADF] {
+            assert!(error(errno.into()).passing().is_none(), "{errno:?}");
+        }
+        assert!(error(io::Error::other("a shape is wrong")).passing().is_none());
+        let taken = RunDirError::Taken { path: PathBuf::from("run"), owner: String::new() };
+        assert!(TrainError::from(taken).passing().is_none());
     }
 }

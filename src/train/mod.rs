@@ -129,6 +129,7 @@ fn train(
         // The listeners come first because the log may be what failed.
         emitter.send_unlogged(failure(error));
         emitter.flush();
+        let _ = emitter.sync(); // the error that ended the run is the one to report
     }
     result
 }

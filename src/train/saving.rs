@@ -1,6 +1,6 @@
 //! What a run leaves on disk beside its log: checkpoints and previews.
 
-use super::comms::Comms;
+use super::comms::{Comms, Patience};
 use super::error::TrainError;
 use super::meter::Activity;
 use super::task::PreviewImages;
@@ -11,9 +11,12 @@ use crate::event::{Event, Level, Phase, PreviewFile};
 use crate::picture::sheet::{self, SheetRow};
 use crate::run_dir::{RunDir, RunDirError, write_atomic};
 use crate::shown;
-use crate::weights::checkpoint::{self, Checkpoint, Meta};
+use crate::weights::checkpoint::{self, Checkpoint, CheckpointError, Meta};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+
+/// How often pictures are tried to be written.
+const PREVIEW_TRIES: usize = 3;
 
 /// Writes into the run directory and knows what is saved there already.
 pub(super) struct Saver {
@@ -54,7 +57,11 @@ impl Saver {
         comms: &mut Comms,
     ) -> Result<(PathBuf, u64), TrainError> {
         let folder = self.run.checkpoints();
-        let written = comms.retry_while_disk_full(|| {
+        let run = &self.run;
+        let written = comms.persist(|comms| {
+            run.keep()?;
+            // After a power cut no checkpoint knows more than the log.
+            comms.sync_log()?;
             let (path, bytes) = checkpoint::save(&folder, checkpoint)?;
             if best {
                 checkpoint::mark_best(&path)?;
@@ -65,7 +72,8 @@ impl Saver {
         Ok(written)
     }
 
-    /// Writes a sheet of pictures and emits where it is.
+    /// Writes a sheet of pictures and emits where it is. Pictures that can't be written are a warning: no run waits for
+    /// them.
     pub(super) fn write_preview(
         &self,
         step: u64,
@@ -80,10 +88,40 @@ impl Saver {
         let encoded = sheet::compose(&rows, scale).write_to(&mut bytes, image::ImageFormat::Png);
         let failed = |source| RunDirError::Io { what: "write", path: path.clone(), source };
         encoded.map_err(|error| failed(std::io::Error::other(error)))?;
-        comms
-            .retry_while_disk_full(|| Ok(write_atomic(&path, bytes.get_ref()).map_err(failed)?))?;
+        let write = || {
+            self.run.keep()?;
+            write_atomic(&path, bytes.get_ref()).map_err(failed)
+        };
+        let mut written = write();
+        for _ in 1..PREVIEW_TRIES {
+            written = written.or_else(|_| write());
+        }
+        self.run.check()?;
+        if let Err(error) = written {
+            let message = format!("{error}; the run goes on without these pictures");
+            return comms.log(Level::Warning, message);
+        }
         let path = self.relative(&path);
         comms.emit(Event::Preview(PreviewFile { step, path, image, scale, psnr }))
+    }
+
+    /// Writes a checkpoint as the last thing that a run does which can't go on: where its directory was moved to, if it
+    /// was moved; beside the checkpoints of those who have taken it, under a name that is none of theirs, if it was taken.
+    /// Returns its path.
+    fn rescue(&self, checkpoint: &Checkpoint) -> Result<PathBuf, TrainError> {
+        if let Some(moved) = self.run.moved_to() {
+            return Ok(checkpoint::save(&moved.join("checkpoints"), checkpoint)?.0);
+        }
+        match self.run.keep() {
+            Ok(_) => return Ok(checkpoint::save(&self.run.checkpoints(), checkpoint)?.0),
+            Err(RunDirError::Taken { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let name = checkpoint::file_name(checkpoint.meta.step, checkpoint.meta.accumulated);
+        let name = format!("rescued-{}-{name}", std::process::id());
+        let path = self.run.checkpoints().join(name);
+        checkpoint::write(&path, checkpoint)?;
+        Ok(path)
     }
 
     fn relative(&self, path: &Path) -> String {
@@ -132,6 +170,35 @@ impl Trainer {
             return Ok(()); // this phase was emitted already, and the end follows
         }
         self.comms.enter(before)
+    }
+
+    /// Saves what can be saved when an error that isn't one of the weights ends the run. That error is the one to report,
+    /// so nothing here fails.
+    pub(super) fn save_at_last(&mut self, error: &TrainError) {
+        self.comms.set_patience(Patience::FewTries);
+        let saved = match error {
+            TrainError::Data(_) => self.save().is_ok(),
+            TrainError::RunDir(_) | TrainError::Checkpoint(CheckpointError::Write { .. }) => false,
+            _ => true, // the weights, or what computes with them, are not to be trusted
+        };
+        // A checkpoint that could not be written here is written where the directory has gone, if it has.
+        let elsewhere = self.saver.run.moved_to().is_some();
+        let here = matches!(error, TrainError::Checkpoint(_)) && !elsewhere;
+        if saved || here || (self.saver.has(self.progress.micro()) && !elsewhere) {
+            return;
+        }
+        self.comms.stop_logging();
+        let reported = self.report(); // device sync
+        let engine = self.engine.state(); // device sync
+        if reported.is_err() || !engine.is_finite() {
+            return;
+        }
+        let checkpoint = self.checkpoint(engine);
+        if let Ok(path) = self.saver.rescue(&checkpoint) {
+            let (step, path) = (checkpoint.meta.step, shown::path(&path));
+            let message = format!("step {step} is saved as {path}: --resume goes on from it");
+            let _ = self.comms.log(Level::Warning, message); // it can't fail without a log
+        }
     }
 
     fn checkpoint(&self, engine: EngineState) -> Checkpoint {

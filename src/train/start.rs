@@ -115,7 +115,7 @@ fn load_all(
 /// train.
 pub(super) fn open_log(job: &Job) -> Result<EventLog, RunDirError> {
     job.run.write_config(&job.config)?;
-    EventLog::open(&job.run.events_path())
+    EventLog::open_alone(&job.run.events_path())
 }
 
 impl Trainer {
@@ -236,6 +236,7 @@ impl Trainer {
                 checkpoint::set_aside(path, "damaged");
             }
         }
+        self.comms.sync_log()?; // the log knows of the resume before a power cut can show what it did
         let newer = checkpoint::abandon_newer(&folder, step, accumulated)?;
         if newer > 0 {
             let message = format!("{newer} newer checkpoints got the ending .abandoned");
@@ -285,6 +286,10 @@ fn watched(config: &Config, device: &Device, run: &RunDir, comms: &Comms) -> Wat
         checkpoint_bytes: 12 * ModelShape::of(config).parameters(),
         alarms: config.alarms.clone(),
         gpu: device.gpu(),
+        keep: {
+            let heartbeat = heartbeat.clone();
+            Box::new(move || heartbeat.keep())
+        },
         heartbeat: Box::new(move || heartbeat.beat()),
     }
 }

@@ -1,6 +1,6 @@
 //! The loop of a run: batches in, steps, and after them what is due; orders are carried out between micro-steps.
 
-use super::comms::Comms;
+use super::comms::{Comms, Patience};
 use super::course::Course;
 use super::error::TrainError;
 use super::evaluate::Evaluator;
@@ -19,6 +19,7 @@ use crate::data::loader::{Loader, LoaderConfig};
 use crate::engine::schedule::Schedule;
 use crate::engine::{Engine, EngineState, Update};
 use crate::event::{Event, Finished, Level, Phase, Reason};
+use crate::run_dir::RunDirError;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,20 +66,25 @@ impl Trainer {
             self.comms.log(Level::Warning, message)?;
         }
         let result = self.train();
-        self.comms.fail_without_space();
-        if matches!(result, Err(TrainError::Data(_))) && self.progress.micro() > 0 {
-            let _ = self.save(); // the error of the data is the one to return
+        if let Err(error) = &result
+            && self.progress.micro() > 0
+        {
+            self.save_at_last(error);
+        }
+        if let Err(TrainError::RunDir(RunDirError::Taken { .. })) = &result {
+            self.comms.emitter().give_up_log();
         }
         result
     }
 
     fn train(&mut self) -> Result<RunSummary, TrainError> {
-        self.comms.wait_for_space();
+        self.comms.set_patience(Patience::UntilStopped);
         self.comms.meter.lap(Activity::Other);
         self.judge_start()?;
         self.comms.enter(Phase::Compiling)?;
         let first = self.progress.micro();
         while !self.progress.is_complete() {
+            self.saver.run().check()?;
             self.react()?;
             self.obey()?;
             if self.comms.orders.stopping() {

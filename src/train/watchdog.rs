@@ -7,6 +7,7 @@ use super::emitter::Emitter;
 use crate::config::AlarmConfig;
 use crate::event::{Alarm, AlarmKind, Event, Phase, Stamped};
 use crate::gpu::Gpus;
+use crate::run_dir::RunDirError;
 use crate::text::units::{bytes, span};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::path::{Path, PathBuf};
@@ -74,6 +75,8 @@ pub(super) struct WatchedRun {
     pub(super) gpu: Option<usize>,
     /// Shows other hosts that this process is running.
     pub(super) heartbeat: Box<dyn Fn() + Send + Sync>,
+    /// Makes sure that the run directory is still this process's own; returns whether its lock was made again.
+    pub(super) keep: Box<dyn Fn() -> Result<bool, RunDirError> + Send + Sync>,
 }
 
 /// The threads that watch a run; they end when this value is dropped.
@@ -111,7 +114,7 @@ impl Watchdog {
     fn start_with(run: Arc<WatchedRun>, tick: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let mut others = GpuAndStalls::new(Arc::clone(&run));
-        let mut disk = Disk { run, low: false };
+        let mut disk = Disk { run, low: false, lost: false };
         // The disk gets a thread of its own because it may hang, which the other thread then reports as a stall.
         let threads = [
             every(tick, stopped.clone(), "watchdog", move |ticks| others.look(ticks))?,
@@ -143,12 +146,15 @@ impl WatchedRun {
 struct Disk {
     run: Arc<WatchedRun>,
     low: bool,
+    /// Whether files of the run are not where they belong.
+    lost: bool,
 }
 
 impl Disk {
     fn look(&mut self, ticks: u64) {
         if ticks.is_multiple_of(HEARTBEAT) {
             (self.run.heartbeat)();
+            self.look_after_files();
         }
         let need = CHECKPOINTS * self.run.checkpoint_bytes + SLACK;
         if ticks.is_multiple_of(ROUND)
@@ -156,6 +162,41 @@ impl Disk {
             && let Some(message) = room(free, need, &mut self.low)
         {
             self.run.alarm(AlarmKind::DiskLow, self.low, message);
+        }
+    }
+}
+
+impl Disk {
+    /// Puts the lock and the log of the run back if somebody has removed them, and tells of it.
+    fn look_after_files(&mut self) {
+        let run = Arc::clone(&self.run);
+        let lock = (run.keep)();
+        if matches!(lock, Err(RunDirError::Taken { .. })) {
+            // The trainer stops on its own account. What it says of that doesn't belong into the others' log.
+            run.emitter.give_up_log();
+        }
+        let (lock, log) = match lock.and_then(|lock| Ok((lock, run.emitter.keep_log()?))) {
+            Ok(made) => made,
+            Err(error) => return self.lose(error.to_string()),
+        };
+        let made: Vec<&str> = [(lock, "lock"), (log, "events.jsonl")]
+            .iter()
+            .filter(|made| made.0)
+            .map(|made| made.1)
+            .collect();
+        if !made.is_empty() {
+            let files = made.join(" and ");
+            self.lose(format!("{files} of the run were removed or replaced; put back"));
+        }
+        if std::mem::take(&mut self.lost) {
+            let message = "the run's files are in their place".to_owned();
+            run.alarm(AlarmKind::FilesLost, false, message);
+        }
+    }
+
+    fn lose(&mut self, message: String) {
+        if !std::mem::replace(&mut self.lost, true) {
+            self.run.alarm(AlarmKind::FilesLost, true, message);
         }
     }
 }
@@ -368,6 +409,7 @@ mod tests {
             heartbeat: Box::new(move || {
                 let _ = beat.send(()); // the test may be over
             }),
+            keep: Box::new(|| Ok(false)),
         };
         let watchdog = Watchdog::start_with(Arc::new(run), Duration::from_millis(1));
         let watchdog = watchdog.expect("a thread");

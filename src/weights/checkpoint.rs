@@ -16,7 +16,7 @@ use crate::event::number;
 use crate::model::ModelShape;
 use crate::model::state::{NamedTensors, StateError};
 use crate::model::tensors::{self, TensorFileError};
-use crate::run_dir::{advice, sync_dir, write_atomic};
+use crate::run_dir::{advice, sync_dir, uninterrupted, write_atomic};
 use crate::shown;
 use crate::text::shell::for_shell;
 use safetensors::tensor::TensorView;
@@ -174,14 +174,15 @@ fn position(path: &Path) -> Option<(u64, u64)> {
 /// Returns an error if the folder exists but can't be read.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let read = |source| CheckpointError::Read { path: folder.to_owned(), source };
-    let entries = match fs::read_dir(folder) {
+    let entries = uninterrupted(|| fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>());
+    let entries = match entries {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(read(error)),
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(read)?.path();
+        let path = entry.path();
         found.extend(position(&path).map(|position| (position, path)));
     }
     found.sort();

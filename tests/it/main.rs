@@ -41,6 +41,8 @@ mod parity;
 
 /// The command `check` says what of a run is sound.
 mod check;
+/// A disk that fails costs no step, and the log is as durable as the weights.
+mod durable;
 /// Wrong input and a failing system end with the right exit code and one helpful line.
 mod faults;
 /// Hostile files and lines end no command in another way than an error.

@@ -65,14 +65,26 @@ fn the_table_of_commands_has_every_command_in_the_order_of_the_help() {
 #[test]
 fn the_table_of_alarms_has_every_alarm_by_its_name() {
     use AlarmKind::{
-        DiskFull, DiskLow, GpuHot, GradientJump, LossSpike, NotFinite, SlowLoader, Stalled,
+        CannotWrite, DiskFull, DiskLow, FilesLost, GpuHot, GradientJump, LossSpike, NotFinite,
+        SlowLoader, Stalled,
     };
-    let all = [NotFinite, LossSpike, GradientJump, Stalled, SlowLoader, DiskLow, DiskFull, GpuHot];
+    let all = [
+        NotFinite,
+        LossSpike,
+        GradientJump,
+        Stalled,
+        SlowLoader,
+        DiskLow,
+        DiskFull,
+        CannotWrite,
+        FilesLost,
+        GpuHot,
+    ];
     // A new kind doesn't compile here. It belongs into the list above and into the table.
     for kind in all {
         match kind {
             NotFinite | LossSpike | GradientJump | Stalled | SlowLoader | DiskLow | DiskFull
-            | GpuHot => {}
+            | CannotWrite | FilesLost | GpuHot => {}
         }
     }
     assert_eq!(first_column(REFERENCE, "alarm"), all.map(AlarmKind::name));

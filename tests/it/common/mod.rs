@@ -3,6 +3,7 @@
 
 #[cfg(feature = "tui")]
 pub mod dashboard;
+pub mod fault;
 #[cfg(feature = "tui")]
 pub mod line;
 #[cfg(feature = "tui")]
@@ -111,14 +112,15 @@ struct Stream {
 impl Running {
     /// Starts the program in `folder`.
     pub fn start(folder: &Path, arguments: &[&str], reader: Reader) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_simmim-tui"))
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_simmim-tui"));
+        command.args(arguments).current_dir(folder);
+        Self::of(command, reader)
+    }
+
+    /// Starts a command of the program.
+    pub fn of(mut command: Command, reader: Reader) -> Self {
+        let streams = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = streams.spawn().expect("the program starts");
         let stdout = Stream::drain(child.stdout.take().expect("piped"), reader);
         let stderr = Stream::drain(child.stderr.take().expect("piped"), Reader::All);
         Self { child, stdout, stderr }
