@@ -1,9 +1,9 @@
 //! The `ctl` command: gives an order to a run that is being trained, or shows the state of a run.
 
 use super::runs;
-use crate::control::order;
+use crate::control::{order, progress::progress};
 use crate::error::Error;
-use crate::event::Command;
+use crate::event::{Command, Phase};
 use crate::run_dir;
 use crate::shown;
 use crate::text::say::{json, tell, tell_all};
@@ -73,7 +73,10 @@ pub fn run(args: &CtlArgs) -> Result<(), Error> {
         let done = order::order(root, command, limit)?;
         return Ok(tell(&if args.json { json(&done) } else { done.text() })?);
     }
-    let digest = run_dir::digest(root);
+    let mut digest = run_dir::digest(root);
+    if digest.run.phase == Some(Phase::Evaluating) && digest.is_going_on() {
+        digest.run.progress = progress(root);
+    }
     if args.json {
         tell(&json(&runs::Status::new(&digest)))?;
     } else {

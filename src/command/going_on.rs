@@ -1,7 +1,7 @@
 //! What a resume says of its data and its length before it goes on.
 
 use super::args::TrainArgs;
-use crate::config::Config;
+use crate::config::{Config, TrainConfig};
 use crate::data::{DataChange, Dataset, Fingerprint, ListedData};
 use crate::error::Error;
 use crate::event::Level;
@@ -72,8 +72,8 @@ fn refusal(data: &Dataset, change: &DataChange) -> String {
 
 /// Returns what is to be said if a resume has nothing left to do. `resumed` is what the user gave as `--resume`.
 ///
-/// With fewer epochs than are done, the number in `config` becomes that of those done, so that no file of the run
-/// contradicts its checkpoints.
+/// With fewer epochs or steps than are done, the number in `config` becomes that of those done, so that no file of the
+/// run contradicts its checkpoints.
 fn nothing_left(
     config: &mut Config,
     found: &FoundCheckpoint,
@@ -85,12 +85,23 @@ fn nothing_left(
     if step < length.total_steps {
         return None;
     }
-    let (asked, done) = (config.train.epochs, (step / length.steps_per_epoch) as usize);
-    config.train.epochs = asked.max(done);
-    let more = 2 * config.train.epochs;
+    let TrainConfig { epochs, steps, .. } = &mut config.train;
+    let epochs_done = step / length.steps_per_epoch;
+    let (key, asked, done, text) = match (&mut *steps, epochs) {
+        (None, Some(asked)) => {
+            let text = format!("{epochs_done} epochs (step {step}) are done");
+            ("train.epochs", asked, epochs_done as usize, text)
+        }
+        (steps, _) => {
+            let asked = steps.get_or_insert(step as usize);
+            ("train.steps", asked, step as usize, format!("step {step} is done"))
+        }
+    };
+    let was = *asked;
+    *asked = was.max(done);
     Some(format!(
-        "nothing is left to do: {done} epochs (step {step}) are done, and train.epochs is {asked}; to go on, raise it: \
-         simmim-tui --resume {} --set train.epochs={more}",
-        for_shell(resumed)
+        "nothing is left to do: {text}, and {key} is {was}; to go on, raise it: simmim-tui --resume {} --set {key}={}",
+        for_shell(resumed),
+        2 * *asked
     ))
 }

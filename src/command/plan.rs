@@ -14,8 +14,8 @@ use crate::process::memory::free;
 use crate::shown;
 use crate::text::chart;
 use crate::text::say::tell_all;
-use crate::text::units::bytes;
-use crate::train::RunLength;
+use crate::text::units::{self, bytes};
+use crate::train::{self, RunLength};
 use std::time::Duration;
 
 /// Columns and rows of the chart of learning rates.
@@ -41,7 +41,10 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
     encoder::warn(&prepare::notes(&config, &data));
     tell_faulty(&data);
     let plan = Plan::new(&config, data.train.len());
-    Ok(tell_all(plan.lines(&config, &data.description))?)
+    let validation = train::validation_note(&config.val, &data.val);
+    let validation =
+        validation.map(|note| format!("validation  {}", note.replacen("validations are ", "", 1)));
+    Ok(tell_all(plan.lines(&config, &data.description).into_iter().chain(validation))?)
 }
 
 /// Prints which images can't be read. Of a large data set only as many are read as a little time suffices for.
@@ -161,11 +164,12 @@ impl Plan {
     }
 
     fn steps_line(&self, config: &Config) -> String {
+        let RunLength { steps_per_epoch, total_steps } = self.length;
+        let epochs = units::epochs(total_steps, steps_per_epoch);
+        let times = if total_steps.is_multiple_of(steps_per_epoch) { "x" } else { "of" };
         format!(
-            "steps       {} = {} epochs x {} steps, {} images each ({} x {} accumulated)",
-            self.length.total_steps,
-            config.train.epochs,
-            self.length.steps_per_epoch,
+            "steps       {total_steps} = {epochs} epochs {times} {steps_per_epoch} steps, {} images each ({} x {} \
+             accumulated)",
             config.images_per_step(),
             config.train.batch_size,
             config.train.accumulation
@@ -250,5 +254,11 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        let mut short = config;
+        (short.train.epochs, short.train.steps) = (None, Some(12));
+        let text = Plan::new(&short, 171).lines(&short, "171 photos").join("\n");
+        for part in ["12 = 2.40 epochs of 5 steps", "6 warm-up steps", " 12 step"] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
     }
 }

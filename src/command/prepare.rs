@@ -13,6 +13,7 @@ use crate::event::Level;
 use crate::model::state::NamedTensors;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::shown;
+use crate::text::waiting::saying;
 use crate::train::{Job, Start};
 use crate::weights::checkpoint::{Checkpoint, FoundCheckpoint};
 use crate::weights::foreign::FittedWeights;
@@ -62,7 +63,7 @@ pub(super) fn prepare_from(
     begin: impl FnOnce() -> Result<Beginning, Error>,
 ) -> Result<Job, Error> {
     let mut notices = Vec::new();
-    let previous = Previous::open(args)?;
+    let previous = saying("reading the checkpoint", || Previous::open(args))?;
     let Beginning { mut config, encoder, name } = match previous.config(args, &mut notices)? {
         Some(config) => Beginning::new(args, config),
         None => begin()?,
@@ -74,22 +75,29 @@ pub(super) fn prepare_from(
     notices.extend(notes(&config, &data).into_iter().map(|note| (Level::Warning, note)));
     let warning = memory::check(&config, &selection.device, args.force)?;
     notices.extend(warning.map(|warning| (Level::Warning, warning)));
-    data::check_readable(&data.train)?;
-    data::check_readable(&data.val)?;
-    let images = going_on::judge(args, &mut config, &data, resume.as_ref(), &mut notices)?;
-    let eval = eval::for_training(&config, &data)?;
+    let images = saying("looking through the list of images", || {
+        data::check_readable(&data.train)?;
+        data::check_readable(&data.val)?;
+        going_on::judge(args, &mut config, &data, resume.as_ref(), &mut notices)
+    })?;
+    let eval = saying("opening the images of evaluations", || eval::for_training(&config, &data))?;
     if let (Some(eval), Some(_)) = (&eval, &config.eval.path) {
         notices
             .extend(eval.notes.iter().map(|note| (Level::Warning, format!("eval.path: {note}"))));
     }
-    let pretrained =
-        if resume.is_none() { pretrained(&config, encoder, &mut notices)? } else { None };
+    let pretrained = saying("reading the weights", || match resume {
+        None => pretrained(&config, encoder, &mut notices),
+        Some(_) => Ok(None),
+    })?;
     if let (Some(finetune), Some(pretrained)) = (&mut config.finetune, &pretrained) {
         finetune.from = Some(pretrained.path.clone()); // the very file, not the run that it is from
     }
     let config = with_absolute_paths(config);
     // A checkpoint has weights of its own.
-    let init = if resume.is_none() { initial_weights(&config, &mut notices)? } else { None };
+    let init = saying("reading the weights", || match resume {
+        None => initial_weights(&config, &mut notices),
+        Some(_) => Ok(None),
+    })?;
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
         (None, Some(root)) => RunDir::create(root)?,

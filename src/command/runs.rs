@@ -1,7 +1,7 @@
 //! The `runs` command: lists runs as text and as JSON. The lines about a single run are here too, for `ctl status`.
 
 use crate::error::Error;
-use crate::event::{Alarm, Metric, Phase};
+use crate::event::{Alarm, Metric, Phase, Started, Validation, WorkProgress};
 use crate::run_dir::digest::RunRow;
 use crate::run_dir::{self, Digest, Liveness, digest};
 use crate::shown;
@@ -103,6 +103,9 @@ pub struct Status {
     #[serde(flatten)]
     pub row: RunRow,
     pub phase: Option<Phase>,
+    /// How far the validation or evaluation is that goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<WorkProgress>,
     pub epoch: Option<f64>,
     pub epochs: Option<u64>,
     pub lr: Option<f64>,
@@ -128,12 +131,13 @@ impl Status {
         Self {
             row: digest.row(),
             phase: run.phase.filter(|_| digest.liveness != Liveness::Gone),
+            progress: run.progress.filter(|_| digest.is_going_on()),
             epoch: report.map(|report| report.epoch),
             epochs: run.started.as_ref().map(|started| started.epochs),
             lr: report.map(|report| report.lr),
             images_per_s: report.map(|report| report.images_per_s),
             eta_s: report.map(|report| report.eta_s),
-            last_val_loss: run.last_validation.as_ref().map(|validation| validation.val_loss),
+            last_val_loss: run.last_validation.as_ref().map(Validation::comparable_loss),
             metrics: run
                 .last_evaluation
                 .as_ref()
@@ -155,10 +159,12 @@ pub(super) fn status(digest: &Digest) -> Vec<String> {
         Liveness::Local(owner) | Liveness::Remote(owner) => owner.describe(),
         Liveness::Gone => digest.describe_end(),
     });
-    let epoch = status.epoch.zip(status.epochs);
+    let epochs = digest.run.started.as_ref().map(Started::epochs_text);
+    let epoch = status.epoch.zip(epochs);
     let progress = [
         Some(format!("step {}/{}", row.step, row.total_steps)),
         epoch.map(|(epoch, epochs)| format!("epoch {epoch:.2}/{epochs}")),
+        status.progress.map(|progress| format!("{} images", progress.text())),
         row.loss.map(|loss| format!("loss {loss:.4}")),
         row.val_loss.map(|val_loss| format!("best val_loss {val_loss:.4}")),
         row.accuracy.map(|accuracy| format!("best top-1 {}", percent(accuracy))),

@@ -1,6 +1,6 @@
 //! Reads a configuration from TOML files and `--set key=value` texts.
 
-use super::Config;
+use super::{Config, length};
 use crate::shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ impl Layer {
 
     /// Returns whether the layer sets the key.
     pub fn has(&self, section: &str, key: &str) -> bool {
-        self.table.get(section).is_some_and(|keys| keys.get(key).is_some())
+        length::has(&self.table, section, key)
     }
 }
 
@@ -114,6 +114,7 @@ pub fn stack(layers: Vec<Layer>, sets: &[String]) -> Result<Config, ConfigError>
     for layer in layers {
         // Each layer is checked alone first, so that errors name the layer.
         typed(&layer.table, &layer.origin)?;
+        length::give_way(&mut whole, &layer.table);
         for (section, keys) in layer.table {
             let below = whole.entry(section).or_insert_with(|| toml::Table::new().into());
             if let (Some(below), toml::Value::Table(keys)) = (below.as_table_mut(), keys) {
@@ -141,12 +142,22 @@ pub fn to_toml(config: &Config) -> String {
 fn layered(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Config, ConfigError> {
     // The table is checked without the `--set` texts first, so that its errors name the file and not a flag.
     let mut config = typed(&table, origin)?;
+    // What the texts give together: they are one layer.
+    let mut given = toml::Table::new();
     for text in sets {
+        let mut one = toml::Table::new();
+        apply_set(&mut one, text)?;
+        length::give_way(&mut table, &one);
         apply_set(&mut table, text)?;
+        let wrong = |message| ConfigError::Set { text: text.clone(), message };
         config = typed(&table, "").map_err(|error| match error {
-            ConfigError::Syntax { message, .. } => ConfigError::Set { text: text.clone(), message },
+            ConfigError::Syntax { message, .. } => wrong(message),
             other => other,
         })?;
+        apply_set(&mut given, text)?;
+        if let Some(message) = length::both(&given) {
+            return Err(wrong(message));
+        }
     }
     config.data.resolve_built_in();
     match config.validate() {
@@ -174,10 +185,15 @@ pub fn differences(a: &Config, b: &Config) -> Vec<String> {
 }
 
 fn typed(table: &toml::Table, origin: &str) -> Result<Config, ConfigError> {
-    table.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Syntax {
-        origin: origin.to_owned(),
-        message: without_rust_types(&one_line(&error.to_string())),
-    })
+    let wrong = |message| ConfigError::Syntax { origin: origin.to_owned(), message };
+    if let Some(message) = length::both(table) {
+        return Err(wrong(message));
+    }
+    let mut config: Config = table.clone().try_into().map_err(|error: toml::de::Error| {
+        wrong(without_rust_types(&one_line(&error.to_string())))
+    })?;
+    length::keep_one(&mut config);
+    Ok(config)
 }
 
 /// The files of `configs/` by name. They are embedded, so that the names work without the source tree.
@@ -278,7 +294,7 @@ mod tests {
     fn later_settings_win_and_bare_words_are_strings() {
         let sets = ["train.epochs=3", "train.epochs=4", "data.path=a/b c", "model.position=sincos"];
         let config = load(None, &sets.map(str::to_owned)).expect("valid");
-        assert_eq!(config.train.epochs, 4);
+        assert_eq!(config.train.epochs, Some(4));
         assert_eq!(config.data.path, Some(PathBuf::from("a/b c")));
         assert_eq!(config.model.position, crate::config::Position::Sincos);
     }
@@ -307,7 +323,7 @@ mod tests {
         let mut saved = Config::default();
         saved.model.drop_path = 0.3;
         saved.model.depth = 4;
-        saved.train.epochs = 7;
+        saved.train.epochs = Some(7);
         let mut below = Layer::sections(&saved, &["model", "data"], "saved");
         assert!(below.has("model", "drop_path") && !below.has("train", "epochs"));
         assert!(!below.has("data", "path"), "it isn't set");

@@ -6,7 +6,9 @@
 mod eval;
 pub mod file;
 mod finetune;
+mod length;
 pub(crate) mod path_text;
+mod val;
 mod validate;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use eval::EvalConfig;
 pub use file::ConfigError;
 pub use finetune::FinetuneConfig;
+pub use val::ValConfig;
 
 /// The most patches along a side of the image with relative positions. The bias of all pairs of patches grows with the
 /// fourth power of this, and is 64 MiB a head here.
@@ -29,6 +32,7 @@ pub struct Config {
     pub loss: LossConfig,
     pub data: DataConfig,
     pub train: TrainConfig,
+    pub val: ValConfig,
     pub optimizer: OptimizerConfig,
     pub schedule: ScheduleConfig,
     pub checkpoint: CheckpointConfig,
@@ -214,7 +218,12 @@ pub(crate) fn built_in(path: &Path) -> Option<DataFormat> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    pub epochs: usize,
+    /// Passes over the training images; unset if `steps` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+    /// Optimizer steps of the run, in the place of `epochs`. It ends at exactly this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     /// Images per forward pass.
     pub batch_size: usize,
     /// Forward passes per optimizer step.
@@ -236,8 +245,12 @@ pub struct TrainConfig {
     pub activation_checkpointing: bool,
     /// Optimizer steps between log lines.
     pub log_every: usize,
-    /// Epochs between validations.
-    pub val_every: usize,
+    /// Epochs between validations; unset if `val_every_steps` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_every: Option<usize>,
+    /// Optimizer steps between validations, in the place of `val_every`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_every_steps: Option<usize>,
     /// Validation images that are reconstructed as PNG after each validation.
     pub previews: usize,
 }
@@ -288,8 +301,12 @@ pub struct ScheduleConfig {
     pub warmup_lr: f64,
     /// Learning rate at the end of the cosine, before batch scaling.
     pub min_lr: f64,
-    /// Length of the warm-up, which is never more than half of the run.
-    pub warmup_epochs: f64,
+    /// Length of the warm-up, which is never more than half of the run; unset if `warmup_steps` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_epochs: Option<f64>,
+    /// The same in optimizer steps, in the place of `warmup_epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<usize>,
     /// Epochs at which a multistep schedule multiplies the rate by `gamma`.
     pub milestones: Vec<f64>,
     pub gamma: f64,
@@ -412,7 +429,8 @@ impl Default for DataConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
-            epochs: 80,
+            epochs: Some(80),
+            steps: None,
             batch_size: 32,
             accumulation: 1,
             grad_clip: 5.0,
@@ -423,7 +441,8 @@ impl Default for TrainConfig {
             precision: Precision::Fp32,
             activation_checkpointing: false,
             log_every: 5,
-            val_every: 5,
+            val_every: Some(5),
+            val_every_steps: None,
             previews: 6,
         }
     }
@@ -442,7 +461,8 @@ impl Default for ScheduleConfig {
             base_lr: 1e-3,
             warmup_lr: 1e-6,
             min_lr: 1e-5,
-            warmup_epochs: 4.0,
+            warmup_epochs: Some(4.0),
+            warmup_steps: None,
             milestones: Vec::new(),
             gamma: 0.1,
             scale_by_batch: false,

@@ -10,6 +10,8 @@ use std::fmt::Display;
 
 /// The most numbers in the pictures of one batch or preview. More can only be a typing error.
 const MOST_PIXELS: usize = 2_000_000_000;
+/// The most optimizer steps of a length.
+const MOST_STEPS: usize = 1_000_000_000;
 
 impl Config {
     /// Checks every range and every relation between keys.
@@ -22,6 +24,7 @@ impl Config {
         self.loss.validate()?;
         self.data.validate()?;
         self.train.validate(&self.model)?;
+        within("val.images", self.val.images, 0, 1_000_000_000)?;
         self.optimizer.validate()?;
         self.schedule.validate()?;
         self.checkpoint.validate()?;
@@ -111,14 +114,25 @@ impl DataConfig {
 
 impl TrainConfig {
     fn validate(&self, model: &ModelConfig) -> Result<(), ConfigError> {
-        within("train.epochs", self.epochs, 1, 1_000_000)?;
+        one_of(["train.epochs", "train.steps"], [self.epochs.is_some(), self.steps.is_some()])?;
+        for (key, value, most) in [
+            ("train.epochs", self.epochs, 1_000_000),
+            ("train.steps", self.steps, MOST_STEPS),
+            ("train.val_every", self.val_every, 1_000_000),
+            ("train.val_every_steps", self.val_every_steps, MOST_STEPS),
+        ] {
+            value.map_or(Ok(()), |value| within(key, value, 1, most))?;
+        }
         within("train.batch_size", self.batch_size, 1, 65_536)?;
         within("train.accumulation", self.accumulation, 1, 4096)?;
         within("train.grad_clip", self.grad_clip, 0.0, 1e6)?;
         // TOML has signed 64-bit integers, so a larger seed could not be written back.
         within("train.seed", self.seed, 0, i64::MAX as u64)?;
         within("train.log_every", self.log_every, 1, 10_000)?;
-        within("train.val_every", self.val_every, 1, 1_000_000)?;
+        one_of(
+            ["train.val_every", "train.val_every_steps"],
+            [self.val_every.is_some(), self.val_every_steps.is_some()],
+        )?;
         within("train.previews", self.previews, 0, 256)?;
         let pixels = 3 * model.image_size * model.image_size;
         for (key, images) in
@@ -157,7 +171,13 @@ impl ScheduleConfig {
                 return Err(not_allowed(key, rate, &allowed));
             }
         }
-        within("schedule.warmup_epochs", self.warmup_epochs, 0.0, 1e6)?;
+        let (epochs, steps) = (self.warmup_epochs, self.warmup_steps);
+        one_of(
+            ["schedule.warmup_epochs", "schedule.warmup_steps"],
+            [epochs.is_some(), steps.is_some()],
+        )?;
+        epochs.map_or(Ok(()), |epochs| within("schedule.warmup_epochs", epochs, 0.0, 1e6))?;
+        steps.map_or(Ok(()), |steps| within("schedule.warmup_steps", steps, 0, MOST_STEPS))?;
         within("schedule.gamma", self.gamma, 1e-6, 1.0)?;
         if self.milestones.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(not_allowed(
@@ -247,6 +267,16 @@ fn divides(divisor: &str, small: usize, key: &str, large: usize) -> Result<(), C
         return Ok(());
     }
     Err(not_allowed(key, large, &format!("a multiple of {divisor} = {small}")))
+}
+
+/// Checks that exactly one of two keys has a value: both say the same in epochs and in steps.
+fn one_of(keys: [&str; 2], given: [bool; 2]) -> Result<(), ConfigError> {
+    if given[0] != given[1] {
+        return Ok(());
+    }
+    let value = if given[0] { "given" } else { "unset" };
+    let allowed = format!("one of {} and {}, not both and not none", keys[0], keys[1]);
+    Err(not_allowed(keys[0], value, &allowed))
 }
 
 fn not_allowed(key: &str, value: impl Display, allowed: &str) -> ConfigError {

@@ -8,6 +8,7 @@ pub mod client;
 pub mod follow;
 mod lines;
 pub mod order;
+pub mod progress;
 pub mod protocol;
 pub mod server;
 pub(crate) mod socket;

@@ -3,6 +3,7 @@
 use super::worker::guarded_read;
 use super::{ImageError, ImageSource, Source};
 use image::RgbImage;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -109,6 +110,48 @@ fn spread(source: &Source, mut indices: Vec<usize>, count: usize) -> Source {
         return Arc::clone(source);
     }
     Arc::new(Subset { source: Arc::clone(source), indices })
+}
+
+/// Returns the indices of `count` images, ascending, or of all if there are fewer. Each class gives equally many, as far
+/// as it has them; the images without a label are one more class. Of a class the images with the smallest hash of their
+/// key are taken, so that a smaller choice is a part of every larger one and added images change little.
+///
+/// Beside the choice itself this takes memory for the classes only.
+pub fn balanced(source: &Source, count: usize) -> Vec<usize> {
+    if source.len() <= count {
+        return (0..source.len()).collect();
+    }
+    let mut sizes: BTreeMap<Option<u32>, usize> = BTreeMap::new();
+    for index in 0..source.len() {
+        *sizes.entry(source.label(index)).or_default() += 1;
+    }
+    let all_give = |each: usize| sizes.values().map(|&size| size.min(each)).sum::<usize>();
+    // The most that all classes can give: of `each` images it is still at most `count`, of one more it isn't.
+    let (mut each, mut too_many) = (0, count + 1);
+    while too_many - each > 1 {
+        let middle = each.midpoint(too_many);
+        let part = if all_give(middle) <= count { &mut each } else { &mut too_many };
+        *part = middle;
+    }
+    // The one image more of each class competes with those of the others for what is left.
+    let mut chosen: BTreeMap<Option<u32>, BinaryHeap<(u64, usize)>> = BTreeMap::new();
+    for index in 0..source.len() {
+        let class = chosen.entry(source.label(index)).or_default();
+        class.push((xxh3_64(source.key(index).as_bytes()), index));
+        if class.len() > each + 1 {
+            class.pop();
+        }
+    }
+    let (mut indices, mut last) = (Vec::with_capacity(count), Vec::new());
+    for mut class in chosen.into_values() {
+        last.extend((class.len() > each).then(|| class.pop()).flatten());
+        indices.extend(class.into_iter().map(|(_, index)| index));
+    }
+    last.sort_unstable();
+    let left = count.saturating_sub(indices.len());
+    indices.extend(last.into_iter().take(left).map(|(_, index)| index));
+    indices.sort_unstable();
+    indices
 }
 
 impl Subset {
@@ -237,6 +280,81 @@ mod tests {
         let (_, before) = parts(1000, 0.1);
         let (_, after) = parts(1050, 0.1);
         assert!(before.intersection(&after).count() >= 90);
+    }
+
+    /// Images of classes with these many images each, in this order; the class without a label comes last.
+    struct Classes(Vec<usize>);
+
+    impl ImageSource for Classes {
+        fn len(&self) -> usize {
+            self.0.iter().sum()
+        }
+
+        fn name(&self, index: usize) -> String {
+            format!("image {index}")
+        }
+
+        fn label(&self, index: usize) -> Option<u32> {
+            let mut before = 0;
+            let class = self.0.iter().position(|size| {
+                before += size;
+                index < before
+            })?;
+            (class + 1 < self.0.len()).then_some(class as u32)
+        }
+
+        fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
+            Err(ImageError::new(self.name(index), "never read".to_owned()))
+        }
+    }
+
+    #[test]
+    fn a_choice_has_equally_many_of_each_class_and_is_a_part_of_larger_ones() {
+        let source: Source = Arc::new(Classes(vec![400, 3, 1000, 50, 200]));
+        let per_class = |indices: &[usize]| {
+            let mut counts = [0; 5];
+            for &index in indices {
+                counts[source.label(index).map_or(4, |label| label as usize)] += 1;
+            }
+            counts
+        };
+        let mut smaller: BTreeSet<usize> = BTreeSet::new();
+        for (count, expected) in [
+            (0, None),
+            (2, None),
+            (5, Some([1; 5])),
+            (15, Some([3; 5])),
+            (23, Some([5, 3, 5, 5, 5])),
+            (24, None),
+            (203, Some([50, 3, 50, 50, 50])),
+            (353, Some([100, 3, 100, 50, 100])),
+            (1000, None),
+            (1653, Some([400, 3, 1000, 50, 200])),
+            (5000, Some([400, 3, 1000, 50, 200])),
+        ] {
+            let indices = balanced(&source, count);
+            assert_eq!(indices.len(), count.min(1653));
+            assert!(indices.windows(2).all(|pair| pair[0] < pair[1]), "ascending, none twice");
+            let counts = per_class(&indices);
+            assert!(expected.is_none_or(|expected| counts == expected), "{count}: {counts:?}");
+            let set: BTreeSet<usize> = indices.iter().copied().collect();
+            assert!(smaller.is_subset(&set), "{count}");
+            smaller = set;
+        }
+        assert_eq!(
+            per_class(&balanced(&source, 24)).iter().filter(|&&count| count == 6).count(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_choice_without_labels_is_that_of_the_smallest_hashes() {
+        let source: Source = Arc::new(Classes(vec![500]));
+        let spread = spread(&source, (0..500).collect(), 40);
+        let keys_of = |indices: Vec<usize>| {
+            indices.into_iter().map(|index| source.key(index)).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(keys_of(balanced(&source, 40)), keys(&spread));
     }
 
     #[test]

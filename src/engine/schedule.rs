@@ -26,14 +26,14 @@ impl Schedule {
             1.0
         };
         let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
-        let total_steps = config.train.epochs as u64 * steps_per_epoch;
+        let total_steps = config.train.total_steps(steps_per_epoch);
         Self {
             kind,
             base_lr: base_lr * scale,
             warmup_lr: warmup_lr * scale,
             min_lr: min_lr * scale,
             // A short run with a long recipe must not consist of warm-up alone.
-            warmup_steps: steps(config.schedule.warmup_epochs).min(total_steps / 2),
+            warmup_steps: config.schedule.warmup(steps_per_epoch).min(total_steps / 2),
             total_steps,
             milestones: config.schedule.milestones.iter().map(|&epoch| steps(epoch)).collect(),
             gamma,
@@ -68,7 +68,7 @@ mod tests {
 
     fn config(kind: ScheduleKind) -> Config {
         let mut config = Config::default();
-        config.train.epochs = 10;
+        config.train.epochs = Some(10);
         config.train.batch_size = 256;
         config.train.accumulation = 4;
         config.schedule = ScheduleConfig {
@@ -76,7 +76,8 @@ mod tests {
             base_lr: 1e-4,
             warmup_lr: 5e-7,
             min_lr: 1e-6,
-            warmup_epochs: 2.0,
+            warmup_epochs: Some(2.0),
+            warmup_steps: None,
             milestones: vec![5.0, 8.0],
             gamma: 0.1,
             scale_by_batch: true,
@@ -101,9 +102,25 @@ mod tests {
     #[test]
     fn warm_up_takes_half_of_a_short_run_at_most() {
         let mut config = config(ScheduleKind::Cosine);
-        config.train.epochs = 1;
+        config.train.epochs = Some(1);
         assert_eq!(Schedule::new(&config, 100).warmup_steps, 50);
         assert_eq!(Schedule::new(&config, 1).warmup_steps, 0);
+    }
+
+    #[test]
+    fn a_length_in_steps_is_exact_and_its_milestones_stay_in_epochs() {
+        let mut config = config(ScheduleKind::Multistep);
+        (config.train.epochs, config.train.steps) = (None, Some(777));
+        (config.schedule.warmup_epochs, config.schedule.warmup_steps) = (None, Some(33));
+        let schedule = Schedule::new(&config, 100);
+        assert_eq!((schedule.warmup_steps, schedule.total_steps), (33, 777));
+        assert_eq!(schedule.milestones, [500, 800]);
+        config.train.steps = Some(40);
+        assert_eq!(Schedule::new(&config, 100).warmup_steps, 20, "half of the run");
+        config.schedule.kind = ScheduleKind::Cosine;
+        let cosine = Schedule::new(&config, 100);
+        close(cosine.lr(40), 2e-6);
+        assert!(cosine.lr(39) > 2e-6);
     }
 
     #[test]

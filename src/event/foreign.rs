@@ -13,7 +13,10 @@ impl Stamped {
     )]
     pub(crate) fn shown(&self) -> Cow<'_, Self> {
         // Most events of a long log are of these kinds.
-        if matches!(self.event, Event::Step(_) | Event::Phase { .. } | Event::Validated(_)) {
+        if matches!(
+            self.event,
+            Event::Step(_) | Event::Phase { .. } | Event::Validated(_) | Event::Progress(_)
+        ) {
             return Cow::Borrowed(self);
         }
         let mut shown = self.clone();
@@ -51,6 +54,7 @@ impl Event {
             Self::Step(_)
             | Self::Phase { .. }
             | Self::Validated(_)
+            | Self::Progress(_)
             | Self::Preview(_)
             | Self::Finished(_) => {}
         }

@@ -40,7 +40,11 @@ pub fn line(event: &Event, wording: Wording) -> Option<String> {
         Event::Finished(finished) => {
             format!("{} at {}", finished.reason.in_full(), wording.at(finished.step))
         }
-        Event::Started(_) | Event::Phase { .. } | Event::Step(_) | Event::Preview(_) => {
+        Event::Started(_)
+        | Event::Phase { .. }
+        | Event::Step(_)
+        | Event::Progress(_)
+        | Event::Preview(_) => {
             return None;
         }
     })
@@ -62,8 +66,17 @@ impl Wording {
     fn validated(self, validation: &Validation) -> String {
         let mut figures = vec![format!("val_loss {:.4}", validation.val_loss)];
         figures.extend(validation.quality());
+        // Of two losses, the one that is compared with the others stands beside the word.
+        figures.extend(validation.usual.as_ref().map(|usual| {
+            format!("val_loss of the usual {} images {:.4}", usual.images, usual.val_loss)
+        }));
         figures.extend(validation.best.then(|| "best so far".to_owned()));
-        let what = format!("validated on {} images", validation.images);
+        let images = validation.images;
+        let what = match (validation.of, &validation.usual) {
+            (Some(of), _) => format!("validated on {images} of {of} images"),
+            (None, Some(_)) => format!("validated on all {images} images"),
+            (None, None) => format!("validated on {images} images"),
+        };
         self.figures(validation.step, validation.epoch, &what, &figures)
     }
 
@@ -107,7 +120,7 @@ impl Wording {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AlarmKind, Command, Finished, Metric, Order, Reason, Started};
+    use crate::event::{AlarmKind, Command, Finished, Metric, Order, Reason, Started, UsualImages};
 
     /// The sentences of an event in full and in short.
     fn both(event: &Event) -> [Option<String>; 2] {
@@ -127,6 +140,8 @@ mod tests {
                     ssim: None,
                     accuracy: None,
                     images: 40,
+                    of: None,
+                    usual: None,
                     best: true,
                     seconds: 1.0,
                 }),
@@ -172,6 +187,35 @@ mod tests {
         for (event, full, short) in events {
             assert_eq!(both(&event), [Some(full.to_owned()), Some(short.to_owned())]);
         }
+    }
+
+    #[test]
+    fn a_validation_says_on_how_many_images_it_was() {
+        let mut validation = Validation {
+            step: 25,
+            epoch: 1.0,
+            val_loss: 0.5,
+            psnr: None,
+            ssim: None,
+            accuracy: None,
+            images: 40,
+            of: Some(900),
+            usual: None,
+            best: false,
+            seconds: 1.0,
+        };
+        let full = |validation: &Validation| {
+            let [full, _] = both(&Event::Validated(validation.clone()));
+            full.unwrap_or_default().replace("step  25/400  epoch 1.00  ", "")
+        };
+        assert_eq!(full(&validation), "validated on 40 of 900 images: val_loss 0.5000");
+        validation.of = None;
+        validation.images = 900;
+        validation.usual = Some(UsualImages { images: 40, val_loss: 0.25, accuracy: None });
+        let text =
+            "validated on all 900 images: val_loss 0.5000  val_loss of the usual 40 images 0.2500";
+        assert_eq!(full(&validation), text);
+        assert_eq!(validation.compared_on(), Some(40));
     }
 
     #[test]

@@ -8,8 +8,12 @@ pub(crate) mod line;
 mod lost;
 pub(crate) mod number;
 pub mod state;
+mod validation;
 
+use crate::text::units;
 use serde::{Deserialize, Serialize};
+
+pub use validation::{UsualImages, Validation, Work, WorkProgress};
 
 /// An event with its wall-clock time: one line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +50,8 @@ pub enum Event {
     Step(StepReport),
     /// The validation images were passed through the model; in pre-training with their fixed masks.
     Validated(Validation),
+    /// A validation or an evaluation is under way. This is sent to those who listen and never logged.
+    Progress(WorkProgress),
     /// The encoder's features were judged on labelled images.
     Evaluated(Evaluated),
     /// Pictures of validation images were written.
@@ -78,6 +84,7 @@ pub struct Started {
     pub step: u64,
     pub total_steps: u64,
     pub steps_per_epoch: u64,
+    /// Rounded up where the run ends within an epoch.
     pub epochs: u64,
     pub warmup_steps: u64,
     /// Number of weights, trained and fixed.
@@ -111,6 +118,11 @@ impl Started {
             resumed: step > 0,
             version: String::new(),
         }
+    }
+
+    /// Returns the length of the run in epochs for people: `80`, or `0.20` where it ends within one.
+    pub fn epochs_text(&self) -> String {
+        units::epochs(self.total_steps, self.steps_per_epoch)
     }
 
     /// Returns the device with its precision, for people.
@@ -212,41 +224,6 @@ pub struct TimeSplit {
     pub saving: f64,
 }
 
-/// The result of a validation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Validation {
-    pub step: u64,
-    pub epoch: f64,
-    #[serde(deserialize_with = "number::or_nan")]
-    pub val_loss: f64,
-    /// Peak signal-to-noise ratio over hidden pixels scaled to 0..1, dB, mean over images. Absent where nothing is
-    /// reconstructed.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "number::some_or_nan"
-    )]
-    pub psnr: Option<f64>,
-    /// Structural similarity of image and reconstruction, mean over images. Absent where nothing is reconstructed.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "number::some_or_nan"
-    )]
-    pub ssim: Option<f64>,
-    /// Share of images whose class is predicted correctly, 0 to 1. Absent where the model predicts no class.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "number::some_or_nan"
-    )]
-    pub accuracy: Option<f64>,
-    pub images: u64,
-    /// Whether the loss is the lowest so far; for a classifier, whether the accuracy is the highest.
-    pub best: bool,
-    pub seconds: f64,
-}
-
 /// Accuracies on labelled images. Front ends show whatever metrics there are, in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
@@ -293,14 +270,6 @@ impl Metric {
             (None, _) => String::new(),
         };
         format!("{} {percent:.1}{error} %", self.name)
-    }
-}
-
-impl Validation {
-    /// Returns the figures of the reconstructions for people: `psnr 18.52 dB` and `ssim 0.431`, as far as there are any.
-    pub fn quality(&self) -> Vec<String> {
-        let psnr = self.psnr.map(|psnr| format!("psnr {psnr:.2} dB"));
-        psnr.into_iter().chain(self.ssim.map(|ssim| format!("ssim {ssim:.3}"))).collect()
     }
 }
 

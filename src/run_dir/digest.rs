@@ -292,6 +292,8 @@ mod tests {
             ssim: None,
             accuracy: None,
             images: 1,
+            of: None,
+            usual: None,
             best: true,
             seconds: 1.0,
         })

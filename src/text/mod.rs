@@ -6,3 +6,4 @@ pub(crate) mod csv;
 pub mod say;
 pub(crate) mod shell;
 pub(crate) mod units;
+pub(crate) mod waiting;

@@ -19,6 +19,27 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// Returns the length of a run in epochs: `80`, or `0.20` where it ends within one.
+pub fn epochs(steps: u64, steps_per_epoch: u64) -> String {
+    if steps_per_epoch == 0 || steps.is_multiple_of(steps_per_epoch) {
+        return (steps / steps_per_epoch.max(1)).to_string();
+    }
+    format!("{:.2}", steps as f64 / steps_per_epoch as f64)
+}
+
+/// Returns a whole number with a comma between groups of three digits: `50,000`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Returns a size: `12 B` or `3.4 MiB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -48,7 +69,12 @@ mod tests {
             assert_eq!(span(seconds), text);
         }
         assert_eq!(percent(0.8741), "87.4 %");
+        for (number, text) in [(7, "7"), (640, "640"), (50_000, "50,000"), (1_281_167, "1,281,167")]
+        {
+            assert_eq!(grouped(number), text);
+        }
         assert_eq!(bytes(12), "12 B");
+        assert_eq!([epochs(400, 5), epochs(1000, 5003), epochs(3, 0)], ["80", "0.20", "3"]);
         assert_eq!(bytes(3 << 20), "3.0 MiB");
     }
 }

@@ -6,19 +6,21 @@ use super::meter::{Activity, Meter};
 use super::orders::Orders;
 use super::watchdog::Pulse;
 use crate::data::ImageError;
-use crate::event::{Alarm, AlarmKind, Event, Level, Phase, Stamped};
+use crate::event::{Alarm, AlarmKind, Event, Level, Phase, Stamped, Work, WorkProgress};
 use crate::shown;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Shortest and longest time between two attempts to write what couldn't be written.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// Attempts after the first one where nobody may wait for long.
 const FEW_TRIES: usize = 2;
+/// Time between two reports of how far a validation is.
+const PROGRESS: Duration = Duration::from_millis(500);
 
 /// How long the run tries to write what can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(super) struct Comms {
     emitter: Arc<Emitter>,
     pulse: Arc<Pulse>,
     phase: Phase,
+    /// When this phase began, or when its progress was told last.
+    told: Instant,
     /// Names of images that can't be read; each is reported once.
     unreadable: BTreeSet<String>,
     /// Names of images that were taken with a flaw; each is reported once.
@@ -64,6 +68,7 @@ impl Comms {
             emitter,
             pulse: Arc::new(Pulse::new(step)),
             phase: Phase::Starting,
+            told: Instant::now(),
             unreadable: BTreeSet::new(),
             flawed: BTreeSet::new(),
             patience: Patience::None,
@@ -112,7 +117,7 @@ impl Comms {
 
     /// Emits that the run is in another phase now.
     pub(super) fn enter(&mut self, phase: Phase) -> Result<(), TrainError> {
-        self.phase = phase;
+        (self.phase, self.told) = (phase, Instant::now());
         self.pulse.enter(phase);
         self.emit(Event::Phase { phase })
     }
@@ -148,6 +153,18 @@ impl Comms {
     pub(super) fn goes_on(&mut self, step: u64) -> bool {
         self.beat(step);
         !self.orders.stop_asked()
+    }
+
+    /// As [`Self::goes_on`], with how far the work is: `done` of `total` images. From time to time this is told to those
+    /// who listen.
+    pub(super) fn gets_on(&mut self, step: u64, work: Work, done: usize, total: usize) -> bool {
+        if self.told.elapsed() >= PROGRESS {
+            self.told = Instant::now();
+            let (done, total) = (done.min(total) as u64, total as u64);
+            let progress = WorkProgress { step, work, done, total };
+            self.emitter.tell(&Stamped::now(Event::Progress(progress)));
+        }
+        self.goes_on(step)
     }
 
     pub(super) fn set_patience(&mut self, patience: Patience) {
@@ -270,5 +287,40 @@ fn trouble(path: &Path, why: &io::Error) -> (AlarmKind, String) {
             let waits = "the run waits, tries again by itself, and goes on when it can be written";
             (AlarmKind::CannotWrite, format!("{path}: {why}; {waits}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run_dir::{EventLog, event_log};
+    use crossbeam_channel::unbounded;
+
+    #[test]
+    fn the_progress_of_a_validation_is_told_from_time_to_time_and_never_logged() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("events.jsonl");
+        let (sender, heard) = unbounded::<Stamped>();
+        let log = EventLog::open(&path).expect("writable");
+        let emitter = Arc::new(Emitter::new(log, vec![Box::new(sender)]));
+        let (_orders, receiver) = unbounded();
+        let mut comms = Comms::new(emitter, Orders::new(receiver), Meter::new(0.0), 7);
+        comms.enter(Phase::Evaluating).expect("written");
+        assert!(comms.gets_on(7, Work::Validation, 32, 900), "it has just begun");
+        for done in [64, 96, 128] {
+            comms.told = comms.told.checked_sub(PROGRESS).expect("the machine runs for longer");
+            assert!(comms.gets_on(7, Work::Validation, done, 900));
+            assert!(comms.gets_on(7, Work::Validation, done + 1, 900), "too soon to be told");
+        }
+        let heard: Vec<Event> = heard.try_iter().map(|stamped| stamped.event).collect();
+        let told: Vec<u64> = heard
+            .iter()
+            .filter_map(|event| match event {
+                Event::Progress(progress) => Some(progress.done),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [64, 96, 128]);
+        assert_eq!(event_log::read(&path).expect("readable").len(), 1, "the phase alone");
     }
 }

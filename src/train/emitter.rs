@@ -6,13 +6,13 @@ use crossbeam_channel::Sender;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Step reports that may wait for a slow front end; further ones are in the log alone. Other events are never dropped: a
-/// screen that was stalled for a night must know whether the run is paused.
+/// Step reports and progress that may wait for a slow front end; further ones are dropped, and the log has the reports.
+/// Other events are never dropped: a screen that was stalled for a night must know whether the run is paused.
 const QUEUE: usize = 1 << 14;
 
 impl Listener for Sender<Stamped> {
     fn hear(&mut self, stamped: &Stamped, _log_end: u64) {
-        if self.len() < QUEUE || !matches!(stamped.event, Event::Step(_)) {
+        if self.len() < QUEUE || !matches!(stamped.event, Event::Step(_) | Event::Progress(_)) {
             let _ = self.send(stamped.clone()); // fails if the front end is gone
         }
     }
@@ -128,6 +128,11 @@ impl Emitter {
         if owed.len() < MOST_OWED {
             owed.push(stamped);
         }
+    }
+
+    /// Sends an event to the listeners alone. It is never logged.
+    pub(super) fn tell(&self, stamped: &Stamped) {
+        self.send_to_listeners(stamped);
     }
 
     /// Logs the events that were sent unlogged, unless the log is busy or can't be written.

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::eval::features::{Features, extract};
 use crate::eval::pixels::{collect_pixels, drop_grey};
 use crate::eval::{Labelled, Method, Vectors, caveats, judge};
-use crate::event::{Evaluated, Event, Metric, Phase};
+use crate::event::{Evaluated, Event, Metric, Phase, Work};
 use std::ops::ControlFlow;
 
 /// The labelled images and the methods of a run's evaluations.
@@ -23,6 +23,9 @@ pub(super) struct Evaluator {
     /// What the methods reach on raw pixels. They are measured in the first evaluation, then reported with each.
     baselines: Vec<Metric>,
 }
+
+/// Takes how many images have been passed through, and returns whether the evaluation shall go on.
+type GoOn<'a> = dyn FnMut(usize) -> bool + 'a;
 
 /// What an evaluation has found.
 struct EvalResult {
@@ -48,16 +51,21 @@ impl Evaluator {
         (evaluator, notices)
     }
 
+    fn images(&self) -> usize {
+        self.data.train.len() + self.data.test.len()
+    }
+
     /// Judges vectors by all methods. Returns `None` if `go_on` returned false.
     fn judge(
         &self,
         [train, test]: [Features; 2],
         suffix: &str,
-        go_on: &mut dyn FnMut() -> bool,
+        go_on: &mut GoOn<'_>,
     ) -> Option<Vec<Metric>> {
         let classes = self.data.classes.len();
         let (train, test) = (Vectors::labelled(train), Vectors::labelled(test));
-        let scores = judge(&train, &test, classes, &self.methods, go_on)?;
+        let all = self.images();
+        let scores = judge(&train, &test, classes, &self.methods, &mut || go_on(all))?;
         let metric = |(method, score): (&Method, &crate::eval::score::Score)| {
             let accuracy = score.accuracy();
             Metric {
@@ -71,9 +79,10 @@ impl Evaluator {
     }
 
     /// Judges the raw pixels, whose accuracies are the baselines. They stay empty if `go_on` returned false.
-    fn raw_pixels(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), DataError> {
-        let vectors =
-            self.data.vectors(|source, _| collect_pixels(source, self.loader, |_| flow(go_on)))?;
+    fn raw_pixels(&mut self, go_on: &mut GoOn<'_>) -> Result<(), DataError> {
+        let vectors = self.data.vectors(|source, before| {
+            collect_pixels(source, self.loader, |done| flow(go_on(before + done)))
+        })?;
         let Some(mut vectors) = vectors else { return Ok(()) };
         let [train, test] = &mut vectors;
         drop_grey([train, test]);
@@ -85,10 +94,11 @@ impl Evaluator {
     fn run(
         &self,
         engine: &dyn Engine,
-        go_on: &mut dyn FnMut() -> bool,
+        go_on: &mut GoOn<'_>,
     ) -> Result<Option<EvalResult>, DataError> {
-        let vectors = self.data.vectors(|source, _| {
-            extract(engine, source, self.loader, self.layer, |_| flow(go_on)) // device syncs
+        let vectors = self.data.vectors(|source, before| {
+            let go_on = |done| flow(go_on(before + done));
+            extract(engine, source, self.loader, self.layer, go_on) // device syncs
         })?;
         let Some(mut vectors) = vectors else { return Ok(None) };
         let faulty = vectors.iter_mut().flat_map(|part| std::mem::take(&mut part.faulty)).collect();
@@ -96,8 +106,8 @@ impl Evaluator {
     }
 }
 
-fn flow(go_on: &mut dyn FnMut() -> bool) -> ControlFlow<()> {
-    if go_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+fn flow(goes_on: bool) -> ControlFlow<()> {
+    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 impl Trainer {
@@ -110,12 +120,14 @@ impl Trainer {
         let (step, epoch) = (self.progress.step(), self.progress.epoch());
         let Self { evaluator: Some(evaluator), comms, engine, .. } = self else { return Ok(()) };
         comms.enter(Phase::Evaluating)?;
+        let all = evaluator.images();
         if evaluator.baselines.is_empty() {
-            evaluator.raw_pixels(&mut || comms.goes_on(step))?;
+            evaluator.raw_pixels(&mut |done| comms.gets_on(step, Work::Evaluation, done, all))?;
         }
         // The raw pixels are judged only once, so their time would spoil the estimate of the time to the end.
         comms.meter.lap(Activity::Other);
-        let found = evaluator.run(engine.as_ref(), &mut || comms.goes_on(step))?;
+        let mut go_on = |done| comms.gets_on(step, Work::Evaluation, done, all);
+        let found = evaluator.run(engine.as_ref(), &mut go_on)?;
         let seconds = comms.meter.lap(Activity::Evaluation).as_secs_f64();
         let Some(EvalResult { metrics, faulty }) = found else { return Ok(()) };
         comms.note_faulty(&faulty)?;

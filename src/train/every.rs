@@ -61,7 +61,8 @@ impl Periods {
         Self {
             total,
             report: steps(config.train.log_every),
-            validation: epochs(config.train.val_every).and_last(),
+            validation: Every::new(config.train.validation_period(steps_per_epoch), total)
+                .and_last(),
             evaluation: epochs(if evaluates { config.eval.every } else { 0 }).and_last(),
             checkpoints: [
                 epochs(config.checkpoint.every_epochs),
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn a_run_recurs_as_its_configuration_says() {
         let mut config = Config::default();
-        (config.train.log_every, config.train.val_every, config.eval.every) = (4, 2, 3);
+        (config.train.log_every, config.train.val_every, config.eval.every) = (4, Some(2), 3);
         (config.checkpoint.every_epochs, config.checkpoint.every_steps) = (4, 7);
         let length = RunLength { steps_per_epoch: 5, total_steps: 25 };
         let periods = Periods::new(&config, length, true);
@@ -137,6 +138,10 @@ mod tests {
         assert_eq!(steps(&|at| periods.checkpoint_due(at)), [7, 14, 20, 21]);
         let todo = Todo { steps: 15, validations: 2, evaluations: 2, checkpoints: 3 };
         assert_eq!(periods.todo(10), todo);
+        (config.train.val_every, config.train.val_every_steps) = (None, Some(9));
+        let by_steps = Periods::new(&config, length, true);
+        assert_eq!(steps(&|at| by_steps.validation_due(at)), [9, 18, 25]);
+        assert_eq!(by_steps.todo(10), todo);
         let without = Periods::new(&config, length, false);
         assert!((0..=25).all(|step| !without.evaluation_due(step)));
         assert_eq!(without.todo(10), Todo { evaluations: 0, ..todo });

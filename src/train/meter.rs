@@ -61,6 +61,7 @@ pub(super) struct Rate {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Todo {
     pub(super) steps: u64,
+    /// Of the usual number of images.
     pub(super) validations: u64,
     pub(super) evaluations: u64,
     pub(super) checkpoints: u64,
@@ -103,10 +104,7 @@ impl Meter {
                 self.compute += time;
                 self.split.compute += seconds;
             }
-            Activity::Validation => {
-                mix(&mut self.validation_s, seconds);
-                self.split.validation += seconds;
-            }
+            Activity::Validation => self.split.validation += seconds,
             Activity::Evaluation => {
                 mix(&mut self.evaluation_s, seconds);
                 self.split.validation += seconds;
@@ -117,6 +115,18 @@ impl Meter {
             }
             Activity::Other | Activity::Pause => {}
         }
+        time
+    }
+
+    /// Books the time since the last lap, after which a validation begins.
+    pub(super) fn begin_validation(&mut self) {
+        self.lap(Activity::Other);
+    }
+
+    /// Books the time of a validation on `share` times as many images as usual, and returns it.
+    pub(super) fn end_validation(&mut self, share: f64) -> Duration {
+        let time = self.lap(Activity::Validation);
+        mix(&mut self.validation_s, time.as_secs_f64() / share.max(1e-6));
         time
     }
 
@@ -156,10 +166,12 @@ impl Meter {
     }
 
     /// Estimates the seconds to the end of the run.
-    pub(super) fn eta_s(&self, todo: &Todo) -> f64 {
+    /// The last validation is `rest` times longer than the usual ones.
+    pub(super) fn eta_s(&self, todo: &Todo, rest: f64) -> f64 {
         let part = |count: u64, mean: Option<f64>| count as f64 * mean.unwrap_or(0.0);
         part(todo.steps, self.step_s)
             + part(todo.validations, self.validation_s)
+            + rest * part(todo.validations.min(1), self.validation_s)
             + part(todo.evaluations, self.evaluation_s)
             + part(todo.checkpoints, self.saving_s)
     }

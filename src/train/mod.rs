@@ -21,6 +21,7 @@ mod steer;
 mod steer_tests;
 pub mod task;
 mod trainer;
+mod val_images;
 pub mod validate;
 mod watchdog;
 
@@ -28,6 +29,7 @@ pub use error::{FailureKind, TrainError};
 pub use progress::RunLength;
 pub use start::{Job, Start};
 pub use trainer::{RunSummary, Trainer};
+pub use val_images::validation_note;
 
 use crate::engine::DeviceFailure;
 use crate::event::{Event, Level, Listener, Order, Stamped};

@@ -13,7 +13,7 @@ impl RunLength {
     /// Counts whole steps only, and at least one per epoch: the loader repeats a small set within the epoch.
     pub fn new(config: &Config, images: usize) -> Self {
         let steps_per_epoch = (images / config.images_per_step()).max(1) as u64;
-        Self { steps_per_epoch, total_steps: steps_per_epoch * config.train.epochs as u64 }
+        Self { steps_per_epoch, total_steps: config.train.total_steps(steps_per_epoch) }
     }
 }
 
@@ -60,6 +60,11 @@ impl Progress {
         self.step() as f64 / self.length.steps_per_epoch as f64
     }
 
+    /// Returns the length of the run in epochs, rounded up where it ends within one.
+    pub(super) fn epochs(&self) -> u64 {
+        self.length.total_steps.div_ceil(self.length.steps_per_epoch)
+    }
+
     pub(super) fn total_steps(&self) -> u64 {
         self.length.total_steps
     }
@@ -76,7 +81,8 @@ mod tests {
     #[test]
     fn steps_and_epochs_follow_from_the_micro_batches() {
         let mut config = Config::default();
-        (config.train.batch_size, config.train.accumulation, config.train.epochs) = (4, 3, 2);
+        (config.train.batch_size, config.train.accumulation) = (4, 3);
+        config.train.epochs = Some(2);
         let length = RunLength::new(&config, 30);
         assert_eq!(length, RunLength { steps_per_epoch: 2, total_steps: 4 });
         let mut at = Progress::new(&config, length, 4);
@@ -87,6 +93,12 @@ mod tests {
         assert_eq!((at.step(), at.accumulated(), at.is_complete()), (2, 0, false));
         assert!((at.epoch() - 1.0).abs() < 1e-12);
         assert!(Progress::new(&config, length, 12).is_complete());
+        (config.train.epochs, config.train.steps) = (None, Some(5));
+        let length = RunLength::new(&config, 30);
+        assert_eq!(length, RunLength { steps_per_epoch: 2, total_steps: 5 });
+        let within_an_epoch = Progress::new(&config, length, 14);
+        assert_eq!((within_an_epoch.epochs(), within_an_epoch.is_complete()), (3, false));
+        assert!(Progress::new(&config, length, 15).is_complete());
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Trainer {
             images_per_s: rate.images_per_s,
             data_wait: rate.data_wait,
             spent: meter.split(),
-            eta_s: meter.eta_s(&self.periods.todo(step)),
+            eta_s: meter.eta_s(&self.periods.todo(step), self.val.rest_share()),
             elapsed_s: meter.elapsed_s(),
         }
     }

@@ -217,6 +217,8 @@ impl Trainer {
             val_loss: grade.map(|grade| grade.loss),
             val_accuracy: grade.and_then(|grade| grade.accuracy),
             best: best.grade.filter(|grade| grade.accuracy.is_some()),
+            val_images: self.val.some(),
+            on_all: self.results.on_all_at(at.step()),
             evaluated: self.results.evaluated(),
             elapsed_s: self.comms.meter.elapsed_s(),
             config: file::to_toml(&self.config),

@@ -15,6 +15,7 @@ use super::saving::Saver;
 use super::steer::BadSteps;
 use super::task;
 use super::trainer::Trainer;
+use super::val_images::ValImages;
 use super::watchdog::WatchedRun;
 use crate::config::Config;
 use crate::data::loader::{Loader, LoaderConfig};
@@ -151,6 +152,9 @@ impl Trainer {
         if let Some(found) = &resumed {
             notices.extend(resume_notices(found, data.train.len() as u64));
         }
+        let val = ValImages::new(&config.val, &data.val);
+        notices.extend(val.text().map(|text| (Level::Info, text)));
+        notices.extend(meta.and_then(|meta| incomparable(meta, &val)));
         let evaluator = eval.map(|data| {
             let (evaluator, caveats) = Evaluator::new(&config, data);
             notices.extend(caveats.into_iter().map(|text| (Level::Warning, text)));
@@ -167,7 +171,8 @@ impl Trainer {
             health: Health::new(config.alarms.clone()),
             course: Course::new(progress.step()),
             bad_steps: BadSteps::default(),
-            results: meta.map_or_else(Results::default, Results::of),
+            results: meta.map_or_else(Results::default, |meta| Results::of(meta, val.some())),
+            val,
             evaluator,
             watched: Arc::new(watched(&config, &device, &run, &comms)),
             saver: Saver::new(run),
@@ -197,7 +202,7 @@ impl Trainer {
             step: self.progress.step(),
             total_steps: length.total_steps,
             steps_per_epoch: length.steps_per_epoch,
-            epochs: self.config.train.epochs as u64,
+            epochs: self.progress.epochs(),
             warmup_steps: self.schedule.warmup_steps,
             parameters: ModelShape::of(&self.config).parameters(),
             device: device.to_string(),
@@ -274,6 +279,22 @@ fn resume_notices(found: &FoundCheckpoint, now: u64) -> Vec<(Level, String)> {
         notices.push((Level::Warning, text));
     }
     notices
+}
+
+/// Returns what a resume says if validations have other images than before by `val.images`.
+fn incomparable(meta: &Meta, val: &ValImages) -> Option<(Level, String)> {
+    // Without a validation nothing is compared.
+    if meta.val_images == val.some() || meta.best_val_loss.is_none() {
+        return None;
+    }
+    let count = |some: Option<u64>| some.map_or("all".to_owned(), |images| images.to_string());
+    let text = format!(
+        "validations were on {} images and are on {} from here on, so their losses can't be compared: the best \
+         checkpoint is chosen anew; --set val.images says how many",
+        count(meta.val_images),
+        count(val.some())
+    );
+    Some((Level::Warning, text))
 }
 
 fn watched(config: &Config, device: &Device, run: &RunDir, comms: &Comms) -> WatchedRun {

@@ -12,6 +12,7 @@ use super::results::Results;
 use super::saving::Saver;
 use super::steer::BadSteps;
 use super::task::Task;
+use super::val_images::ValImages;
 use super::watchdog::{Watchdog, WatchedRun};
 use crate::config::Config;
 use crate::data::Fingerprint;
@@ -30,6 +31,7 @@ pub struct Trainer {
     pub(super) loader: Loader,
     pub(super) loader_config: LoaderConfig,
     pub(super) task: Box<dyn Task>,
+    pub(super) val: ValImages,
     pub(super) schedule: Schedule,
     pub(super) periods: Periods,
     pub(super) progress: Progress,
@@ -108,7 +110,10 @@ impl Trainer {
         let validate = step == 0 || self.periods.validation_due(step);
         let evaluate = step == 0 || self.periods.evaluation_due(step);
         let mut best = false;
-        if validate && self.results.grade_at(step).is_none() {
+        let unknown = self.results.grade_at(step).is_none();
+        // A run that ends earlier than it once was to has its last validation now.
+        let last = step > 0 && self.progress.is_complete() && self.val.some().is_some();
+        if validate && unknown || last && !self.results.on_all_at(step) {
             best = self.validate()?;
         }
         if evaluate && self.results.evaluated() != Some(step) {

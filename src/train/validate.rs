@@ -1,7 +1,9 @@
 //! One pass over the validation images of pre-training: loss with fixed masks, picture quality, previews.
 
+pub use super::val_images::ValPart;
+
 use crate::data::loader::{Batch, Loader, LoaderConfig};
-use crate::data::{DataError, ImageError, Source};
+use crate::data::{DataError, ImageError};
 use crate::engine::{Engine, MicroBatch, Target};
 use crate::model::mask::{HostMask, MaskGenerator};
 use crate::model::patch::Pixels;
@@ -19,6 +21,8 @@ pub struct ValidationResult {
     pub psnr: f64,
     pub ssim: f64,
     pub images: usize,
+    /// Loss and number of the images of the first part, if there were several.
+    pub usual: Option<(f64, usize)>,
     /// The first images, as many as were asked for.
     pub previews: Vec<Preview>,
     /// Images that can't be read, or were taken with a flaw.
@@ -33,28 +37,33 @@ pub struct Preview {
     pub psnr: f64,
 }
 
-/// Evaluates all images of `source` and draws the first `previews` of them. Calls `stop` between batches and returns
-/// `None` if it returns true.
+/// Evaluates all images of some parts, one part after the other, and draws the first `previews` of them. Calls `go_on`
+/// with the number of images done before each batch, and returns `None` if it returns false.
 ///
 /// # Errors
 /// If no image can be read.
 pub fn validate(
     engine: &dyn Engine,
-    source: &Source,
+    parts: &[ValPart],
     loader: LoaderConfig,
     masks: &MaskGenerator,
     painter: &Painter,
     previews: usize,
-    mut stop: impl FnMut() -> bool,
+    mut go_on: impl FnMut(usize) -> bool,
 ) -> Result<Option<ValidationResult>, DataError> {
-    let mut loader = Loader::validation(source.clone(), loader);
     let found = ValidationResult::default();
     let mut pass = Pass { engine, masks, painter, previews, judged: 0, found };
-    while let Some(batch) = loader.next()? {
-        if stop() {
-            return Ok(None);
+    for part in parts {
+        if pass.found.images > 0 {
+            pass.found.usual.get_or_insert((pass.mean_loss(), pass.found.images));
         }
-        pass.take(batch);
+        let mut loader = Loader::validation(part.source.clone(), loader);
+        while let Some(batch) = loader.next()? {
+            if !go_on(pass.found.images) {
+                return Ok(None);
+            }
+            pass.take(batch, part);
+        }
     }
     Ok(Some(pass.finish()))
 }
@@ -72,22 +81,23 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn take(&mut self, batch: Batch) {
-        let mask = self.masks.validation(&batch.indices);
+    fn take(&mut self, batch: Batch, part: &ValPart) {
+        let numbers = part.numbers(&batch.indices);
+        let mask = self.masks.validation(&numbers);
         let pixels = Pixels::Bytes(&batch.images);
         let target = Target::Hidden(&mask);
         let result = self.engine.evaluate(MicroBatch { pixels, target }); // device sync
         // All images have equally many hidden pixels, so the mean over images is the mean over pixels.
         self.found.loss += f64::from(result.loss) * batch.len() as f64;
-        self.judge(&batch, &mask, &result.prediction);
+        self.judge(&batch, &numbers, &mask, &result.prediction);
         self.found.images += batch.len();
         self.found.faulty.extend(batch.faulty);
     }
 
     /// Computes the quality of reconstructions, and draws pictures, as long as there are not enough of them.
-    fn judge(&mut self, batch: &Batch, mask: &HostMask, prediction: &[f32]) {
+    fn judge(&mut self, batch: &Batch, numbers: &[usize], mask: &HostMask, prediction: &[f32]) {
         let Painter { shape, .. } = self.painter;
-        let raw = self.whole_outputs(batch);
+        let raw = self.whole_outputs(batch, numbers);
         let mut raw = raw.chunks_exact(shape.patches() * shape.patch_len());
         let per_image = self.masks.hidden_per_image() * shape.patch_len();
         let pictures = batch.images.chunks_exact(self.painter.image_len());
@@ -107,19 +117,24 @@ impl Pass<'_> {
 
     /// Returns the predictions of all patches, the visible ones too, of the images that are to be drawn. They cost another
     /// pass through the model, so the other images don't get them. Device sync.
-    fn whole_outputs(&self, batch: &Batch) -> Vec<f32> {
+    fn whole_outputs(&self, batch: &Batch, numbers: &[usize]) -> Vec<f32> {
         let shown = (self.previews - self.found.previews.len()).min(batch.len());
         if shown == 0 {
             return Vec::new();
         }
-        let mask = self.masks.validation(&batch.indices[..shown]);
+        let mask = self.masks.validation(&numbers[..shown]);
         let pixels = Pixels::Bytes(&batch.images[..shown * self.painter.image_len()]);
         self.engine.reconstruct(pixels, &mask) // device sync
     }
 
+    fn mean_loss(&self) -> f64 {
+        self.found.loss / self.found.images.max(1) as f64
+    }
+
     fn finish(self) -> ValidationResult {
+        let loss = self.mean_loss();
         let Self { judged, mut found, .. } = self;
-        found.loss /= found.images.max(1) as f64;
+        found.loss = loss;
         found.psnr /= judged.max(1) as f64;
         found.ssim /= judged.max(1) as f64;
         found

@@ -29,7 +29,7 @@ impl Overlay {
                 Event::Validated(validation) => val.push(Point {
                     step: validation.step as f64,
                     time: train.last().map_or(0.0, |point| point.time),
-                    value: validation.val_loss,
+                    value: validation.comparable_loss(),
                 }),
                 _ => {}
             }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     fn validated(step: u64, val_loss: f64) -> Event {
-        let (psnr, ssim, accuracy) = (None, None, None);
+        let (psnr, ssim, accuracy, of, usual) = (None, None, None, None, None);
         let (epoch, images, best, seconds) = (0.0, 1, false, 1.0);
         Event::Validated(Validation {
             step,
@@ -74,6 +74,8 @@ mod tests {
             ssim,
             accuracy,
             images,
+            of,
+            usual,
             best,
             seconds,
         })

@@ -96,6 +96,13 @@ pub struct Meta {
     /// The best validation of a classifier so far. Other models have none, because the lowest loss says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Grade>,
+    /// How many images the validations of the run have, if these are not all; `val_loss`, `best_val_loss` and `best` are
+    /// on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_images: Option<u64>,
+    /// Whether the validation at exactly this step was on all images beside these.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_all: bool,
     /// Step of the newest evaluation on labelled images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated: Option<u64>,
@@ -131,6 +138,8 @@ impl Meta {
             val_loss: None,
             val_accuracy: None,
             best: None,
+            val_images: None,
+            on_all: false,
             evaluated: None,
             elapsed_s: 0.0,
             config: String::new(),

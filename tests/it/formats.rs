@@ -9,7 +9,7 @@ use simmim_tui::engine::learner::LearnerConfig;
 use simmim_tui::event::state::RunState;
 use simmim_tui::event::{Event, Stamped};
 use simmim_tui::model::mask::MaskGenerator;
-use simmim_tui::train::validate::validate;
+use simmim_tui::train::validate::{ValPart, validate};
 use simmim_tui::weights::checkpoint;
 use simmim_tui::{data, run_dir};
 use std::fs;
@@ -109,7 +109,8 @@ fn an_old_checkpoint_has_the_same_weights_and_they_mean_the_same() {
     let mut engine = device::engine(&Device::Cpu, learner);
     engine.load(&found.engine).expect("its tensors fit");
     let loader = LoaderConfig::from_config(&config);
-    let outcome = validate(engine.as_ref(), &images, loader, &masks, &painter, 0, || false);
+    let parts = [ValPart::whole(&images)];
+    let outcome = validate(engine.as_ref(), &parts, loader, &masks, &painter, 0, |_| true);
     let loss = outcome.expect("readable images").expect("not stopped").loss;
     assert!((loss - VAL_LOSS).abs() < 1e-4, "{loss} was {VAL_LOSS}");
 }

@@ -51,6 +51,8 @@ mod fuzz;
 mod headless;
 /// A run that is killed at any moment loses at most the work since its last checkpoint.
 mod kill;
+/// Lengths in steps, and the images of validations.
+mod length;
 /// A resumed run computes what the unbroken run computes, bit for bit.
 mod resume;
 /// Version, doctor, completions and manual pages.

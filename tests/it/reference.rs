@@ -121,6 +121,8 @@ fn keys() -> BTreeSet<String> {
     let path = || Some("somewhere".into());
     (config.data.path, config.data.val_path, config.eval.path) = (path(), path(), path());
     config.train.init = path();
+    (config.train.steps, config.train.val_every_steps) = (Some(1), Some(1));
+    config.schedule.warmup_steps = Some(1);
     config.train.init_network = Some("student".to_owned());
     config.finetune.as_mut().expect("set above").from = path();
     let table: toml::Table = file::to_toml(&config).parse().expect("TOML");

@@ -7,7 +7,7 @@ use crossterm::event::KeyCode;
 use ratatui::style::{Color, Style};
 use simmim_tui::control::Link;
 use simmim_tui::event::AlarmKind::{DiskLow, LossSpike};
-use simmim_tui::event::{Event, Level, Phase};
+use simmim_tui::event::{Event, Level, Phase, Stamped, Work, WorkProgress};
 use simmim_tui::terminal::colors::ColorDepth::{self, Indexed, Mono, Sixteen, True};
 use simmim_tui::ui::app::{App, Msg};
 use simmim_tui::ui::panel::Panel;
@@ -37,6 +37,22 @@ fn before_the_first_step_it_says_that_it_compiles() {
     let end = events.iter().position(|stamped| compiling(&stamped.event)).expect("recorded");
     dashboard::play(&mut app, events[..=end].iter().cloned());
     assert_looks_as_recorded("compiling", &mut app);
+}
+
+#[test]
+fn a_long_validation_says_how_far_it_is() {
+    let mut app = midway_true();
+    let (step, work) = (25, Work::Validation);
+    let progress = WorkProgress { step, work, done: 3200, total: 50_000 };
+    for event in [Event::Phase { phase: Phase::Evaluating }, Event::Progress(progress)] {
+        let stamped = Stamped { time: app.now, event };
+        assert_eq!(app.update(Msg::Event(Box::new(stamped))), None);
+    }
+    assert!(shown(&mut app, 120, 40).contains(" validating 3,200/50,000  step "));
+    app.update(Msg::Tick(app.now + 12.0));
+    assert!(shown(&mut app, 120, 40).contains(" validating 3,200/50,000 12s  step "));
+    let log = app.log.newest().map(|line| line.text.clone()).unwrap_or_default();
+    assert!(!log.contains("3,200"), "{log}");
 }
 
 #[test]

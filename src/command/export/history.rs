@@ -95,6 +95,7 @@ impl History {
                 self.previews.insert(preview.step, (time, preview.clone()));
             }
             Event::Phase { .. }
+            | Event::Progress(_)
             | Event::CheckpointSaved { .. }
             | Event::Obeyed(_)
             | Event::Alarm(_)

@@ -50,7 +50,7 @@ pub(super) fn rows(history: &History) -> Table {
     for (&step, (time, validation)) in &history.validations {
         put(step, "time", json(time));
         put(step, "epoch", json(&validation.epoch));
-        put(step, "val_loss", json(&validation.val_loss));
+        put(step, "val_loss", json(&validation.comparable_loss()));
         for (column, value) in [("psnr", validation.psnr), ("ssim", validation.ssim)] {
             if let Some(value) = value {
                 put(step, column, json(&value));

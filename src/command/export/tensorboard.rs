@@ -72,7 +72,7 @@ fn scalars(history: &History) -> Vec<Scalar> {
         put(*time, step, "train/epoch", report.epoch as f32);
     }
     for (&step, (time, validation)) in &history.validations {
-        put(*time, step, "val/loss", validation.val_loss as f32);
+        put(*time, step, "val/loss", validation.comparable_loss() as f32);
         for (tag, value) in [("val/psnr", validation.psnr), ("val/ssim", validation.ssim)] {
             if let Some(value) = value {
                 put(*time, step, tag, value as f32);

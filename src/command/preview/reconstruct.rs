@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::model::mask::MaskGenerator;
 use crate::picture::sheet;
 use crate::shown;
-use crate::train::validate::validate;
+use crate::train::validate::{ValPart, validate};
 use crate::weights::locate::Weights;
 use image::RgbImage;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,8 @@ pub(super) fn preview(path: &Path, images: &[PathBuf]) -> Result<RgbImage, Error
     let engine = weights.engine(&device::select("auto")?.device)?;
     let loader = LoaderConfig::from_config(&weights.config);
     let count = source.len();
-    let outcome = validate(engine.as_ref(), &source, loader, &masks, &painter, count, || false)?;
+    let parts = [ValPart::whole(&source)];
+    let outcome = validate(engine.as_ref(), &parts, loader, &masks, &painter, count, |_| true)?;
     let rows: Vec<sheet::SheetRow> = outcome
         .map(|outcome| outcome.previews.into_iter().map(|preview| preview.row).collect())
         .unwrap_or_default();

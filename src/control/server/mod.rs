@@ -8,7 +8,7 @@ mod viewer;
 
 use super::protocol::{FromServer, Hello, VERSION};
 use super::socket;
-use crate::event::{Listener, Order, Stamped};
+use crate::event::{Event, Listener, Order, Stamped};
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
@@ -60,6 +60,8 @@ struct Queue {
     events: VecDeque<(u64, Stamped)>,
     /// Offset behind the newest event in the log.
     log_end: u64,
+    /// How far the validation is that goes on, with the offset as above: those who come later hear it at once.
+    progress: Option<(u64, Stamped)>,
     /// How many viewers are connected. Without any, no event is queued.
     viewers: usize,
     /// Whether there were too many events for the queue. All viewers are then disconnected.
@@ -104,10 +106,15 @@ impl Listener for Broadcast {
     /// Queues an event for all viewers. This takes microseconds and never waits for a viewer.
     ///
     /// Every event in the log must come here, in the order of the log. `log_end` is the offset behind the event's line;
-    /// for an event that could not be logged it is the offset behind the one before.
+    /// for an event that is not logged it is the offset behind the one before.
     fn hear(&mut self, stamped: &Stamped, log_end: u64) {
         let mut queue = self.shared.lock();
         queue.log_end = log_end;
+        match stamped.event {
+            Event::Progress(_) => queue.progress = Some((log_end, stamped.clone())),
+            Event::Alarm(_) | Event::Log { .. } => {}
+            _ => queue.progress = None,
+        }
         if queue.viewers == 0 || queue.overflowed {
             return;
         }
@@ -264,12 +271,19 @@ impl Worker {
         if self.viewers.len() >= MOST_VIEWERS {
             return stream.write_all(&refusal("too many viewers"));
         }
-        let (events, overflowed, log_end) = self.shared.lock().admit();
+        let (progress, (events, overflowed, log_end)) = {
+            let mut queue = self.shared.lock();
+            (queue.progress.clone(), queue.admit())
+        };
         // These events go to the other viewers only: the new one finds them in the log before `log_end`.
         self.send(events, overflowed);
         let mut viewer = Viewer::new(stream, process);
         let hello = Hello { version: VERSION, pid: std::process::id(), log_end };
-        if viewer.send(&FromServer::Hello(hello).line()).is_ok() {
+        let mut lines = FromServer::Hello(hello).line();
+        if let Some((end, stamped)) = progress {
+            lines.extend(FromServer::Event { end, stamped: Box::new(stamped) }.line());
+        }
+        if viewer.send(&lines).is_ok() {
             self.viewers.push(viewer);
         }
         Ok(())

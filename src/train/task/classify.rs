@@ -7,22 +7,22 @@ use crate::engine::{Engine, MicroBatch, Target};
 use crate::eval::score::wilson;
 use crate::event::Metric;
 use crate::model::patch::Pixels;
+use crate::train::validate::ValPart;
 use crate::weights::best::Grade;
 
 /// Predictions that count for the second accuracy, the most probable ones.
 const TOP: usize = 5;
 
-/// Provides the labels of each batch, and measures accuracies. Every image of both sources has a label below `classes`,
+/// Provides the labels of each batch, and measures accuracies. Every image has a label below `classes`,
 /// see [`crate::data::open_labelled`].
 pub(super) struct Classify {
     train: Source,
-    val: Source,
     classes: usize,
 }
 
 impl Classify {
-    pub(super) fn new(train: Source, val: Source, classes: usize) -> Self {
-        Self { train, val, classes }
+    pub(super) fn new(train: Source, classes: usize) -> Self {
+        Self { train, classes }
     }
 }
 
@@ -43,37 +43,71 @@ impl Task for Classify {
     fn validate(
         &self,
         engine: &dyn Engine,
+        parts: &[ValPart],
         loader: LoaderConfig,
-        stop: &mut dyn FnMut() -> bool,
+        go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Option<Judged>, DataError> {
-        let mut loader = Loader::validation(Source::clone(&self.val), loader);
-        let (mut loss, mut images, mut faulty) = (0.0, 0, Vec::new());
-        let [mut first, mut among_first] = [0_usize; 2];
-        while let Some(batch) = loader.next()? {
-            if stop() {
-                return Ok(None);
+        let (mut sums, mut usual, mut faulty) = (Sums::default(), None, Vec::new());
+        for part in parts {
+            if sums.images > 0 {
+                usual.get_or_insert(sums);
             }
-            let labels = labels(&self.val, &batch);
-            let pixels = Pixels::Bytes(&batch.images);
-            let target = Target::Classes(&labels);
-            let result = engine.evaluate(MicroBatch { pixels, target }); // device sync
-            loss += f64::from(result.loss) * batch.len() as f64;
-            for (logits, &label) in result.prediction.chunks_exact(self.classes).zip(&labels) {
-                let rank = rank(logits, label);
-                first += usize::from(rank == 0);
-                among_first += usize::from(rank < TOP);
+            let mut loader = Loader::validation(Source::clone(&part.source), loader);
+            while let Some(batch) = loader.next()? {
+                if !go_on(sums.images) {
+                    return Ok(None);
+                }
+                let labels = labels(&part.source, &batch);
+                let pixels = Pixels::Bytes(&batch.images);
+                let target = Target::Classes(&labels);
+                let result = engine.evaluate(MicroBatch { pixels, target }); // device sync
+                sums.loss += f64::from(result.loss) * batch.len() as f64;
+                for (logits, &label) in result.prediction.chunks_exact(self.classes).zip(&labels) {
+                    let rank = rank(logits, label);
+                    sums.first += usize::from(rank == 0);
+                    sums.among_first += usize::from(rank < TOP);
+                }
+                sums.images += batch.len();
+                faulty.extend(batch.faulty);
             }
-            images += batch.len();
-            faulty.extend(batch.faulty);
         }
-        let top1 = share("top-1", first, images);
-        let grade = Grade { loss: loss / images.max(1) as f64, accuracy: Some(top1.value) };
-        let mut metrics = vec![top1];
+        let Sums { images, .. } = sums;
+        // Figures on all images are others than those on the usual ones, so they get a name of their own.
+        let metrics = match &usual {
+            None => sums.metrics(self.classes, ""),
+            Some(usual) => {
+                let all = sums.metrics(self.classes, ", all images");
+                [usual.metrics(self.classes, ""), all].concat()
+            }
+        };
+        let (grade, usual) = (sums.grade(), usual.map(|usual| (usual.grade(), usual.images)));
+        Ok(Some(Judged { grade, usual, quality: None, metrics, images, faulty, previews: None }))
+    }
+}
+
+/// What a validation has counted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    images: usize,
+    loss: f64,
+    /// Images whose class was predicted first.
+    first: usize,
+    /// Images whose class was among the first predictions.
+    among_first: usize,
+}
+
+impl Sums {
+    fn grade(&self) -> Grade {
+        let accuracy = Some(share("", self.first, self.images).value);
+        Grade { loss: self.loss / self.images.max(1) as f64, accuracy }
+    }
+
+    fn metrics(&self, classes: usize, suffix: &str) -> Vec<Metric> {
+        let share = |name: &str, count| share(&format!("{name}{suffix}"), count, self.images);
+        let top1 = [share("top-1", self.first)];
         // With five classes or fewer every prediction would count.
-        if self.classes > TOP {
-            metrics.push(share("top-5", among_first, images));
-        }
-        Ok(Some(Judged { grade, quality: None, metrics, images, faulty, previews: None }))
+        let top5 = (classes > TOP).then(|| share("top-5", self.among_first));
+        top1.into_iter().chain(top5).collect()
     }
 }
 

@@ -2,30 +2,29 @@
 
 use super::{Judged, PreviewImages, Quality, Task};
 use crate::config::Config;
+use crate::data::DataError;
 use crate::data::loader::{Batch, LoaderConfig};
-use crate::data::{DataError, Source};
 use crate::engine::learner::LearnerConfig;
 use crate::engine::{Engine, MicroBatch, Target};
 use crate::model::mask::MaskGenerator;
 use crate::model::patch::Pixels;
 use crate::picture::painter::Painter;
-use crate::train::validate;
+use crate::train::validate::{self, ValPart};
 use crate::weights::best::Grade;
 
 /// Draws masks for each batch, and pictures of what the model fills in.
 pub(super) struct Masked {
     masks: MaskGenerator,
     painter: Painter,
-    val: Source,
     /// How many images are drawn.
     previews: usize,
 }
 
 impl Masked {
-    pub(super) fn new(config: &Config, val: Source) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let painter = LearnerConfig::new(config).painter();
         let masks = MaskGenerator::new(&config.mask, &painter.shape, config.train.seed);
-        Self { masks, painter, val, previews: config.train.previews }
+        Self { masks, painter, previews: config.train.previews }
     }
 }
 
@@ -39,13 +38,16 @@ impl Task for Masked {
     fn validate(
         &self,
         engine: &dyn Engine,
+        parts: &[ValPart],
         loader: LoaderConfig,
-        stop: &mut dyn FnMut() -> bool,
+        go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Option<Judged>, DataError> {
-        let Self { masks, painter, val, previews } = self;
-        let found = validate::validate(engine, val, loader, masks, painter, *previews, stop)?;
+        let Self { masks, painter, previews } = self;
+        let found = validate::validate(engine, parts, loader, masks, painter, *previews, go_on)?;
+        let grade = |loss| Grade { loss, accuracy: None };
         Ok(found.map(|found| Judged {
-            grade: Grade { loss: found.loss, accuracy: None },
+            grade: grade(found.loss),
+            usual: found.usual.map(|(loss, images)| (grade(loss), images)),
             quality: Some(Quality { psnr: found.psnr, ssim: found.ssim }),
             metrics: Vec::new(),
             images: found.images,

@@ -3,7 +3,7 @@
 mod classify;
 mod masked;
 
-use super::validate::Preview;
+use super::validate::{Preview, ValPart};
 use crate::config::Config;
 use crate::data::loader::{Batch, LoaderConfig};
 use crate::data::{DataError, Dataset, ImageError, Source};
@@ -16,16 +16,17 @@ pub trait Task: Send {
     /// Runs a training batch forward and backward. `micro` is the number of the micro-step. Doesn't sync.
     fn accumulate(&self, engine: &mut dyn Engine, batch: &Batch, micro: u64);
 
-    /// Judges the model on all validation images. Calls `stop` between batches and returns `None` if it returns true.
-    /// Device sync.
+    /// Judges the model on all images of some parts, one part after the other. Calls `go_on` with the number of images done
+    /// before each batch, and returns `None` if it returns false. Device sync.
     ///
     /// # Errors
     /// If no image can be read.
     fn validate(
         &self,
         engine: &dyn Engine,
+        parts: &[ValPart],
         loader: LoaderConfig,
-        stop: &mut dyn FnMut() -> bool,
+        go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Option<Judged>, DataError>;
 }
 
@@ -33,6 +34,8 @@ pub trait Task: Send {
 #[derive(Debug)]
 pub struct Judged {
     pub grade: Grade,
+    /// Grade and number of the images of the first part, if there were several.
+    pub usual: Option<(Grade, usize)>,
     /// The quality of reconstructions, where the task is to reconstruct.
     pub quality: Option<Quality>,
     /// Accuracies, where the task is to classify.
@@ -70,12 +73,11 @@ pub fn kind(config: &Config) -> event::TaskKind {
 
 /// Returns the task that the configuration asks for, on this data.
 pub fn new(config: &Config, data: &Dataset) -> Box<dyn Task> {
-    let val = Source::clone(&data.val);
     match &config.finetune {
-        None => Box::new(masked::Masked::new(config, val)),
+        None => Box::new(masked::Masked::new(config)),
         Some(finetune) => {
             let train = Source::clone(&data.train);
-            Box::new(classify::Classify::new(train, val, finetune.classes.len()))
+            Box::new(classify::Classify::new(train, finetune.classes.len()))
         }
     }
 }

@@ -19,7 +19,7 @@ impl App {
             Event::Validated(validation) => self.val.push(Point {
                 step: validation.step as f64,
                 time: self.worked(),
-                value: validation.val_loss,
+                value: validation.comparable_loss(),
             }),
             Event::Evaluated(evaluated) => self.evaluated(evaluated),
             Event::Preview(preview) => {

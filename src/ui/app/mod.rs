@@ -19,7 +19,7 @@ use super::series::{Series, column_of};
 use super::theme::Theme;
 use crate::control::Link;
 use crate::event::state::RunState;
-use crate::event::{Alarm, Command, Phase, PreviewFile, Stamped};
+use crate::event::{Alarm, Command, Event, Phase, PreviewFile, Stamped};
 use crate::picture::sheet::Sheet;
 use crate::shown;
 use crate::terminal::colors::Detected;
@@ -154,6 +154,8 @@ pub struct App {
     pub(crate) colors: Detected,
     pub(crate) ascii: bool,
     pub now: f64,
+    /// The first value of `now`.
+    pub(crate) begun: f64,
     clock: Clock,
     pub(crate) written: u64,
     seat: Seat,
@@ -203,6 +205,7 @@ impl App {
             colors,
             ascii,
             now: 0.0,
+            begun: 0.0,
             clock: Clock::default(),
             written: 0,
             seat: Seat::Trainer,
@@ -217,7 +220,8 @@ impl App {
             Msg::Key(key) => self.key(&key),
             Msg::Event(event) => match &mut self.frozen {
                 Some(waiting) => {
-                    waiting.push(*event);
+                    // Progress is about its moment alone.
+                    waiting.extend(Some(*event).filter(|new| !is_progress(new)));
                     None
                 }
                 None => self.event(&event),
@@ -235,6 +239,9 @@ impl App {
             Msg::Link(link) => self.relink(link),
             Msg::Tick(now) => {
                 self.now = now;
+                if self.begun == 0.0 {
+                    self.begun = now;
+                }
                 if self.notice.as_ref().is_some_and(|(_, until)| *until < now) {
                     self.notice = None;
                 }
@@ -344,6 +351,10 @@ impl App {
     fn notify(&mut self, text: String) {
         self.notice = Some((text, self.now + NOTICE_S));
     }
+}
+
+fn is_progress(stamped: &Stamped) -> bool {
+    matches!(stamped.event, Event::Progress(_))
 }
 
 /// Returns a text of foreign origin as the screen draws it.

@@ -11,6 +11,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -21,12 +22,14 @@ pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
     let dot = if app.ascii { "*" } else { "●" };
     let mut parts = vec![Span::styled(format!("{dot} {word}"), style)];
     if let Some(started) = &app.state.started {
-        let (total, epochs) = (started.total_steps, started.epochs);
+        let (total, epochs) = (started.total_steps, started.epochs_text());
         match &app.state.last_step {
             Some(report) => {
                 let step = format!("  step {}/{total}", report.step);
                 parts.push(Span::styled(step, theme.title()));
-                parts.push(Span::raw(format!("  epoch {:.1}/{epochs}", report.epoch)));
+                // A run that ends within an epoch may be a part of one.
+                let digits = if epochs.contains('.') { 2 } else { 1 };
+                parts.push(Span::raw(format!("  epoch {:.digits$}/{epochs}", report.epoch)));
                 parts.push(Span::raw(format!("  {:.1} img/s", report.images_per_s)));
                 if app.state.finished.is_none() && app.is_live() {
                     parts.push(Span::raw(format!("  ETA {}", span(report.eta_s))));
@@ -51,7 +54,29 @@ pub(super) fn draw(app: &App, area: Rect, frame: &mut Frame<'_>) {
 }
 
 /// Returns what the trainer is doing, in a word or two, and the style of that.
-fn phase(app: &App) -> (&'static str, Style) {
+fn phase(app: &App) -> (Cow<'static, str>, Style) {
+    let (word, style) = word(app);
+    let text = match &app.state.progress {
+        Some(progress) if word == VALIDATING => progress.text(),
+        _ if [LOADING, PREPARING, VALIDATING].contains(&word) => word.to_owned(),
+        _ => return (word.into(), style),
+    };
+    // The clock of the training stands still before the first step, so the wait gets one of its own.
+    let since = if app.state.phase.is_some() { app.state.phase_since } else { app.begun };
+    let waited = app.now - since;
+    let shown = app.is_live() && since > 0.0 && waited >= LONG;
+    let waited = if shown { format!(" {}", span(waited)) } else { String::new() };
+    ((text + &waited).into(), style)
+}
+
+/// Seconds after which a wait is told.
+const LONG: f64 = 1.5;
+const LOADING: &str = "loading...";
+const PREPARING: &str = "preparing the device...";
+
+const VALIDATING: &str = "validating";
+
+fn word(app: &App) -> (&'static str, Style) {
     let theme = app.theme();
     match app.link() {
         None if app.is_reading() => return ("reading...", theme.warning()),
@@ -67,11 +92,11 @@ fn phase(app: &App) -> (&'static str, Style) {
         None => {}
     }
     match app.state.phase {
-        None | Some(Phase::Starting) => ("loading...", theme.warning()),
-        Some(Phase::Compiling) => ("preparing the device...", theme.warning()),
+        None | Some(Phase::Starting) => (LOADING, theme.warning()),
+        Some(Phase::Compiling) => (PREPARING, theme.warning()),
         Some(Phase::Running) => ("running", theme.good()),
         Some(Phase::Paused) => ("PAUSED", theme.warning()),
-        Some(Phase::Evaluating) => ("validating", theme.val()),
+        Some(Phase::Evaluating) => (VALIDATING, theme.val()),
         Some(Phase::Saving) => ("saving", theme.lr()),
         Some(Phase::Stopping) => ("stopping", theme.warning()),
     }

@@ -20,6 +20,8 @@ fn checkpoint(step: u64) -> Checkpoint {
             val_loss: None,
             val_accuracy: None,
             best: None,
+            val_images: Some(5000),
+            on_all: true,
             evaluated: None,
             elapsed_s: 12.5,
             // No configuration, so that any tensors will do.

@@ -2,7 +2,7 @@
 
 use super::fake::{DEADLINE, Fake, bury, failed, finished, own, place, started, step, until};
 use serde_json::Value;
-use simmim_tui::event::{Command as Word, Event, Order, Phase};
+use simmim_tui::event::{Command as Word, Event, Order, Phase, Work, WorkProgress};
 use simmim_tui::run_dir::Owner;
 use std::fs;
 use std::path::Path;
@@ -204,4 +204,29 @@ fn runs_lists_what_there_is() {
             (0..50).all(|_| simmim_tui::run_dir::RunDir::open(&at("old")).is_ok())
         })
     });
+}
+
+#[test]
+fn a_status_tells_how_far_a_validation_is_which_no_log_has() {
+    let (temp, _) = place();
+    let root = temp.path().join("runs").join("new");
+    let mut fake = Fake::start(&root);
+    fake.say(started(0));
+    fake.say(Event::Phase { phase: Phase::Evaluating });
+    let status =
+        |json: &[&str]| program(&[&["ctl", "runs/new", "status"], json].concat(), temp.path()).1;
+    assert!(!status(&[]).contains("3,200"), "nothing is told yet");
+    let (step, work) = (0, Work::Validation);
+    let progress = WorkProgress { step, work, done: 3200, total: 50_000 };
+    fake.say_unlogged(Event::Progress(progress));
+    let text = status(&[]);
+    assert!(text.contains("  validating 3,200/50,000 images"), "{text}");
+    let value: Value = serde_json::from_str(&status(&["--json"])).expect("one object");
+    assert_eq!(value["progress"]["work"], "validation");
+    assert_eq!(value["progress"]["done"].as_u64(), Some(3200));
+    assert_eq!(value["progress"]["total"].as_u64(), Some(50_000));
+    fake.say(Event::Phase { phase: Phase::Running });
+    assert!(!status(&[]).contains("3,200"), "it is over");
+    let log = fs::read_to_string(root.join("events.jsonl")).expect("readable");
+    assert!(!log.contains("progress"), "{log}");
 }
