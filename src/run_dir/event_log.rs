@@ -2,8 +2,9 @@
 
 use super::RunDirError;
 use crate::event::Stamped;
+use crate::files;
 use crate::shown;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,7 @@ impl EventLog {
     /// If the file can't be read or written.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let io = |source| RunDirError::Io { what: "write", path: path.to_owned(), source };
-        let mut file =
-            File::options().read(true).append(true).create(true).open(path).map_err(io)?;
+        let mut file = files::open_log(path).map_err(io)?;
         let len = end_of_last_line(&mut file).map_err(io)?;
         file.set_len(len).map_err(io)?;
         Ok(Self { path: path.to_owned(), file, len })
@@ -77,7 +77,7 @@ pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
 )]
 pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
     let mut events = Vec::new();
-    let mut reader = BufReader::new(fs::File::open(path)?);
+    let mut reader = BufReader::new(files::open(path)?);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
