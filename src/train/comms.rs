@@ -69,6 +69,11 @@ impl Comms {
         self.retry_while_disk_full(|| Ok(emitter.emit(&stamped)?))
     }
 
+    /// Sends an event to the listeners alone.
+    pub(super) fn tell(&self, event: Event) {
+        self.emitter.tell(&Stamped::now(event));
+    }
+
     /// Emits a line for people.
     pub(super) fn log(&mut self, level: Level, message: String) -> Result<(), TrainError> {
         self.emit(Event::Log { level, message })

@@ -63,6 +63,11 @@ impl Emitter {
         }
     }
 
+    /// Sends an event to the listeners that changes nothing, and that the log can do without.
+    pub(super) fn tell(&self, stamped: &Stamped) {
+        self.send_to_listeners(stamped);
+    }
+
     /// Logs the events that were sent unlogged, unless the log is busy or can't be written.
     pub(super) fn flush(&self) {
         if let Ok(mut log) = self.log.try_lock() {
