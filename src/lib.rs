@@ -61,6 +61,7 @@ pub mod error;
 pub mod eval;
 pub mod event;
 pub(crate) mod exit;
+mod files;
 pub mod gpu;
 pub(crate) mod headless;
 pub mod model;

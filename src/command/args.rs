@@ -106,6 +106,9 @@ pub struct TrainArgs {
     /// environment
     #[arg(long, value_name = "CMD")]
     pub notify: Option<String>,
+    /// Write into a run directory although it belongs to another user, or others can write it
+    #[arg(long)]
+    pub trust_run_dir: bool,
     /// Start although the run seems to need more memory than there is
     #[arg(long)]
     pub force: bool,

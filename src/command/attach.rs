@@ -115,7 +115,7 @@ struct Rates(Arc<Mutex<Option<Schedule>>>);
 impl Rates {
     /// Takes the schedule from the configuration that the run has now: a resume may have changed it.
     fn learn(&self, root: &Path, started: &Started) {
-        let config = file::load(Some(&run_dir::config_path(root)), &[]);
+        let config = file::saved(&run_dir::config_path(root));
         let schedule = config.ok().map(|config| Schedule::new(&config, started.steps_per_epoch));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = schedule;
     }

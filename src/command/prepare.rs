@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::eval;
 use crate::event::Level;
 use crate::model::state::NamedTensors;
-use crate::run_dir::{self, RunDir, RunDirError};
+use crate::run_dir::{self, RunDir, RunDirError, Trust};
 use crate::shown;
 use crate::text::waiting::saying;
 use crate::train::{Job, Start};
@@ -100,7 +100,7 @@ pub(super) fn prepare_from(
     })?;
     let run = match (opened, &args.run_dir) {
         (Some(run), _) => run,
-        (None, Some(root)) => RunDir::create(root)?,
+        (None, Some(root)) => RunDir::create_with(root, trust(args))?,
         (None, None) => RunDir::create_numbered(Path::new("runs"), &name)?,
     };
     let start = match (resume, pretrained, init) {
@@ -112,6 +112,10 @@ pub(super) fn prepare_from(
     let device = selection.device;
     let engine = device::engine_maker(&device, LearnerConfig::new(&config));
     Ok(Job { config, device, engine, data, images, run, eval, start, notices })
+}
+
+fn trust(args: &TrainArgs) -> Trust {
+    if args.trust_run_dir { Trust::Insisted } else { Trust::Checked }
 }
 
 /// What `--resume` names.
@@ -130,7 +134,7 @@ impl Previous {
         let location = args.resume.as_deref().map(|path| resumed(path, run_dir));
         let location = location.transpose()?.flatten();
         let in_place = location.as_ref().and_then(|location| continued(location, run_dir));
-        let opened = in_place.map(RunDir::open).transpose()?;
+        let opened = in_place.map(|root| RunDir::open_with(root, trust(args))).transpose()?;
         let checkpoint = location.as_ref().map(Location::newest).transpose()?.flatten();
         Ok(Self { location, opened, checkpoint })
     }
@@ -152,7 +156,7 @@ impl Previous {
             shown::path(root)
         );
         notices.push((Level::Warning, text));
-        let saved = file::load(Some(&run_dir::config_path(root)), &[])?;
+        let saved = file::saved(&run_dir::config_path(root))?;
         Ok(Some(changed_config(&args.config, &saved)?))
     }
 }

@@ -1,8 +1,10 @@
 //! Reads a configuration from TOML files and `--set key=value` texts.
 
 use super::{Config, length};
+use crate::files;
 use crate::shown;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -23,6 +25,8 @@ pub enum ConfigError {
     Set { text: String, message: String },
 }
 
+/// Bytes of the largest file that is read as a configuration.
+const LARGEST: u64 = 16 << 20;
 /// The origin of a configuration without a file.
 const DEFAULTS: &str = "defaults";
 
@@ -40,6 +44,23 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError>
     };
     let origin = file.map_or_else(|| DEFAULTS.to_owned(), |path| shown::path(path).to_string());
     layered(table, &origin, sets)
+}
+
+/// Reads the configuration that a run has saved. Unlike a file that the user names, it is a regular file.
+///
+/// # Errors
+/// As for [`load`].
+pub fn saved(path: &Path) -> Result<Config, ConfigError> {
+    let origin = shown::path(path).to_string();
+    let file = files::open(path).and_then(|file| text_of(&file));
+    let text = file.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, &origin)
+}
+
+/// Reads a file that holds a configuration.
+fn text_of(file: &File) -> std::io::Result<String> {
+    let bytes = files::read(file, LARGEST)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is no UTF-8 text"))
 }
 
 /// Applies `--set` texts to a complete configuration, such as that of a run to be resumed.
@@ -213,7 +234,8 @@ fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
     {
         return parse_table(text, name);
     }
-    let text = std::fs::read_to_string(path)
+    let text = File::open(path)
+        .and_then(|file| text_of(&file))
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     parse_table(&text, &shown::path(path).to_string())
 }

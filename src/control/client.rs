@@ -6,6 +6,7 @@ use super::socket;
 use crate::event::Command;
 use rustix::event::{PollFd, PollFlags};
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ pub enum ConnectError {
     NotPermitted,
     #[error("its process is of a newer release (protocol {0}): this program must be as new")]
     TooNew(u32),
+    #[error(
+        "its socket is served by another user (uid {0}), not by that of the run: nothing is believed or ordered"
+    )]
+    Stranger(u32),
     #[error("its process refuses: {0}")]
     Refused(String),
     #[error("its process does not answer")]
@@ -85,6 +90,7 @@ impl Client {
             ErrorKind::WouldBlock => ConnectError::Silent,
             _ => ConnectError::Io(error),
         })?;
+        check_server(&stream, root)?;
         let mut client = Self { stream, lines: Lines::default() };
         // If the server has closed the connection already, what it sent before can still be read.
         let _ = client.send_message(&FromClient::Introduce { name: name.to_owned() });
@@ -163,4 +169,18 @@ impl Client {
             },
         }
     }
+}
+
+/// Checks who serves the socket of a run: the user of this process or root, or for root the user whose run it is. Whoever
+/// can write the folder can put a socket of his own there.
+fn check_server(stream: &UnixStream, root: &Path) -> Result<(), ConnectError> {
+    let Some(peer) = socket::peer(stream) else {
+        return Err(ConnectError::Io(ErrorKind::InvalidData.into()));
+    };
+    let owner = || std::fs::metadata(root).is_ok_and(|folder| folder.uid() == peer.user);
+    let is_root = rustix::process::geteuid().is_root();
+    if peer.is_own_or_root() || (is_root && owner()) {
+        return Ok(());
+    }
+    Err(ConnectError::Stranger(peer.user))
 }

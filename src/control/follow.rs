@@ -9,6 +9,7 @@ use super::client::{ANSWER_LIMIT, Client, ConnectError};
 use super::protocol::FromServer;
 use crate::event::state::RunState;
 use crate::event::{Command, Stamped};
+use crate::files;
 use crate::run_dir::digest::{Ending, describe_gone};
 use crate::run_dir::log_reader::NextEvent;
 use crate::run_dir::{self, EVENTS, Liveness, LogReader, liveness};
@@ -95,7 +96,7 @@ impl Follower {
         let path = root.join(EVENTS);
         // A run that is just beginning has no log yet.
         if path.exists()
-            && let Err(source) = readable(&path)
+            && let Err(source) = files::open(&path)
         {
             return Err(FollowError::Unreadable { path, source });
         }
@@ -336,11 +337,4 @@ enum Next {
     Continue,
     /// Nothing can be done at the moment.
     Wait,
-}
-
-fn readable(path: &Path) -> io::Result<()> {
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
-    }
-    std::fs::File::open(path).map(drop)
 }

@@ -80,6 +80,9 @@ pub fn order(root: &Path, command: Command, limit: Option<Duration>) -> Result<D
 /// Says why there is no connection, from what else is known about the run.
 fn explain(root: &Path, source: &ConnectError) -> CtlError {
     let path = root.to_owned();
+    if matches!(source, ConnectError::Stranger(_)) {
+        return CtlError::Unreachable { path, why: source.to_string() };
+    }
     match liveness(root) {
         Liveness::Gone => CtlError::NoProcess { how: digest(root).describe_end(), path },
         Liveness::Remote(owner) => CtlError::Elsewhere { path, owner: owner.describe() },

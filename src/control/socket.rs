@@ -1,5 +1,6 @@
 //! Makes, reaches and removes `RUN/control.sock`, however long the path of the run directory is.
 
+use crate::files;
 use rustix::event::{PollFd, Timespec, poll};
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -10,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NAME: &str = "control.sock";
-/// The name of the socket until it is ready. One that a kill left behind is removed when the run is opened again.
-const TEMPORARY: &str = ".control.sock.tmp";
 
 /// Device and inode of a socket, which tell it from another socket at the same path.
 pub type Identity = (u64, u64);
@@ -29,9 +28,15 @@ pub fn path(root: &Path) -> PathBuf {
 /// # Errors
 /// If the file system does not support sockets or can't be written.
 pub fn listen(root: &Path) -> io::Result<(UnixListener, Identity)> {
-    let temporary = root.join(TEMPORARY);
-    let _ = fs::remove_file(&temporary); // usually there is none
-    let listener = with_short_path(root, TEMPORARY, |path| UnixListener::bind(path))?;
+    // A socket that a kill left under this name is removed when the run is opened again.
+    let (temporary, listener) = files::make_temporary(&path(root), |temporary| {
+        let name = temporary.file_name().unwrap_or_default().to_string_lossy();
+        let bound = with_short_path(root, &name, |path| UnixListener::bind(path));
+        bound.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => io::ErrorKind::AlreadyExists.into(),
+            _ => error,
+        })
+    })?;
     let finish = || {
         listener.set_nonblocking(true)?;
         fs::set_permissions(&temporary, Permissions::from_mode(0o600))?;
@@ -68,6 +73,33 @@ pub fn connect(root: &Path) -> io::Result<UnixStream> {
         rustix::net::connect(&socket, &address)?;
         Ok(UnixStream::from(socket))
     })
+}
+
+/// Returns the user at the other end of a connection, and the process if it is known.
+#[cfg(target_os = "linux")]
+pub fn peer(stream: &UnixStream) -> Option<Peer> {
+    let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
+    Some(Peer { user: peer.uid.as_raw(), process: Some(peer.pid.as_raw_nonzero().get()) })
+}
+
+/// The mode of the socket is all that protects it where the system doesn't tell who is at the other end.
+#[cfg(not(target_os = "linux"))]
+pub fn peer(_: &UnixStream) -> Option<Peer> {
+    Some(Peer { user: rustix::process::geteuid().as_raw(), process: None })
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub user: u32,
+    pub process: Option<i32>,
+}
+
+impl Peer {
+    /// Returns whether the peer is the user of this process, or root.
+    pub fn is_own_or_root(self) -> bool {
+        self.user == rustix::process::geteuid().as_raw() || self.user == 0
+    }
 }
 
 /// Waits until one of `fds` is ready, a signal arrives or `limit` is over.

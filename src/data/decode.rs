@@ -3,6 +3,7 @@
 use super::exif;
 use super::jpeg_end::{self, JpegEnd};
 use crate::config::TruncatedImages;
+use crate::files;
 use image::metadata::Orientation;
 use image::{
     ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, RgbImage,
@@ -43,7 +44,9 @@ pub fn read(path: &Path, truncated: TruncatedImages) -> Result<Decoded, String> 
 /// Returns one line if the file can't be read or is larger than [`MAX_BYTES`].
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     check_size(std::fs::metadata(path).map_err(|error| error.to_string())?.len())?;
-    std::fs::read(path).map_err(|error| error.to_string())
+    // A file may grow, and a device has no size at all.
+    let read = std::fs::File::open(path).and_then(|file| files::read(&file, MAX_BYTES));
+    read.map_err(|error| error.to_string())
 }
 
 /// Checks the size of a file in bytes before it is read.

@@ -1,5 +1,6 @@
 //! Reads and writes named tensors as safetensors files.
 
+use crate::files;
 use crate::model::shapes::NamedShapes;
 use crate::model::state::{HostTensor, NamedTensors};
 use crate::shown;
@@ -13,6 +14,9 @@ use thiserror::Error;
 
 /// Headers hold some hundred names and a few texts. A longer one would take more memory than a small model does.
 const LARGEST_HEADER: u64 = 8 << 20;
+
+/// Bytes of the longest header that the format allows.
+const LONGEST_HEADER: usize = 100_000_000;
 
 /// Why a tensor file can't be read.
 #[derive(Debug, Error)]
@@ -68,12 +72,8 @@ pub fn read(path: &Path) -> Result<TensorFile, TensorFileError> {
 pub fn header(path: &Path) -> Result<TensorHeader, TensorFileError> {
     let unread = |source| TensorFileError::Read { path: path.to_owned(), source };
     let bad = |reason: String| TensorFileError::Format { path: path.to_owned(), reason };
-    let about = std::fs::metadata(path).map_err(unread)?;
-    if !about.is_file() {
-        return Err(unread(io::Error::other("it is no regular file")));
-    }
-    let mut file = File::open(path).map_err(unread)?;
-    let length = about.len();
+    let mut file = files::open(path).map_err(unread)?;
+    let length = file.metadata().map_err(unread)?.len();
     if length == 0 {
         return Err(bad("it is empty".to_owned()));
     }
@@ -189,7 +189,8 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<TensorFile, TensorFileError> {
     Ok(TensorFile { path: path.to_owned(), metadata, tensors })
 }
 
-/// Returns the bytes of a file of 32-bit floats with some texts in its header.
+/// Returns the bytes of a file of 32-bit floats with some texts in its header. The same tensors and texts give the same
+/// bytes.
 ///
 /// # Errors
 /// Returns an error if the data of a tensor doesn't fit its shape, or if the header is too long.
@@ -198,11 +199,38 @@ pub fn to_bytes(tensors: &NamedTensors, metadata: BTreeMap<String, String>) -> i
         .iter()
         .map(|(name, tensor)| {
             let bytes = bytemuck::cast_slice(&tensor.data);
-            Ok((name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
+            Ok((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
         })
         .collect();
     let views = views.map_err(|error: safetensors::SafeTensorError| io::Error::other(error))?;
-    safetensors::serialize(views, Some(metadata.into_iter().collect())).map_err(io::Error::other)
+    serialize(views, &metadata)
+}
+
+/// Returns the bytes of a file with these texts in its header, in their order. The library has them in another order
+/// each time.
+///
+/// # Errors
+/// Returns an error if the header is too long.
+pub fn serialize<'a>(
+    views: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
+    metadata: &BTreeMap<String, String>,
+) -> io::Result<Vec<u8>> {
+    const SIZE: usize = 8;
+    let mut bytes = safetensors::serialize(views, None).map_err(io::Error::other)?;
+    let length = bytes.first_chunk().map_or(0, |size| u64::from_le_bytes(*size) as usize);
+    let header = bytes.get(SIZE..SIZE + length).unwrap_or_default();
+    let tensors = header.trim_ascii().strip_prefix(b"{").unwrap_or_default();
+    let texts = serde_json::to_string(metadata)?;
+    let comma = if tensors == b"}" { "" } else { "," };
+    let mut new = format!("{{\"__metadata__\":{texts}{comma}").into_bytes();
+    new.extend_from_slice(tensors);
+    new.resize(new.len().next_multiple_of(SIZE), b' '); // the numbers behind it are aligned
+    if new.len() > LONGEST_HEADER {
+        return Err(io::Error::other("the texts are too long for a header"));
+    }
+    let size = (new.len() as u64).to_le_bytes();
+    bytes.splice(..SIZE + length, size.into_iter().chain(new));
+    Ok(bytes)
 }
 
 /// Converts the bytes of a tensor to numbers. Returns `None` for an unknown type.

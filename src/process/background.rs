@@ -1,6 +1,7 @@
 //! Going on without a terminal, after a hangup or because the user detached.
 
 use super::launcher::Launcher;
+use crate::files;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -78,8 +79,7 @@ impl Background {
             launcher.release();
         }
         // The log is opened last, as the disk may hang.
-        let log = File::options().create(true).append(true).open(log_path(&self.root));
-        if let Ok(log) = log {
+        if let Ok(log) = files::open_log(&log_path(&self.root)) {
             self.redirect(&log);
         }
     }

@@ -2,19 +2,27 @@
 
 use super::launcher;
 use crate::event::{Event, Level, Listener, Reason, Stamped};
+use crate::files;
 use crate::shown;
 use crate::text::units::percent;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use std::fs::File;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid,
+};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A command that runs longer is killed.
+/// A command that runs longer is ended, with all that it has started.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// At the end of the run the process waits this long for commands.
+/// At the end of the run commands have this long.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
+/// What is asked to end has this long before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often it is looked at what goes on.
+const TICK: Duration = Duration::from_millis(20);
 /// At most this many calls wait while a command runs. Further ones are dropped; the log has their events.
 const QUEUE: usize = 32;
 
@@ -35,20 +43,23 @@ pub struct Notifier {
     step: u64,
     /// Disconnected when the command has run for all news.
     served: Receiver<()>,
+    /// Dropped when commands have no more time.
+    leave: Option<Sender<()>>,
 }
 
 impl Notifier {
     pub fn new(command: String, run: PathBuf) -> Self {
         let (news, queue) = bounded(QUEUE);
         let (serving, served) = bounded::<()>(0);
+        let (leave, left) = bounded::<()>(0);
         // The path is made absolute, as the command may change its directory.
         let run = std::path::absolute(&run).unwrap_or(run);
         let thread = thread::Builder::new().name("notify".to_owned());
         let _ = thread.spawn(move || {
             let _serving = serving;
-            serve(&command, &run, &queue);
+            serve(&command, &run, &queue, &left);
         }); // without a thread the queue is disconnected, and nothing waits for it
-        Self { news: Some(news), step: 0, served }
+        Self { news: Some(news), step: 0, served, leave: Some(leave) }
     }
 }
 
@@ -66,10 +77,13 @@ impl Listener for Notifier {
 }
 
 impl Drop for Notifier {
-    /// Waits a while for the commands about the end of the run.
+    /// Waits a while for the commands about the end of the run, and ends what takes longer.
     fn drop(&mut self) {
         drop(self.news.take());
-        let _ = self.served.recv_timeout(LAST_PATIENCE); // a command that takes longer goes on alone
+        if self.served.recv_timeout(LAST_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            drop(self.leave.take());
+            let _ = self.served.recv_timeout(2 * GRACE); // a killed process that hangs in the system is left alone
+        }
     }
 }
 
@@ -103,23 +117,95 @@ fn news(event: &Event, step: u64) -> Option<News> {
     })
 }
 
-/// Runs the command for one piece of news after another, until the queue is closed.
-fn serve(command: &str, run: &Path, queue: &Receiver<News>) {
-    for news in queue {
-        let child = start(command, run, &news);
-        let Ok(mut child) = child else { continue };
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(20));
+/// Runs the command for one piece of news after another, until the queue is closed and all that they started is over.
+/// `leave` is disconnected when there is no more time.
+fn serve(command: &str, run: &Path, queue: &Receiver<News>, leave: &Receiver<()>) {
+    let mut groups: Vec<Group> = Vec::new();
+    loop {
+        // Nothing is looked at in the usual case that every command has ended.
+        let wait = if groups.is_empty() { PATIENCE } else { TICK };
+        match queue.recv_timeout(wait) {
+            Ok(news) if !is_over(leave) => groups.extend(Group::start(command, run, &news)),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) if groups.is_empty() => return,
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK),
         }
-        let _ = child.kill(); // fails if it has ended, which is the usual case
-        let _ = child.wait();
+        // One command at a time; what it leaves running in the background holds up nothing.
+        while groups.last_mut().is_some_and(Group::command_runs) && !is_over(leave) {
+            groups.retain_mut(Group::is_going_on);
+            thread::sleep(TICK);
+        }
+        if is_over(leave) {
+            groups.iter_mut().for_each(Group::hurry);
+        }
+        groups.retain_mut(Group::is_going_on);
+    }
+}
+
+fn is_over(leave: &Receiver<()>) -> bool {
+    leave.try_recv() == Err(TryRecvError::Disconnected)
+}
+
+/// A command and all that it has started, as far as that has not left its process group.
+struct Group {
+    child: Child,
+    id: Pid,
+    /// Whether the command itself goes on.
+    runs: bool,
+    /// When the group is asked to end, and then when it is killed.
+    end: Instant,
+    /// What was sent to it already.
+    sent: Option<Signal>,
+}
+
+impl Group {
+    /// Starts the command. A command that can't be started is passed over: `sh` says why in `notify.log`.
+    fn start(command: &str, run: &Path, news: &News) -> Option<Self> {
+        let child = start(command, run, news).ok()?;
+        let id = Pid::from_child(&child);
+        Some(Self { child, id, runs: true, end: Instant::now() + PATIENCE, sent: None })
+    }
+
+    fn command_runs(&mut self) -> bool {
+        self.runs = self.runs && matches!(self.child.try_wait(), Ok(None));
+        self.runs
+    }
+
+    /// Asks the group to end now, if it has not been asked yet.
+    fn hurry(&mut self) {
+        if self.sent.is_none() {
+            self.end = Instant::now();
+        }
+    }
+
+    /// Returns whether anything of the group is there, and ends it when its time is over. The number of the group is not
+    /// given to another one as long as a process is in it.
+    fn is_going_on(&mut self) -> bool {
+        if !self.command_runs() {
+            // In a container nobody else may collect what the command has left to this process.
+            let _ = waitpgid(self.id, WaitOptions::NOHANG);
+            if test_kill_process_group(self.id).is_err() {
+                return false;
+            }
+        }
+        if Instant::now() < self.end {
+            return true;
+        }
+        let signal = match self.sent {
+            None => Signal::TERM,
+            Some(Signal::TERM) => Signal::KILL,
+            Some(_) => return false, // it hangs in the system, or nobody collects what has ended
+        };
+        let _ = kill_process_group(self.id, signal); // it may have ended just now
+        self.end = Instant::now() + GRACE;
+        self.sent = Some(signal);
+        true
     }
 }
 
 /// Starts the command. Its output goes to `notify.log`.
 fn start(command: &str, run: &Path, news: &News) -> std::io::Result<Child> {
-    let log = File::options().create(true).append(true).open(run.join("notify.log"));
+    let log = files::open_log(&run.join("notify.log"));
     let output = || match &log {
         Ok(log) => log.try_clone().map_or(Stdio::null(), Stdio::from),
         Err(_) => Stdio::null(), // a full disk must not silence the alarm about it
@@ -135,5 +221,6 @@ fn start(command: &str, run: &Path, news: &News) -> std::io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output())
         .stderr(output())
+        .process_group(0)
         .spawn()
 }

@@ -4,6 +4,7 @@ use super::EVENTS;
 use super::owner::{self, Liveness, Owner, liveness};
 use crate::event::state::RunState;
 use crate::event::{Event, Level, Phase, Reason, Stamped, now};
+use crate::files;
 use crate::shown;
 use crate::text::units::span;
 use serde::Serialize;
@@ -106,10 +107,7 @@ pub fn digest(root: &Path) -> Digest {
 impl Digest {
     /// Takes in the events of the parts of the log that are read.
     fn read_log(&mut self, path: &Path) {
-        if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            return;
-        }
-        let Ok(file) = File::open(path) else { return };
+        let Ok(file) = files::open(path) else { return };
         let len = file.metadata().map_or(0, |metadata| metadata.len());
         let rare = len.saturating_sub(RARE);
         if rare > 0 {

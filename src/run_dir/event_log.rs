@@ -5,6 +5,7 @@
 use super::hold::identity;
 use super::{LOCK_RETRY, LOCK_WAIT, RunDirError, sync_dir};
 use crate::event::Stamped;
+use crate::files;
 use crate::shown;
 use rustix::io::Errno;
 use std::fs::{self, File, TryLockError};
@@ -55,7 +56,7 @@ impl EventLog {
     fn open_with(path: &Path, alone: bool) -> Result<Self, RunDirError> {
         let io = |source| RunDirError::Io { what: "write", path: path.to_owned(), source };
         let new = !path.exists();
-        let file = File::options().read(true).append(true).create(true).open(path).map_err(io)?;
+        let file = files::open_log(path).map_err(io)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         if alone && !lock(&file) {
             let (path, owner) = (folder.to_owned(), String::new());
@@ -124,7 +125,7 @@ impl EventLog {
     /// Makes the file end behind the last whole line.
     fn mend(&mut self) -> io::Result<()> {
         if self.stale {
-            let file = File::options().read(true).append(true).open(&self.path)?;
+            let file = files::open_log(&self.path)?;
             let mut last = [0];
             let at = self.len.saturating_sub(1);
             if self.len > 0 && (file.read_at(&mut last, at)? == 0 || last[0] != b'\n') {
@@ -198,32 +199,33 @@ impl EventLog {
         let own = self.file.metadata().map_err(io)?;
         match fs::symlink_metadata(&self.path) {
             Ok(found) if identity(&found) == identity(&own) => return Ok(false),
-            Ok(_) => set_aside(&self.path).map_err(io)?,
+            Ok(_) => drop(files::set_aside(&self.path, "abandoned").map_err(io)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
         }
-        let name = format!(".events.jsonl.{}.tmp", std::process::id());
-        let temporary = self.path.with_file_name(name);
-        let put = self.put_back(&temporary);
-        let _ = fs::remove_file(&temporary); // it is there only after an error, which is the one to report
-        self.file = put.map_err(io)?;
+        self.file = self.put_back().map_err(io)?;
         (self.synced, self.torn, self.stale) = (self.len, false, false);
         Ok(true)
     }
 
     /// Copies the log from its open file: the system makes no new name for a file that has none.
-    fn put_back(&self, temporary: &Path) -> io::Result<File> {
-        let _ = fs::remove_file(temporary); // only there if it could not be removed before
-        let mut options = File::options();
-        let mut file = options.read(true).append(true).create_new(true).open(temporary)?;
-        if self.locked && !lock(&file) {
+    fn put_back(&self) -> io::Result<File> {
+        let (temporary, file) = files::make_temporary(&self.path, files::open_new_log)?;
+        let put = self.copy_to(&file).and_then(|()| fs::rename(&temporary, &self.path));
+        if let Err(error) = put {
+            let _ = fs::remove_file(&temporary); // the first error is the one to report
+            return Err(error);
+        }
+        sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
+        Ok(file)
+    }
+
+    fn copy_to(&self, mut file: &File) -> io::Result<()> {
+        if self.locked && !lock(file) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.pieces(0, |_, bytes| file.write_all(bytes))?;
-        file.sync_all()?;
-        fs::rename(temporary, &self.path)?;
-        sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
-        Ok(file)
+        file.sync_all()
     }
 
     /// Returns the offset behind the last line.
@@ -246,23 +248,11 @@ fn lock(file: &File) -> bool {
 
 /// Returns whether a process has the log open alone. The file need not be there.
 pub(super) fn is_held(path: &Path) -> bool {
-    if !path.metadata().is_ok_and(|found| found.is_file()) {
+    if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
         return false; // opening a named pipe would block
     }
     let opened = File::options().read(true).append(true).open(path);
     opened.is_ok_and(|log| matches!(log.try_lock(), Err(TryLockError::WouldBlock)))
-}
-
-/// Renames what is in the log's place, to a name that nothing has.
-fn set_aside(path: &Path) -> io::Result<()> {
-    for number in 1_u32.. {
-        let mut name = path.as_os_str().to_owned();
-        name.push(if number == 1 { ".abandoned".into() } else { format!(".abandoned-{number}") });
-        if fs::symlink_metadata(&name).is_err() {
-            return fs::rename(path, name);
-        }
-    }
-    unreachable!("4 billion files in one directory")
 }
 
 /// Returns the offset behind the last line feed.
@@ -292,7 +282,7 @@ pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
 )]
 pub fn read(path: &Path) -> io::Result<Vec<Stamped>> {
     let mut events = Vec::new();
-    let mut reader = BufReader::new(fs::File::open(path)?);
+    let mut reader = BufReader::new(files::open(path)?);
     let (mut line, mut wrong) = (Vec::new(), None);
     loop {
         line.clear();

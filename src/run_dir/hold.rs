@@ -3,6 +3,7 @@
 
 use super::owner::{self, Owner};
 use super::{RunDirError, holds_run};
+use crate::files;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -114,48 +115,42 @@ impl Hold {
 
     /// Takes the lock file that is there in place of the one that this process has locked, unless it is another's: a copy
     /// of the folder has this process's name in it.
-    fn adopt(&self, files: &mut HeldFiles) -> Result<(), RunDirError> {
+    fn adopt(&self, held: &mut HeldFiles) -> Result<(), RunDirError> {
         let path = owner::path(&self.root);
         if Owner::read(&self.root).is_some_and(|owner| owner != Owner::me()) {
-            return Err(self.lose(files));
+            return Err(self.lose(held));
         }
-        let opened = File::options().read(true).write(true).open(&path);
-        let lock = opened.map_err(Self::failed("open", &path))?;
+        let lock = files::open_own(&path).map_err(Self::failed("open", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(self.lose(files)),
+            Err(TryLockError::WouldBlock) => return Err(self.lose(held)),
             Err(TryLockError::Error(error)) => return Err(Self::failed("lock", &path)(error)),
         }
         Owner::me().write(&lock).map_err(Self::failed("write", &path))?;
         let folder = File::open(&self.root).map_err(Self::failed("open", &self.root))?;
-        *files = HeldFiles { folder, lock };
+        *held = HeldFiles { folder, lock };
         Ok(())
     }
 
     /// Makes the lock file again. It is locked before it has its name, so that nobody else can lock it first.
-    fn make(&self, files: &mut HeldFiles) -> Result<(), RunDirError> {
+    fn make(&self, held: &mut HeldFiles) -> Result<(), RunDirError> {
         let path = owner::path(&self.root);
         let failed = Self::failed("write", &path);
-        let temporary = self.root.join(format!(".lock.{}.tmp", std::process::id()));
-        let _ = fs::remove_file(&temporary); // only there if it could not be removed before
-        let mut options = File::options();
-        options.read(true).write(true).create_new(true);
-        let placed = options.open(&temporary).and_then(|lock| {
-            lock.try_lock().map_err(io::Error::from)?;
+        let (temporary, lock) = files::new_temporary(&path, files::OURS).map_err(&failed)?;
+        let placed = lock.try_lock().map_err(io::Error::from).and_then(|()| {
             Owner::me().write(&lock)?;
             // A link never replaces a file, as a rename does; but some file systems have none.
             match fs::hard_link(&temporary, &path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
-                    fs::rename(&temporary, &path)?;
+                    fs::rename(&temporary, &path)
                 }
-                placed => placed?,
+                placed => placed,
             }
-            Ok(lock)
         });
         let _ = fs::remove_file(&temporary); // the first error is the one to report
         match placed {
-            Ok(lock) => files.lock = lock,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.adopt(files)?,
+            Ok(()) => held.lock = lock,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.adopt(held)?,
             Err(error) => return Err(failed(error)),
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::event_log::end_of_last_line;
 use crate::event::Stamped;
+use crate::files;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -157,10 +158,7 @@ impl LogReader {
     }
 
     fn open(&mut self) -> io::Result<File> {
-        if !self.path.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into()); // opening a named pipe would block
-        }
-        let mut file = File::open(&self.path)?;
+        let mut file = files::open(&self.path)?;
         let metadata = file.metadata()?;
         let identity = Some((metadata.dev(), metadata.ino()));
         if self.identity.is_some() && self.identity != identity {

@@ -14,15 +14,19 @@ pub(crate) mod event_log;
 mod hold;
 pub mod log_reader;
 pub(crate) mod owner;
+mod trust;
 
 use crate::config::{Config, file};
+use crate::files;
 use crate::shown;
 use crate::text::shell::for_shell;
 use hold::Hold;
 use rustix::io::Errno;
-use std::fs::{self, File, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -31,9 +35,17 @@ pub use digest::{Digest, digest};
 pub use event_log::EventLog;
 pub use log_reader::LogReader;
 pub use owner::{Heartbeat, Liveness, Owner, liveness};
+pub use trust::Trust;
 
 /// Name of the event log in a run directory.
 pub const EVENTS: &str = "events.jsonl";
+/// Name of the folder of pictures in a run directory.
+const PREVIEWS: &str = "previews";
+/// Bytes of the largest picture that is believed to be a preview.
+const LARGEST_PREVIEW: u64 = 64 << 20;
+/// The modes of the directories of a run, and of those above that are made on the way, where a group may be at work.
+const OURS: u32 = 0o755;
+const ABOVE: u32 = 0o775;
 
 /// What can be wrong with a run directory.
 #[derive(Debug, Error)]
@@ -62,6 +74,19 @@ pub enum RunDirError {
     NotFound { path: PathBuf },
     #[error("{path} is in use as a file: --run-dir takes a directory", path = shown::path(.path))]
     NotADirectory { path: PathBuf },
+    #[error(
+        "{path} belongs to another user (uid {owner}), who could change what this run reads and writes: choose another \
+         --run-dir, or insist with --trust-run-dir",
+        path = shown::path(.path)
+    )]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error(
+        "{path} can be written by other users (mode {mode:04o}), who could change what this run reads and writes: take \
+         that away with `chmod go-w {shell}`, choose another --run-dir, or insist with --trust-run-dir",
+        path = shown::path(.path),
+        shell = for_shell(.path)
+    )]
+    Shared { path: PathBuf, mode: u32 },
 }
 
 impl RunDirError {
@@ -122,22 +147,33 @@ impl RunDir {
     /// # Errors
     /// If the directory holds a run, is locked, or can't be written.
     pub fn create(root: &Path) -> Result<Self, RunDirError> {
+        Self::create_with(root, Trust::Checked)
+    }
+
+    /// Like [`Self::create`], with a choice of whose directory it may be.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    pub fn create_with(root: &Path, trust: Trust) -> Result<Self, RunDirError> {
         if root.is_file() {
             return Err(RunDirError::NotADirectory { path: root.to_owned() });
+        }
+        if root.is_dir() {
+            trust.check(root)?;
         }
         if holds_run(root) {
             // If the run is being written, that is the more useful message.
             lock(root, || false)?;
             return Err(RunDirError::Occupied { path: root.to_owned() });
         }
-        make_durable_dir(root)?;
+        make_durable(root, make_dir)?;
+        trust.check(root)?; // another process may have made it in the meantime
         let run = Self::own(root, || false)?;
         if holds_run(root) {
             // Another process made and finished a run here between the check above and the lock.
             return Err(RunDirError::Occupied { path: root.to_owned() });
         }
-        make_dir(&run.checkpoints())?;
-        make_dir(&run.previews())?;
+        run.make_folders(trust)?;
         Ok(run)
     }
 
@@ -146,10 +182,10 @@ impl RunDir {
     /// # Errors
     /// As for [`Self::create`].
     pub fn create_numbered(parent: &Path, name: &str) -> Result<Self, RunDirError> {
-        make_durable_dir(parent)?;
+        make_durable(parent, |parent| make_above(parent).map_err(uncreated(parent)))?;
         for number in 1_u32.. {
             let root = parent.join(format!("{name}-{number:03}"));
-            match uninterrupted(|| fs::create_dir(&root)) {
+            match uninterrupted(|| DirBuilder::new().mode(OURS).create(&root)) {
                 Ok(()) => return Self::create(&root),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => {
@@ -166,20 +202,36 @@ impl RunDir {
     /// # Errors
     /// If there is no such directory, it is locked, or it can't be written.
     pub fn open(root: &Path) -> Result<Self, RunDirError> {
+        Self::open_with(root, Trust::Checked)
+    }
+
+    /// Like [`Self::open`], with a choice of whose directory it may be.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_with(root: &Path, trust: Trust) -> Result<Self, RunDirError> {
         if !root.is_dir() {
             return Err(RunDirError::NotFound { path: root.to_owned() });
         }
+        trust.check(root)?;
         let start = Instant::now();
         let run = Self::own(root, || {
             std::thread::sleep(LOCK_RETRY);
             start.elapsed() < LOCK_WAIT
         })?;
-        make_dir(&run.checkpoints())?;
-        make_dir(&run.previews())?;
+        run.make_folders(trust)?;
         for folder in [root.to_owned(), run.checkpoints(), run.previews()] {
             remove_temporaries(&folder);
         }
         Ok(run)
+    }
+
+    fn make_folders(&self, trust: Trust) -> Result<(), RunDirError> {
+        for folder in [self.checkpoints(), self.previews()] {
+            make_dir(&folder)?;
+            trust.check(&folder)?;
+        }
+        Ok(())
     }
 
     /// Takes the lock and writes into it who this process is. `again` is as for [`lock`].
@@ -209,7 +261,7 @@ impl RunDir {
         let made = self.hold.keep()?;
         for folder in [self.checkpoints(), self.previews()] {
             if !folder.is_dir() {
-                make_durable_dir(&folder)?;
+                make_durable(&folder, make_dir)?;
             }
         }
         Ok(made)
@@ -239,7 +291,7 @@ impl RunDir {
     }
 
     pub fn previews(&self) -> PathBuf {
-        self.root.join("previews")
+        self.root.join(PREVIEWS)
     }
 
     pub fn config_path(&self) -> PathBuf {
@@ -268,11 +320,12 @@ impl RunDir {
 /// and says whether to try once more.
 fn lock(root: &Path, mut again: impl FnMut() -> bool) -> Result<File, RunDirError> {
     let path = owner::path(root);
-    let mut options = File::options();
     // The file is not truncated, because it names the last process that wrote the run.
-    let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
-    let lock =
-        opened.map_err(|source| RunDirError::Io { what: "write", path: path.clone(), source })?;
+    let lock = files::open_own(&path).map_err(|source| RunDirError::Io {
+        what: "write",
+        path: path.clone(),
+        source,
+    })?;
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
@@ -314,11 +367,15 @@ pub(crate) fn uninterrupted<T>(mut work: impl FnMut() -> io::Result<T>) -> io::R
     work()
 }
 
-/// Makes a directory, and syncs those that hold it and the new ones above it, so that its name outlives a power cut.
-fn make_durable_dir(path: &Path) -> Result<(), RunDirError> {
+/// Makes a directory by `make`, and syncs those that hold it and the new ones above it, so that its name outlives a power
+/// cut.
+fn make_durable(
+    path: &Path,
+    make: impl FnOnce(&Path) -> Result<(), RunDirError>,
+) -> Result<(), RunDirError> {
     let new = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
     let new = new.count();
-    make_dir(path)?;
+    make(path)?;
     for folder in path.ancestors().skip(1).take(new.max(1)) {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         match sync_dir(folder) {
@@ -333,20 +390,59 @@ fn make_durable_dir(path: &Path) -> Result<(), RunDirError> {
     Ok(())
 }
 
+/// Reads a preview that an event of the run at `root` names. The name may come from anybody: it has to be that of a
+/// file in the folder of previews, where no link is followed.
+///
+/// # Errors
+/// If the path leads elsewhere, or if the file is no regular one, is too large or can't be read.
+pub fn read_preview(root: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let name = preview_name(path).ok_or_else(|| {
+        let text = format!("it lies outside of {PREVIEWS}/");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })?;
+    files::read(&files::open_below(root, PREVIEWS, name)?, LARGEST_PREVIEW)
+}
+
+/// Returns the name of a file right in the folder of previews.
+fn preview_name(path: &Path) -> Option<&OsStr> {
+    let mut parts = path.components();
+    match (parts.next()?, parts.next()?, parts.next()) {
+        (Component::Normal(folder), Component::Normal(name), None) if folder == PREVIEWS => {
+            Some(name)
+        }
+        _ => None,
+    }
+}
+
+/// Makes a directory of a run, which nobody else may write, and those above it.
 fn make_dir(path: &Path) -> Result<(), RunDirError> {
-    uninterrupted(|| fs::create_dir_all(path)).map_err(|source| RunDirError::Io {
-        what: "create",
-        path: path.to_owned(),
-        source,
-    })
+    let make = || uninterrupted(|| DirBuilder::new().mode(OURS).create(path));
+    let made = match (make(), path.parent()) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            make_above(above).and_then(|()| make())
+        }
+        (made, _) => made,
+    };
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made.map_err(uncreated(path)),
+    }
+}
+
+/// Makes a directory in which runs lie, and those above it.
+fn make_above(path: &Path) -> io::Result<()> {
+    uninterrupted(|| DirBuilder::new().recursive(true).mode(ABOVE).create(path))
+}
+
+fn uncreated(path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
+    |source| RunDirError::Io { what: "create", path: path.to_owned(), source }
 }
 
 /// Removes the temporary files of atomic writes that a kill interrupted.
 fn remove_temporaries(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(".tmp") {
+        if files::is_temporary(&name.to_string_lossy()) {
             let _ = fs::remove_file(entry.path()); // a file that stays does no harm
         }
     }
@@ -355,15 +451,17 @@ fn remove_temporaries(folder: &Path) {
 /// Writes a file so that after a crash it has either its old or its new content, never a part of it.
 ///
 /// The content goes into a temporary file in the same directory, which is synced and renamed; then the directory is
-/// synced.
+/// synced. Only the user of this process can write the file.
 ///
 /// # Errors
-/// If any of these steps fails. The temporary file is then removed.
+/// If any of these steps fails, or if the path is that of a device, a pipe or a socket. The temporary file is then
+/// removed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_atomic_with(path, |file| file.write_all(bytes))
+    write_atomic_as(files::OURS, path, |file| file.write_all(bytes))
 }
 
-/// Like [`write_atomic`], for content that `write` produces piece by piece.
+/// Like [`write_atomic`], for content that `write` produces piece by piece, and for a file outside of a run, whose mode
+/// the umask decides.
 ///
 /// # Errors
 /// As for [`write_atomic`], and if `write` fails.
@@ -371,15 +469,21 @@ pub fn write_atomic_with(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
+    write_atomic_as(files::BY_UMASK, path, write)
+}
+
+fn write_atomic_as(
+    mode: u32,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    files::check_replaceable(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.tmp"));
-    let written = File::create(&temporary).and_then(|file| {
-        let mut file = BufWriter::new(file);
-        write(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-    });
+    let (temporary, file) = files::new_temporary(path, mode)?;
+    let mut file = BufWriter::new(file);
+    let written = write(&mut file)
+        .and_then(|()| file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all());
     let renamed = written.and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = renamed {
         let _ = fs::remove_file(&temporary); // the first error is the one to report
@@ -458,5 +562,24 @@ mod tests {
         assert!(write_atomic(&blocked, b"new").is_err(), "a folder can't be replaced by a file");
         assert_eq!(fs::read(&path).expect("there"), b"old");
         assert_eq!(fs::read_dir(temp.path()).expect("there").count(), 2);
+    }
+
+    #[test]
+    fn only_files_in_the_folder_of_previews_have_a_name_there() {
+        for (path, name) in [
+            ("previews/step-1.png", Some("step-1.png")),
+            ("previews/./a", Some("a")),
+            ("previews/a/b", None),
+            ("previews/../a", None),
+            ("previews/..", None),
+            ("previews", None),
+            ("./previews/a", None),
+            ("../previews/a", None),
+            ("/previews/a", None),
+            ("checkpoints/a", None),
+            ("", None),
+        ] {
+            assert_eq!(preview_name(Path::new(path)), name.map(OsStr::new), "{path}");
+        }
     }
 }

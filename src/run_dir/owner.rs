@@ -6,6 +6,7 @@
 
 use super::RunDirError;
 use super::hold::Hold;
+use crate::files;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -79,12 +80,8 @@ impl Owner {
 
     /// Reads which process held the lock of a run last. Returns `None` if that is not known.
     pub fn read(root: &Path) -> Option<Self> {
-        let path = path(root);
-        if !path.metadata().ok()?.is_file() {
-            return None; // opening a named pipe would block
-        }
         let mut text = String::new();
-        File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+        files::open(&path(root)).ok()?.take(4096).read_to_string(&mut text).ok()?;
         let line = text.lines().next()?.trim();
         // Earlier releases wrote only the process number.
         let bare = || line.parse().ok().map(|pid| Self { pid, ..Self::unknown() });

@@ -110,6 +110,11 @@ impl Comms {
         Ok(())
     }
 
+    /// Sends an event to the listeners alone.
+    pub(super) fn tell(&self, event: Event) {
+        self.emitter.tell(&Stamped::now(event));
+    }
+
     /// Emits a line for people.
     pub(super) fn log(&mut self, level: Level, message: String) -> Result<(), TrainError> {
         self.emit(Event::Log { level, message })

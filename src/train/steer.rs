@@ -61,7 +61,11 @@ impl Trainer {
         match order.command {
             Command::Checkpoint => self.save()?,
             Command::Stop => self.comms.orders.stop(),
-            Command::Resume => {}
+            // Whoever waits for it hears of it, but it is worth no line of the log.
+            Command::Resume => {
+                self.comms.tell(Event::Obeyed(order));
+                return Ok(());
+            }
             Command::Pause => return self.pause(Some(order)),
         }
         self.comms.emit(Event::Obeyed(order))
@@ -84,7 +88,10 @@ impl Trainer {
             // Without an order nobody is left who could end the pause.
             let Some(order) = order else { break };
             match order.command {
-                Command::Pause => {}
+                Command::Pause => {
+                    self.comms.tell(Event::Obeyed(order));
+                    continue;
+                }
                 Command::Checkpoint => {
                     self.save()?;
                     self.comms.enter(Phase::Paused)?;

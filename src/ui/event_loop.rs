@@ -6,8 +6,10 @@ use super::app::{App, Effect, Msg};
 use super::host::Monitor;
 use super::view::{self, PreviewCache};
 use crate::control::follow::News;
+use crate::data::decode;
 use crate::event::{Command, PreviewFile, now};
 use crate::picture::sheet::{self, Sheet};
+use crate::run_dir;
 use crossterm::event::{Event as TerminalEvent, KeyEventKind};
 use image::RgbImage;
 use ratatui::Terminal;
@@ -207,7 +209,7 @@ where
             match next {
                 Effect::Send(command) => self.feed.send(command),
                 Effect::LoadSheet(preview) => {
-                    let sheet = load_sheet(&self.root.join(&preview.path), &preview);
+                    let sheet = load_sheet(self.root, &preview);
                     effect = self.app.update(Msg::SheetLoaded { step: preview.step, sheet });
                 }
                 Effect::FullPicture => {
@@ -290,8 +292,9 @@ impl Pace {
     }
 }
 
-/// Reads a sheet of previews. Returns `None` if the file is gone or no such sheet.
-fn load_sheet(path: &Path, preview: &PreviewFile) -> Option<Sheet> {
-    let image = image::open(path).ok()?.into_rgb8();
+/// Reads a sheet of previews. Returns `None` if the file is gone or no such sheet, or is none of the run at `root`.
+fn load_sheet(root: &Path, preview: &PreviewFile) -> Option<Sheet> {
+    let bytes = run_dir::read_preview(root, Path::new(&preview.path)).ok()?;
+    let image = decode::decode(&bytes).ok()?;
     sheet::split(&image, preview.image, preview.scale, preview.psnr.len())
 }

@@ -3,6 +3,7 @@
 use super::Console;
 use super::backend::RealBackend;
 use crate::control::socket;
+use crate::files;
 use crate::terminal::colors::ColorDepth;
 use crate::terminal::size::clamped;
 use crossterm::event::{self, Event};
@@ -137,7 +138,11 @@ fn hold_back_panics() {
 
 fn redirect_stderr(log: &Path) -> io::Result<OwnedFd> {
     let before = io::stderr().as_fd().try_clone_to_owned()?;
-    let file = File::options().create(true).append(true).open(log)?;
+    let file = if log == Path::new("/dev/null") {
+        File::options().append(true).open(log)?
+    } else {
+        files::open_log(log)?
+    };
     rustix::stdio::dup2_stderr(&file)?;
     Ok(before)
 }

@@ -13,6 +13,7 @@ use crate::config::file;
 use crate::data::Fingerprint;
 use crate::engine::EngineState;
 use crate::event::number;
+use crate::files;
 use crate::model::ModelShape;
 use crate::model::state::{NamedTensors, StateError};
 use crate::model::tensors::{self, TensorFileError};
@@ -23,6 +24,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -228,19 +230,30 @@ pub(crate) fn mark_best(path: &Path) -> Result<(), CheckpointError> {
     if is_one_file(path, &best) {
         return Ok(()); // renaming a link onto a link of the same file does nothing, and would leave it behind
     }
-    let temporary = path.with_file_name(format!(".best.{EXTENSION}.tmp"));
-    let _ = fs::remove_file(&temporary); // only there if an earlier process was killed here
-    let linked = fs::hard_link(path, &temporary)
-        .or_else(|_| {
-            fs::copy(path, &temporary)?;
-            fs::File::open(&temporary)?.sync_all()
+    let link = |temporary: &Path| fs::hard_link(path, temporary);
+    let linked = files::make_temporary(&best, link)
+        .map(|(temporary, ())| temporary)
+        .or_else(|_| copy(path, &best))
+        .and_then(|temporary| {
+            let renamed = fs::rename(&temporary, &best);
+            if renamed.is_err() {
+                let _ = fs::remove_file(&temporary); // the first error is the one to report
+            }
+            renamed
         })
-        .and_then(|()| fs::rename(&temporary, &best))
         .and_then(|()| sync_dir(path.parent().unwrap_or(Path::new("."))));
-    linked.map_err(|source| {
+    linked.map_err(|source| CheckpointError::Write { path: best, source })
+}
+
+/// Copies a file to a temporary one for `to`. Returns its path.
+fn copy(from: &Path, to: &Path) -> io::Result<PathBuf> {
+    let mut source = files::open(from)?;
+    let (temporary, mut file) = files::new_temporary(to, files::OURS)?;
+    let copied = io::copy(&mut source, &mut file).and_then(|_| file.sync_all());
+    if copied.is_err() {
         let _ = fs::remove_file(&temporary); // the first error is the one to report
-        CheckpointError::Write { path: best, source }
-    })
+    }
+    copied.map(|()| temporary)
 }
 
 /// Returns whether two paths are links of one file.
@@ -264,8 +277,9 @@ pub(crate) fn prune(folder: &Path, keep: usize) {
 /// those of the model that it describes.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
     examine(path)?;
-    let bytes =
-        fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    let mut bytes = Vec::new();
+    let read = files::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     decode(bytes, path)
 }
 
@@ -336,7 +350,8 @@ impl FoundCheckpoint {
     }
 }
 
-/// Renames the checkpoints that are newer than the position from which the run continues. Returns how many there were.
+/// Renames the checkpoints that are newer than the position from which the run continues, and the previews of later steps
+/// if there are such checkpoints. Returns how many checkpoints there were.
 ///
 /// `best.safetensors` is renamed too if it is newer or damaged, as the next best checkpoint would overwrite it.
 ///
@@ -352,6 +367,11 @@ pub(crate) fn abandon_newer(
     for path in &newer {
         set_aside(path, "abandoned");
     }
+    if !newer.is_empty() {
+        // The run takes another way from here on, and its previews would replace those of the old one.
+        let previews = folder.with_file_name("previews");
+        previews_after(&previews, step).iter().for_each(|path| set_aside(path, "abandoned"));
+    }
     let best = best_path(folder);
     match load(&best) {
         Ok(best_one) if best_one.meta.step > step => set_aside(&best, "abandoned"),
@@ -361,16 +381,26 @@ pub(crate) fn abandon_newer(
     Ok(newer.len())
 }
 
+/// Lists the previews of later steps.
+fn previews_after(folder: &Path, step: u64) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let later = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let at = name.and_then(|name| name.strip_prefix("step-")?.strip_suffix(".png"));
+        at.and_then(|at| at.parse::<u64>().ok()).is_some_and(|at| at > step)
+    };
+    entries.map(|entry| entry.path()).filter(later).collect()
+}
+
 /// Returns the path of the best checkpoint in a folder. The file need not exist.
 pub(crate) fn best_path(folder: &Path) -> PathBuf {
     folder.join(format!("best.{EXTENSION}"))
 }
 
-/// Appends `.ending` to a file's name, so that the file is neither found nor counted as a checkpoint any more.
+/// Appends `.ending` or `.ending-2`, … to a file's name, so that the file is neither found nor counted as a checkpoint any
+/// more. No file that was set aside before is replaced.
 pub(crate) fn set_aside(path: &Path, ending: &str) {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{ending}"));
-    let _ = fs::rename(path, PathBuf::from(name)); // a file that keeps its name is only passed over once more
+    let _ = files::set_aside(path, ending); // a file that keeps its name is only passed over once more
 }
 
 fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {

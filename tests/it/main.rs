@@ -65,6 +65,9 @@ mod signals;
 /// What people have on disk and what they bring along.
 mod cases;
 
+/// What others left in a folder, a log or a socket is not followed, believed or waited for, and nothing is overwritten.
+mod trust;
+
 // What is done with what was trained.
 
 /// The commands `eval`, `features` and `embed`, and evaluations during a run.

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from top to bottom: each is a file or a folder of `src/`. [`ARCHITECTURE.md`] describes them in this order.
-const ROOMS: [&str; 28] = [
+const ROOMS: [&str; 29] = [
     "main", "lib", "cli", "command", "headless", "ui", "error", "train", "eval", "weights",
     "control", "engine", "cuda", "process", "run_dir", "picture", "data", "model", "event", "text",
-    "terminal", "ops", "config", "gpu", "rng", "shown", "version", "exit",
+    "terminal", "ops", "config", "gpu", "rng", "files", "shown", "version", "exit",
 ];
 
 /// Crates that only some rooms may name, so that each library has one place where it is used.

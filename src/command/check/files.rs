@@ -2,18 +2,15 @@
 
 use super::log::LogSurvey;
 use crate::command::findings::{Finding, Verdict};
-use crate::config::TruncatedImages;
 use crate::data::decode;
-use crate::run_dir::{Liveness, liveness};
+use crate::files;
+use crate::run_dir::{self, Liveness, liveness};
 use crate::shown;
 use crate::text::units::bytes;
 use crate::weights::checkpoint::{self, CheckpointError};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-
-/// Largest picture that is looked at, in bytes.
-const LARGEST_PICTURE: u64 = 512 << 20;
 
 /// What was found out about the files of a run.
 pub(super) struct CheckedFiles {
@@ -109,9 +106,10 @@ impl CheckedFiles {
         let why = "the screen and exports leave it out; nothing else needs it";
         let mut whole = 0;
         for path in log.previews.values().collect::<BTreeSet<_>>() {
-            let looked = inside(root, path).ok_or("it lies outside of the run".to_owned());
-            match looked.and_then(|path| picture(&path)) {
-                Ok(()) => whole += 1,
+            let read = run_dir::read_preview(root, Path::new(path));
+            let decoded = read.map_err(|error| error.to_string());
+            match decoded.and_then(|bytes| decode::decode(&bytes)) {
+                Ok(_) => whole += 1,
                 Err(reason) => {
                     let text = format!("{path}: {reason}");
                     self.add(AREA, "picture", Verdict::Failure, &text, why);
@@ -139,7 +137,7 @@ impl CheckedFiles {
             if name.contains(".abandoned") || name.contains(".damaged") {
                 let why = "a resume has set it aside; nothing reads it, so it may be deleted";
                 self.add(AREA, "set aside", Verdict::Note, &text, why);
-            } else if name.starts_with('.') && name.ends_with(".tmp") && !running {
+            } else if files::is_temporary(&name) && !running {
                 let why = "a write that was cut short has left it; the next --resume deletes it";
                 self.add(AREA, "temporary", Verdict::Note, &text, why);
             } else if name == "control.sock" && !running {
@@ -155,16 +153,4 @@ fn inside(root: &Path, path: &str) -> Option<PathBuf> {
     let path = Path::new(path);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     plain.then(|| root.join(path))
-}
-
-/// Decodes a picture.
-fn picture(path: &Path) -> Result<(), String> {
-    let metadata = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is no regular file".to_owned());
-    }
-    if metadata.len() > LARGEST_PICTURE {
-        return Err(format!("it is larger than {}", bytes(LARGEST_PICTURE)));
-    }
-    decode::read(path, TruncatedImages::Skip).map(|_| ())
 }

@@ -13,7 +13,7 @@ use crate::data::{Source, split};
 use crate::engine::device;
 use crate::error::Error;
 use crate::eval::features::Features;
-use crate::run_dir::write_atomic;
+use crate::run_dir::write_atomic_with;
 use crate::shown;
 use crate::terminal::colors::ColorDepth;
 use crate::terminal::size::clamped;
@@ -24,7 +24,7 @@ use pca::pca;
 use points::Points;
 use rustix::termios::tcgetwinsize;
 use scatter::{PlotStyle, lines};
-use std::io::{Cursor, IsTerminal as _, stderr, stdout};
+use std::io::{Cursor, IsTerminal as _, Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use tsne::tsne;
 
@@ -142,7 +142,7 @@ fn write_png(path: &Path, points: &Points, caption: &str) -> Result<(), Error> {
     let mut bytes = Cursor::new(Vec::new());
     let encoded = picture::draw(points, caption).write_to(&mut bytes, ImageFormat::Png);
     encoded.map_err(|error| failed(std::io::Error::other(error)))?;
-    write_atomic(path, bytes.get_ref()).map_err(failed)
+    write_atomic_with(path, |out| out.write_all(bytes.get_ref())).map_err(failed)
 }
 
 /// Returns a style that fills the terminal. Without a terminal there are no colours unless they are asked for.

@@ -14,14 +14,14 @@ use crate::eval::features::{Features, extract};
 use crate::eval::pixels::{self, collect_pixels, drop_grey};
 use crate::eval::{Labelled, Method, Vectors, caveats, judge};
 use crate::event::now;
-use crate::run_dir::write_atomic;
+use crate::run_dir::write_atomic_with;
 use crate::shown;
 use crate::terminal::unicode::plus_minus;
 use crate::text::bar::Bar;
 use crate::text::say::{say, tell, tell_all};
 use crate::weights::locate::Weights;
 use report::{EvalReport, Scores};
-use std::io::stderr;
+use std::io::{Write as _, stderr};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -229,7 +229,7 @@ impl Output {
 
     fn write(&self, json: &str, text: &str) -> Result<(), Error> {
         let put = |path: &Path, text: &str| {
-            write_atomic(path, format!("{text}\n").as_bytes())
+            write_atomic_with(path, |out| writeln!(out, "{text}"))
                 .map_err(|source| Error::Output { path: path.to_owned(), source })
         };
         match self {

@@ -20,7 +20,7 @@ pub(super) fn write(weights: &Weights, target: &Destination) -> Result<(), Error
         ("model.safetensors", timm::bytes(weights, &recipe).map_err(output)?),
         ("preprocessor_config.json", text(&preprocessor(&weights.config))),
     ];
-    target.write_folder(&files.map(|(name, bytes)| (name.to_owned(), bytes)))
+    target.replace_folder(&files)
 }
 
 fn text(value: &Value) -> Vec<u8> {

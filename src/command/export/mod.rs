@@ -23,8 +23,9 @@ use crate::text::say::{say, still_read};
 use crate::weights::checkpoint;
 use crate::weights::locate::{Location, Weights};
 use history::History;
-use std::io::{Write, stderr, stdout};
+use std::io::{BufWriter, stderr, stdout};
 use std::path::{Path, PathBuf};
+use table::Layout;
 use target::Destination;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -151,21 +152,20 @@ fn metrics(args: &ExportArgs, target: &Destination) -> Result<Vec<String>, Error
         let written = tensorboard::write(&root, &history, target)?;
         return Ok(vec![format!("{written} in {place}")]);
     }
-    let rows = table::rows(&history);
-    let layout = |mut out: &mut dyn Write| match args.format {
-        ExportFormat::Csv => table::csv(&rows, &mut out),
-        _ => table::jsonl(&rows, &mut out),
+    let layout = match args.format {
+        ExportFormat::Csv => Layout::Csv,
+        _ => Layout::JsonLines,
     };
     if target.is_stdout() {
-        let mut out = stdout().lock();
-        let written = layout(&mut out).and_then(|()| out.flush());
-        let read = written.is_ok();
-        still_read(written)?;
+        let mut out = BufWriter::new(stdout().lock());
+        let written = table::write(&history, layout, &mut out);
+        let rows = written.as_ref().ok().copied();
+        still_read(written.map(drop))?;
         // Of rows that nobody read there is nothing to tell.
-        return Ok(if read { vec![format!("{} rows", rows.len())] } else { Vec::new() });
+        return Ok(rows.map(|rows| format!("{rows} rows")).into_iter().collect());
     }
-    target.write(|out| layout(out))?;
-    Ok(vec![format!("{} rows in {place}", rows.len())])
+    let rows = target.write(|out| table::write(&history, layout, out))?;
+    Ok(vec![format!("{rows} rows in {place}")])
 }
 
 /// Returns the run directory that a path names, or in which its checkpoint lies.

@@ -1,10 +1,11 @@
 //! Writes features as safetensors, CSV or `NumPy`'s format.
 
 use crate::eval::features::Features;
+use crate::model::tensors;
 use crate::text::csv::field;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Most bytes of image names in a safetensors header. Readers refuse headers of 100 MB.
@@ -45,11 +46,10 @@ pub(super) fn safetensors(
         ("features", view(Dtype::F32, shape, values)?),
         ("labels", view(Dtype::I64, vec![labels.len()], labels_bytes)?),
     ];
-    let mut metadata: HashMap<String, String> = about.notes.iter().cloned().collect();
+    let mut metadata: BTreeMap<String, String> = about.notes.iter().cloned().collect();
     metadata.insert("names".to_owned(), names);
     metadata.insert("classes".to_owned(), json(&about.classes)?);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-    out.write_all(&bytes)
+    out.write_all(&tensors::serialize(views, &metadata)?)
 }
 
 /// Writes a line per image: its name, the number and name of its class (empty without a label), and the features as

@@ -19,13 +19,15 @@ pub(super) struct Picture {
 /// Opens the preview of a run directory nearest to `step` (or the newest), a preview or an image.
 pub(super) fn open(path: &Path, step: Option<u64>) -> Result<Picture, PreviewError> {
     let io = |source| PreviewError::Read { path: path.to_owned(), source };
-    let file = if fs::metadata(path).map_err(io)?.is_dir() {
-        of_run(path, step)?
-    } else {
-        path.to_owned()
-    };
     // What is shown is what is trained on: there is one decoder.
-    let decoded = decode::read(&file, TruncatedImages::Skip);
+    let (file, decoded) = if fs::metadata(path).map_err(io)?.is_dir() {
+        let file = of_run(path, step)?;
+        let name = file.strip_prefix(path).unwrap_or(&file);
+        let bytes = run_dir::read_preview(path, name).map_err(|error| error.to_string());
+        (file, bytes.and_then(|bytes| decode::decode_as(&bytes, TruncatedImages::Skip)))
+    } else {
+        (path.to_owned(), decode::read(path, TruncatedImages::Skip))
+    };
     let Decoded { image, .. } =
         decoded.map_err(|why| PreviewError::NotAPicture { path: file.clone(), why })?;
     let caption = if step_of(&file).is_some() {
@@ -75,7 +77,7 @@ fn of_run(run: &Path, step: Option<u64>) -> Result<PathBuf, PreviewError> {
     };
     found.map(|(_, path)| path).ok_or_else(|| {
         let path = run.to_owned();
-        let config = file::load(Some(&run_dir::config_path(run)), &[]);
+        let config = file::saved(&run_dir::config_path(run));
         if config.is_ok_and(|config| config.finetune.is_some()) {
             PreviewError::Classifier { path }
         } else {

@@ -4,12 +4,14 @@
 //! thread does all writing, reading and waiting, and all of it is bounded. A viewer never misses an event without
 //! noticing: one that can't keep up is disconnected, reads the log and connects again.
 
+mod inlet;
 mod viewer;
 
 use super::protocol::{FromServer, Hello, VERSION};
 use super::socket;
 use crate::event::{Event, Listener, Order, Stamped};
 use crossbeam_channel::Sender;
+use inlet::Inlet;
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -148,7 +150,7 @@ struct Worker {
     /// Readable when the thread is to wake up.
     wakeups: UnixStream,
     shared: Arc<Shared>,
-    orders: Sender<Order>,
+    orders: Inlet,
     viewers: Vec<Viewer>,
     /// Until when no connection is accepted, because the system had no file descriptor for one.
     accept_paused_until: Option<Instant>,
@@ -166,6 +168,7 @@ impl Worker {
         let queue = Mutex::new(Queue { log_end, ..Queue::default() });
         let shared = Arc::new(Shared { queue, waker });
         let (listener, socket) = socket::listen(root)?;
+        let orders = Inlet::new(orders);
         let (viewers, accept_paused_until) = (Vec::new(), None);
         Ok((Self { listener, wakeups, shared, orders, viewers, accept_paused_until }, socket))
     }
@@ -219,7 +222,7 @@ impl Worker {
     /// Reads once from each viewer that has sent something.
     fn receive(&mut self, ready: &Ready) {
         let mut ready = ready.viewers.iter();
-        let orders = &self.orders;
+        let orders = &mut self.orders;
         self.viewers.retain_mut(|viewer| {
             let is_ready = ready.next().is_some_and(|&is_ready| is_ready);
             !is_ready || viewer.receive(orders).is_ok()
@@ -265,7 +268,7 @@ impl Worker {
     /// Makes a connection a viewer, or refuses it in one line.
     fn admit(&mut self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_nonblocking(true)?;
-        let Some(process) = permitted(&stream) else {
+        let Some(peer) = socket::peer(&stream).filter(|peer| peer.is_own_or_root()) else {
             return stream.write_all(&refusal("the run belongs to another user"));
         };
         if self.viewers.len() >= MOST_VIEWERS {
@@ -277,7 +280,7 @@ impl Worker {
         };
         // These events go to the other viewers only: the new one finds them in the log before `log_end`.
         self.send(events, overflowed);
-        let mut viewer = Viewer::new(stream, process);
+        let mut viewer = Viewer::new(stream, peer);
         let hello = Hello { version: VERSION, pid: std::process::id(), log_end };
         let mut lines = FromServer::Hello(hello).line();
         if let Some((end, stamped)) = progress {
@@ -330,20 +333,6 @@ impl Queue {
         self.viewers += 1;
         (events, overflowed, self.log_end)
     }
-}
-
-/// Returns the process at the other end if its user may steer this one: the same user, or root. The mode of the socket
-/// allows no others either, but someone can change it.
-#[cfg(target_os = "linux")]
-fn permitted(stream: &UnixStream) -> Option<String> {
-    let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
-    let trusted = peer.uid == rustix::process::geteuid() || peer.uid.is_root();
-    trusted.then(|| format!("process {}", peer.pid.as_raw_nonzero()))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn permitted(_: &UnixStream) -> Option<String> {
-    Some("another process".to_owned())
 }
 
 #[cfg(test)]

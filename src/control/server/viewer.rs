@@ -1,9 +1,10 @@
 //! The server's side of one connection.
 
+use super::inlet::{Inlet, NotPassedOn};
 use crate::control::lines::Lines;
 use crate::control::protocol::{FromClient, FromServer};
+use crate::control::socket::Peer;
 use crate::event::{Command, Order};
-use crossbeam_channel::Sender;
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 const OUTBOX: usize = 1 << 20;
 /// Bytes of the longest line from a viewer.
 const LONGEST_LINE: usize = 4 << 10;
-/// Lines from one viewer within a second. There is a limit because orders wait in the trainer's memory.
+/// Lines from one viewer within a second.
 const LINES_PER_SECOND: u32 = 100;
 /// Unknown messages from one viewer that are answered. After one more it is disconnected.
 const UNKNOWN_MESSAGES: u32 = 10;
@@ -30,8 +31,7 @@ pub struct Disconnect;
 #[derive(Debug)]
 pub struct Viewer {
     stream: UnixStream,
-    /// The process at the other end: "process 4711".
-    process: String,
+    peer: Peer,
     /// The name that the viewer gave itself, or nothing.
     name: String,
     input: Lines,
@@ -44,10 +44,10 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    pub fn new(stream: UnixStream, process: String) -> Self {
+    pub fn new(stream: UnixStream, peer: Peer) -> Self {
         Self {
             stream,
-            process,
+            peer,
             name: String::new(),
             input: Lines::default(),
             outbox: VecDeque::new(),
@@ -83,7 +83,7 @@ impl Viewer {
     }
 
     /// Reads once and handles the messages that have arrived. Orders go to the trainer.
-    pub fn receive(&mut self, orders: &Sender<Order>) -> Result<(), Disconnect> {
+    pub fn receive(&mut self, orders: &mut Inlet) -> Result<(), Disconnect> {
         let mut bytes = [0; LONGEST_LINE];
         let read = match self.stream.read(&mut bytes) {
             Ok(read) => read,
@@ -103,7 +103,7 @@ impl Viewer {
         Err(Disconnect)
     }
 
-    fn handle(&mut self, line: &[u8], orders: &Sender<Order>) -> Result<(), Disconnect> {
+    fn handle(&mut self, line: &[u8], orders: &mut Inlet) -> Result<(), Disconnect> {
         match FromClient::parse(line) {
             Some(FromClient::Introduce { name }) => {
                 self.name = clean(&name);
@@ -120,15 +120,16 @@ impl Viewer {
         }
     }
 
-    fn order(&mut self, command: Command, orders: &Sender<Order>) -> Result<(), Disconnect> {
-        let by = if self.name.is_empty() {
-            self.process.clone()
-        } else {
-            format!("{}, {}", self.name, self.process)
+    fn order(&mut self, command: Command, orders: &mut Inlet) -> Result<(), Disconnect> {
+        let process = match self.peer.process {
+            Some(number) => format!("process {number}"),
+            None => "another process".to_owned(),
         };
-        let answer = match orders.send(Order::new(command, &by)) {
+        let by = if self.name.is_empty() { process } else { format!("{}, {process}", self.name) };
+        let answer = match orders.pass_on(self.peer.user, Order::new(command, &by)) {
             Ok(()) => FromServer::Accepted { command, by }.line(),
-            Err(_) => refusal("the run has ended"),
+            Err(NotPassedOn::TooMany) => refusal("too many orders, try again in a second"),
+            Err(NotPassedOn::RunOver) => refusal("the run has ended"),
         };
         self.send(&answer)
     }

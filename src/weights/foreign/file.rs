@@ -4,13 +4,13 @@ use super::ImportError;
 use super::found::FoundModel;
 use super::names::{Origin, RecognisedFile};
 use crate::config::file;
+use crate::files;
 use crate::model::shapes::NamedShapes;
 use crate::model::state::{HostTensor, NamedTensors};
 use crate::model::tensors::{self, TensorFileError, TensorHeader};
 use crate::weights::checkpoint;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -121,7 +121,7 @@ fn is_pytorch(path: &Path) -> bool {
         return false; // opening a pipe would wait for its writer
     }
     // Reading the file as safetensors will report the error.
-    let Ok(file) = File::open(path) else { return false };
+    let Ok(file) = files::open(path) else { return false };
     if file.take(9).read_to_end(&mut head).is_err() {
         return false;
     }

@@ -146,7 +146,27 @@ fn a_flood_of_orders_is_dammed() {
     let seconds = begin.elapsed().as_secs() as usize + 1;
     assert!(fake.orders.len() <= 4 * 100 * seconds, "{} in {seconds} s", fake.orders.len());
     assert!(fake.orders.len() >= 100);
+    thread::sleep(Duration::from_secs(1)); // then the user of the flood may give orders again
     assert_serves(&mut fake, "after a flood");
+}
+
+#[test]
+fn a_flood_of_orders_over_new_connections_is_dammed_as_well() {
+    let (_temp, root) = place();
+    let mut fake = Fake::start(&root);
+    let begin = Instant::now();
+    let mut words = String::new();
+    for _ in 0..400 {
+        let mut stream = connect(&root);
+        let _ = stream.write_all(b"{\"command\":\"checkpoint\"}\n");
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        words.push_str(&last_words(stream));
+    }
+    let most = 100 + 10 * (begin.elapsed().as_secs() as usize + 1);
+    assert!((100..=most).contains(&fake.orders.len()), "{} orders", fake.orders.len());
+    assert!(words.contains("too many orders, try again in a second"), "the others are told");
+    thread::sleep(Duration::from_secs(1));
+    assert_serves(&mut fake, "a second after the flood");
 }
 
 #[test]
