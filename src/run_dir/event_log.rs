@@ -131,6 +131,8 @@ impl EventLog {
             if self.len > 0 && (file.read_at(&mut last, at)? == 0 || last[0] != b'\n') {
                 return Err(Errno::STALE.into()); // it isn't the log, or not all of it
             }
+            // The lock belongs to the descriptor that is given up, if its file system still knows that one.
+            let _ = self.file.unlock();
             if self.locked && !lock(&file) {
                 return Err(Errno::STALE.into());
             }

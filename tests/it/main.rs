@@ -43,6 +43,8 @@ mod parity;
 mod check;
 /// A disk that fails costs no step, and the log is as durable as the weights.
 mod durable;
+/// Each file operation fails in turn, and no step, weight or line of the log is lost.
+mod fault_loop;
 /// Wrong input and a failing system end with the right exit code and one helpful line.
 mod faults;
 /// Hostile files and lines end no command in another way than an error.
@@ -53,6 +55,8 @@ mod headless;
 mod kill;
 /// Lengths in steps, and the images of validations.
 mod length;
+/// What a power cut leaves of a run can be resumed, and its log has no gap.
+mod power_cut;
 /// A resumed run computes what the unbroken run computes, bit for bit.
 mod resume;
 /// Version, doctor, completions and manual pages.

@@ -59,6 +59,11 @@ impl Fault {
         self.times(-1).with("FAULT_WHILE", file.display())
     }
 
+    /// The process is killed before the `nth` operation.
+    pub fn kill(self) -> Self {
+        self.with("FAULT_KILL", 1)
+    }
+
     /// Records the operations.
     pub fn log(self, file: &Path) -> Self {
         self.with("FAULT_LOG", file.display())
