@@ -9,7 +9,7 @@ use super::args::ConfigArgs;
 use super::plan::Plan;
 use super::prepare;
 use crate::config::{Config, Precision};
-use crate::data::loader::{Batch, Loader, LoaderConfig};
+use crate::data::loader::{Batch, Loader, LoaderConfig, WorkerTuning, cores};
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
 use crate::engine::device::{self, Device, precision::Effective};
@@ -176,7 +176,7 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let images = config.train.batch_size as f64;
 
     // This loader is gone before the step is timed: its threads would take processors away from it.
-    let batch = next(&mut loader(&config, &data))?;
+    let batch = next(&mut loader(&config, &data, &device))?;
     let first = (args.warmup > 0).then(|| FirstStep::make(&mut step, &batch, began));
     let startup =
         first.and_then(|first| Some(StartTimes::new(&step.engine.startup()?, selecting_s, &first)));
@@ -184,7 +184,7 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let on_gpu = device.gpu().is_some();
     let queued = on_gpu.then(|| Queued::time(&mut step, &batch, args.steps, images));
     let phases = on_gpu.then(|| PhaseTimes::time(&mut step, &batch, args.steps)).flatten();
-    let end_to_end = time_behind(&mut loader(&config, &data), args.steps, images, &mut step)?;
+    let end_to_end = time_behind(&mut loader(&config, &data, &device), args.steps, images, &mut step)?;
     // These are read before anything that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();
     let gpu_memory_bytes = gpu_memory(&device);
@@ -214,7 +214,7 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
         phases,
         startup,
         end_to_end,
-        loader: loader_rate(&mut loader(&config, &data), &config)?,
+        loader: loader_rate(&mut loader(&config, &data, &device), &config)?,
         peak_rss_bytes,
         gpu_memory_bytes,
         parts: parts::time(&config, step.engine.as_ref())?,
@@ -299,10 +299,13 @@ fn patch_of(args: &BenchArgs) -> Option<usize> {
     prepare::config(&args.config).ok().map(|config| config.model.patch_size)
 }
 
-/// Returns a loader of training batches, from the first one on.
-fn loader(config: &Config, data: &Dataset) -> Loader {
+/// Returns a loader of training batches, from the first one on, with as many threads as a run starts with.
+fn loader(config: &Config, data: &Dataset, device: &Device) -> Loader {
     let epoch = RunLength::new(config, data.train.len()).steps_per_epoch;
-    Loader::train(data.train.clone(), LoaderConfig::from_config(config), epoch, 0)
+    let tuning = WorkerTuning::new(config, cores(), device.gpu().is_none());
+    let fixed = LoaderConfig::from_config(config);
+    let workers = tuning.map_or(fixed.workers, |tuning| tuning.workers());
+    Loader::train(data.train.clone(), LoaderConfig { workers, ..fixed }, epoch, 0)
 }
 
 fn next(loader: &mut Loader) -> Result<Batch, DataError> {
@@ -323,7 +326,7 @@ fn loader_rate(loader: &mut Loader, config: &Config) -> Result<LoaderRate, DataE
     let images = (batches * config.train.batch_size) as f64;
     Ok(LoaderRate {
         images_per_s: images / start.elapsed().as_secs_f64(),
-        workers: config.data.workers,
+        workers: loader.workers(),
     })
 }
 
