@@ -17,6 +17,7 @@ mod exif;
 mod fashion;
 mod fingerprint;
 mod folder;
+pub(crate) mod gauge;
 mod idx;
 mod jpeg_end;
 mod labelled_dataset;

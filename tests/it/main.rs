@@ -53,6 +53,8 @@ mod headless;
 mod kill;
 /// Lengths in steps, and the images of validations.
 mod length;
+/// What `bench --data` and `plan` say of the data, and a number of workers that a run finds by itself.
+mod loading;
 /// A resumed run computes what the unbroken run computes, bit for bit.
 mod resume;
 /// Version, doctor, completions and manual pages.

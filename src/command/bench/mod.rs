@@ -1,6 +1,8 @@
 //! The `bench` command: times the step alone, the step behind the loader, the loader alone, and the parts beside them.
+//! With `--data` it times the data alone.
 
-mod compute;
+pub(super) mod compute;
+mod data;
 mod frame;
 mod on_device;
 mod parts;
@@ -20,16 +22,18 @@ use crate::shown;
 use crate::text::say::tell;
 use crate::train::RunLength;
 use crate::train::task::{self, Task};
+use clap::Arg;
 use on_device::{FirstStep, PhaseTimes, Queued, StartTimes};
 use serde::Serialize;
 use std::time::Instant;
 
 #[expect(clippy::doc_markdown, reason = "the comments are the help texts")]
 #[derive(Debug, Clone, clap::Args)]
+#[command(mut_arg("data", of_the_data_alone))]
 pub struct BenchArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Print one JSON object on standard output (there is no other format)
+    /// Print one JSON object on standard output (without --data there is no other format)
     #[arg(long)]
     pub json: bool,
     /// Use images of this side, in pixels [short for --set model.image_size=IMAGE]
@@ -59,11 +63,24 @@ pub struct BenchArgs {
     pub warmup: u32,
 }
 
-/// Times the step and the loader, and prints one JSON object.
+/// Makes the argument that names images one that may be given alone.
+fn of_the_data_alone(data: Arg) -> Arg {
+    data.num_args(0..=1)
+        .default_missing_value(data::CONFIGURED)
+        .help(
+            "Time the data alone, without a training step: the stages of an image, and loaders of 1, 2, 4, … workers. \
+             [DIR is as in train; without it, the configured images]",
+        )
+}
+
+/// Times the step and the loader, and prints one JSON object; or, with `--data`, times the data alone.
 ///
 /// # Errors
 /// Returns an error if configuration, device or data can't be used.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
+    if args.config.data.is_some() {
+        return data::run(args);
+    }
     let report = measure(args)?;
     let text = serde_json::to_string(&report)
         .map_err(|error| Error::System { what: "bench", source: error.into() })?;
@@ -184,7 +201,8 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let on_gpu = device.gpu().is_some();
     let queued = on_gpu.then(|| Queued::time(&mut step, &batch, args.steps, images));
     let phases = on_gpu.then(|| PhaseTimes::time(&mut step, &batch, args.steps)).flatten();
-    let end_to_end = time_behind(&mut loader(&config, &data, &device), args.steps, images, &mut step)?;
+    let end_to_end =
+        time_behind(&mut loader(&config, &data, &device), args.steps, images, &mut step)?;
     // These are read before anything that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();
     let gpu_memory_bytes = gpu_memory(&device);
