@@ -38,9 +38,9 @@ pub enum CliCommand {
     /// The labels are the classes of the data: folders, or CIFAR, STL-10 or IDX files with labels. The screen, the run
     /// directory and --resume work as in pre-training; the best checkpoint is the one with the highest accuracy
     Finetune(command::finetune::FinetuneArgs),
-    /// Show the steps, learning-rate schedule, parameters and memory of a run without running it
+    /// Show the steps, learning-rate schedule, parameters, memory and speed of a run without running it
     Plan(command::plan::PlanArgs),
-    /// Time the training step and the data loader, and print one JSON object
+    /// Time the training step and the data loader, or the data alone
     Bench(command::bench::BenchArgs),
     /// Show the previews of a run, images, or what a checkpoint reconstructs, in the terminal or as a PNG file
     #[cfg(feature = "tui")]

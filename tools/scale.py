@@ -45,7 +45,8 @@ def start_up(folder):
 
 def bench(folder):
     sizes = ["--steps", "2", "--warmup", "1", "--dim", "32", "--depth", "1", "--heads", "1"]
-    arguments = [BINARY, "bench", "--json", "--device", "cpu", "--data", folder, "--set", "data.cache_mib=0", *sizes]
+    arguments = [BINARY, "bench", "--json", "--device", "cpu", "--set", f"data.path='{folder}'",
+                 "--set", "data.cache_mib=0", *sizes]
     return json.loads(subprocess.run(arguments, check=True, capture_output=True).stdout)
 
 

@@ -32,4 +32,5 @@ pub(crate) mod prepare;
 pub mod preview;
 pub mod runs;
 pub mod screen;
+mod speed;
 pub mod train;

@@ -2,6 +2,7 @@
 
 use super::args::ConfigArgs;
 use super::memory::{MemoryNeed, Operations};
+use super::speed::RunSpeed;
 use super::{encoder, prepare};
 use crate::config::{Config, Precision};
 use crate::data::Dataset;
@@ -22,13 +23,18 @@ use std::time::Duration;
 const CHART: (usize, usize) = (60, 8);
 /// The chart is drawn from at most this many steps: enough to show every milestone, few enough for a run of any length.
 const SAMPLES: u64 = 6000;
-/// The time for reading images.
+/// The time for reading images, and that for images which are so many that it would not suffice by far.
 const CHECK: Duration = Duration::from_secs(2);
+const CHECK_MANY: Duration = Duration::from_millis(200);
+const MANY: usize = 100_000;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PlanArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Measure the step on the device, also where that takes seconds or opens a GPU
+    #[arg(long)]
+    pub measure: bool,
 }
 
 /// Prints what a run would take.
@@ -41,15 +47,21 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
     encoder::warn(&prepare::notes(&config, &data));
     tell_faulty(&data);
     let plan = Plan::new(&config, data.train.len());
+    // Images of which none can be read have been told of.
+    let speed = RunSpeed::measure(&config, &data, &plan, args.measure).ok();
+    let images = plan.length.total_steps * config.images_per_step() as u64;
+    let speed = speed.map(|speed| speed.lines(images)).unwrap_or_default();
     let validation = train::validation_note(&config.val, &data.val);
     let validation =
         validation.map(|note| format!("validation  {}", note.replacen("validations are ", "", 1)));
-    Ok(tell_all(plan.lines(&config, &data.description).into_iter().chain(validation))?)
+    Ok(tell_all(plan.lines(&config, &data.description, speed).into_iter().chain(validation))?)
 }
 
 /// Prints which images can't be read. Of a large data set only as many are read as a little time suffices for.
 fn tell_faulty(data: &Dataset) {
-    let Checked { looked_at, images, faulty } = check(data, CHECK);
+    let many = data.train.len() + data.val.len() > MANY;
+    let time = if many { CHECK_MANY } else { CHECK };
+    let Checked { looked_at, images, faulty } = check(data, time);
     let unreadable = faulty.iter().filter(|error| !error.taken).count();
     if unreadable > 0 {
         let all = if looked_at < images { " that were looked at" } else { "" };
@@ -112,8 +124,13 @@ impl Plan {
         }
     }
 
-    /// Returns the plan as lines for people.
-    fn lines(&self, config: &Config, data: &str) -> Vec<String> {
+    /// Returns whether a run on the CPU would not find the memory that it needs here.
+    pub(super) fn lacks_memory(&self) -> bool {
+        self.memory.lack(free()).is_some()
+    }
+
+    /// Returns the plan as lines for people. Those of `speed` stand before the schedule.
+    fn lines(&self, config: &Config, data: &str, speed: Vec<String>) -> Vec<String> {
         let mut lines = vec![
             format!("data        {data}"),
             self.model_line(config),
@@ -128,6 +145,7 @@ impl Plan {
                 format!("precision   {precision} on a CUDA device, fp32 on the CPU")
             }
         });
+        lines.extend(speed);
         lines.extend(self.schedule_lines());
         lines
     }
@@ -247,7 +265,7 @@ mod tests {
     #[test]
     fn the_text_names_what_matters() {
         let config = Config::default();
-        let text = Plan::new(&config, 171).lines(&config, "171 photos").join("\n");
+        let text = Plan::new(&config, 171).lines(&config, "171 photos", Vec::new()).join("\n");
         for part in
             ["400 = 80 epochs x 5 steps", "40 of 64 patches", "20 warm-up steps", "171 photos"]
         {

@@ -132,7 +132,7 @@ pub struct DataConfig {
     pub crop_ratio: [f64; 2],
     /// Probability of a horizontal flip.
     pub flip: f64,
-    /// Number of loader threads.
+    /// Number of loader threads; 0 = a run finds it by itself.
     pub workers: usize,
     /// Batches that are prepared ahead of the step.
     pub prefetch: usize,
@@ -419,7 +419,7 @@ impl Default for DataConfig {
             crop_scale: [0.67, 1.0],
             crop_ratio: [3.0 / 4.0, 4.0 / 3.0],
             flip: 0.5,
-            workers: 1,
+            workers: 0,
             prefetch: 4,
             cache_mib: 512,
         }

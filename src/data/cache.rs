@@ -5,15 +5,37 @@
 //! another, at the price of a decode.
 
 use super::{ImageError, ImageSource, Source};
+use crate::text::units::{bytes, percent};
 use image::RgbImage;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+
+/// Images after which it is known how many of them there is room for.
+const ENOUGH: usize = 64;
+/// A cache that would hold a smaller share of the images stays empty: it would cost its memory for nothing.
+const LEAST_SHARE: f64 = 0.02;
+/// A cache that holds this share is as good as one that holds all.
+const LARGE_SHARE: f64 = 0.95;
 
 /// Memory that caches may use, in bytes. All clones share the same budget.
 #[derive(Clone)]
 pub struct Budget {
     total: usize,
-    left: Arc<AtomicUsize>,
+    uses: Arc<CacheUses>,
+}
+
+/// What caches have made of their memory.
+struct CacheUses {
+    /// Bytes that are free.
+    left: AtomicUsize,
+    /// Images that are held.
+    held: AtomicUsize,
+    /// Images of all sources.
+    images: AtomicUsize,
+    /// An image found no room.
+    full: AtomicBool,
+    /// So few of the images would find room that none are taken any more.
+    useless: AtomicBool,
 }
 
 impl Budget {
@@ -24,13 +46,19 @@ impl Budget {
 
     /// Returns a budget of `total` bytes.
     pub fn bytes(total: usize) -> Self {
-        Self { total, left: Arc::new(AtomicUsize::new(total)) }
+        let uses = CacheUses {
+            left: AtomicUsize::new(total),
+            held: AtomicUsize::new(0),
+            images: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            useless: AtomicBool::new(false),
+        };
+        Self { total, uses: Arc::new(uses) }
     }
 
     /// Returns the number of bytes that are still free.
-    #[cfg(test)]
     pub fn left(&self) -> usize {
-        self.left.load(Ordering::Relaxed)
+        self.uses.left.load(Ordering::Relaxed)
     }
 
     /// Puts a cache that draws on this budget in front of `source`. Returns `source` itself if the
@@ -39,15 +67,66 @@ impl Budget {
         if self.total == 0 { source } else { Arc::new(Cached::new(source, self.clone())) }
     }
 
-    /// Takes memory out of the budget. Returns `false` and takes nothing if there is too little left.
+    /// Returns one line on a cache that helps little, as soon as that is known: of how many images it saves the
+    /// decoding.
+    pub fn shortage(&self) -> Option<String> {
+        let [full, useless] =
+            [&self.uses.full, &self.uses.useless].map(|flag| flag.load(Ordering::Relaxed));
+        let held = self.uses.held.load(Ordering::Relaxed);
+        let images = self.uses.images.load(Ordering::Relaxed);
+        if !(full || useless) || held == 0 {
+            return None;
+        }
+        let needed = self.mean_bytes(held) * images as f64;
+        let share = self.total as f64 / needed;
+        let mib = self.total >> 20;
+        if useless {
+            return Some(format!(
+                "the cache of decoded images stays unused: data.cache_mib = {mib} would hold {} of the {images} images, \
+                 all of them take {}",
+                percent(share),
+                bytes(needed as u64)
+            ));
+        }
+        let share = held as f64 / images as f64;
+        (share < LARGE_SHARE).then(|| {
+            format!(
+                "the cache of decoded images is full with {} of them ({held} of {images}), the others are decoded each \
+                 time: data.cache_mib is {mib}, all of them take {}",
+                percent(share),
+                bytes(needed as u64)
+            )
+        })
+    }
+
+    /// Returns the mean size of the `held` images, in bytes.
+    fn mean_bytes(&self, held: usize) -> f64 {
+        self.total.saturating_sub(self.left()) as f64 / held as f64
+    }
+
+    /// Takes memory for an image out of the budget. Returns `false` and takes nothing if there is too little left, or
+    /// if it isn't worth it.
     fn take(&self, bytes: usize) -> bool {
-        self.left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
-            .is_ok()
+        if self.uses.useless.load(Ordering::Relaxed) {
+            return false;
+        }
+        let rest = |left: usize| left.checked_sub(bytes);
+        if self.uses.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_err() {
+            self.uses.full.store(true, Ordering::Relaxed);
+            return false;
+        }
+        let held = self.uses.held.fetch_add(1, Ordering::Relaxed) + 1;
+        if held == ENOUGH {
+            let images = self.uses.images.load(Ordering::Relaxed) as f64;
+            let share = self.total as f64 / (self.mean_bytes(held) * images);
+            self.uses.useless.store(share < LEAST_SHARE, Ordering::Relaxed);
+        }
+        true
     }
 
     fn give_back(&self, bytes: usize) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
+        self.uses.left.fetch_add(bytes, Ordering::Relaxed);
+        self.uses.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -61,6 +140,7 @@ pub struct Cached {
 impl Cached {
     /// Returns an empty cache in front of `source`.
     pub fn new(source: Source, budget: Budget) -> Self {
+        budget.uses.images.fetch_add(source.len(), Ordering::Relaxed);
         let slots = std::iter::repeat_with(OnceLock::new).take(source.len()).collect();
         Self { source, slots, budget }
     }
@@ -152,6 +232,30 @@ mod tests {
         assert_eq!((held, budget.left()), (5, 7));
         let reads: usize = sources.iter().map(|s| s.reads.load(Ordering::SeqCst)).sum();
         assert_eq!(reads, 8 + 2 * 3, "the three images without room are decoded each time");
+    }
+
+    #[test]
+    fn a_cache_that_helps_little_says_so_and_one_that_helps_not_at_all_stays_empty() {
+        let read = |budget: &Budget, images: usize| {
+            let source: Source = Arc::new(Numbered::new(images, &[]));
+            let source = budget.wrap(source);
+            (0..images).for_each(|image| drop(source.read(image).unwrap()));
+        };
+        let small = Budget::bytes(IMAGE * 100 + 5);
+        read(&small, 400);
+        let said = small.shortage().expect("it holds a quarter");
+        assert!(said.contains("full with 25.0 % of them (100 of 400)"), "{said}");
+        let tiny = Budget::bytes(IMAGE * 80);
+        read(&tiny, 8000);
+        let said = tiny.shortage().expect("it holds 1 %");
+        assert!(
+            said.contains("stays unused") && said.contains("1.0 % of the 8000 images"),
+            "{said}"
+        );
+        assert_eq!(tiny.left(), IMAGE * (80 - ENOUGH), "nothing is taken once that is known");
+        let large = Budget::bytes(IMAGE * 400);
+        read(&large, 400);
+        assert_eq!((large.shortage(), large.left()), (None, 0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Returns the errors of [`open`], and an error if no image has a label or if all training images have
 /// the same one.
 pub fn open_labelled(config: &DataConfig) -> Result<Dataset, DataError> {
-    let Dataset { train, val, classes, description, mut notes, val_split_off } =
+    let Dataset { train, val, classes, description, mut notes, val_split_off, cache } =
         open(&with_labels(config)?)?;
     let (kept_train, kept_val) = (labelled_of(&train, &classes), labelled_of(&val, &classes));
     for (part, kept) in [(&train, &kept_train), (&val, &kept_val)] {
@@ -36,7 +36,8 @@ pub fn open_labelled(config: &DataConfig) -> Result<Dataset, DataError> {
             val.len()
         )
     }));
-    Ok(Dataset { train: kept_train, val: kept_val, classes, description, notes, val_split_off })
+    let (train, val) = (kept_train, kept_val);
+    Ok(Dataset { train, val, classes, description, notes, val_split_off, cache })
 }
 
 /// Returns `config` with the labelled files of STL-10. Without them, its training images would be the

@@ -17,6 +17,7 @@ mod exif;
 mod fashion;
 mod fingerprint;
 mod folder;
+pub(crate) mod gauge;
 mod idx;
 mod jpeg_end;
 mod labelled_dataset;
@@ -33,6 +34,7 @@ mod worker;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
+pub use cache::Budget as CacheBudget;
 pub use error::{DataError, ImageError};
 pub use fingerprint::{DataChange, Fingerprint, ListedData};
 pub use labelled_dataset::open_labelled;
@@ -107,6 +109,8 @@ pub struct Dataset {
     pub notes: Vec<String>,
     /// Whether the validation images are a share of the images that was split off.
     pub val_split_off: bool,
+    /// The memory for decoded images of both sources.
+    pub cache: CacheBudget,
 }
 
 /// One part of a data set, with a numbering of classes of its own.
@@ -181,7 +185,7 @@ pub fn open(config: &DataConfig) -> Result<Dataset, DataError> {
         train.len(),
         val.len()
     );
-    Ok(Dataset { train, val, classes, description, notes, val_split_off })
+    Ok(Dataset { train, val, classes, description, notes, val_split_off, cache: budget })
 }
 
 /// Opens what `data.path` holds, or the embedded set that `config` asks for. Also returns the format for

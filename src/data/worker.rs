@@ -8,7 +8,7 @@ use image::RgbImage;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Consecutive samples of one batch: the unit of work of a thread.
@@ -51,6 +51,8 @@ pub struct Shared {
     bad: Mutex<BTreeMap<usize, ImageError>>,
     /// Set when the loader is dropped.
     stop: AtomicBool,
+    /// Threads that are to end and haven't yet.
+    leaving: AtomicUsize,
 }
 
 impl Shared {
@@ -62,7 +64,26 @@ impl Shared {
             augment,
             bad: Mutex::new(BTreeMap::new()),
             stop: AtomicBool::new(false),
+            leaving: AtomicUsize::new(0),
         }
+    }
+
+    /// Lets `count` threads end, each after the piece that it is making or makes next.
+    pub fn dismiss(&self, count: usize) {
+        self.leaving.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes back up to `count` dismissals that no thread has followed yet. Returns how many.
+    pub fn keep(&self, count: usize) -> usize {
+        let rest = |leaving: usize| Some(leaving.saturating_sub(count));
+        let before = self.leaving.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+        before.unwrap_or(0).min(count)
+    }
+
+    /// Returns whether the thread that asks is one of those that are to end.
+    fn is_dismissed(&self) -> bool {
+        let one_less = |leaving: usize| leaving.checked_sub(1);
+        self.leaving.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 
     /// Makes every thread end after the image that it is reading.
@@ -86,7 +107,7 @@ impl Shared {
             match made {
                 Ok(None) => return,
                 Ok(Some(piece)) => {
-                    if ready.send(Ok(piece)).is_err() {
+                    if ready.send(Ok(piece)).is_err() || self.is_dismissed() {
                         return;
                     }
                 }

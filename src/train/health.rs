@@ -42,6 +42,8 @@ pub(super) struct Health {
     slow_periods: u32,
     /// Seconds that steps waited for images in these periods.
     waited: f64,
+    /// What to do about a slow loader.
+    remedy: &'static str,
 }
 
 impl Health {
@@ -53,7 +55,17 @@ impl Health {
             held: BTreeMap::new(),
             slow_periods: 0,
             waited: 0.0,
+            remedy: "raise data.workers, or data.cache_mib, or use a faster disk",
         }
+    }
+
+    /// Takes in whether the run finds the number of loader threads by itself, so that nobody is told to raise it.
+    pub(super) fn of_tuned_loader(mut self, tuned: bool) -> Self {
+        if tuned {
+            self.remedy =
+                "raise data.cache_mib, or use a faster disk, more cores or smaller images";
+        }
+        self
     }
 
     /// Takes in the figures of one step. Returns the alarms that begin or end with it.
@@ -102,8 +114,9 @@ impl Health {
             (self.slow_periods, self.waited) = (0, 0.0);
         }
         let message = format!(
-            "steps wait {:.0} % of the time for images: raise data.workers, or data.cache_mib, or use a faster disk",
-            data_wait * 100.0
+            "steps wait {:.0} % of the time for images: {}",
+            data_wait * 100.0,
+            self.remedy
         );
         let kind = AlarmKind::SlowLoader;
         if self.slow_periods >= SLOW_PERIODS && self.waited >= SLOW_SECONDS {
@@ -289,6 +302,16 @@ mod tests {
             .map(|alarm| (alarm.step, alarm.active))
             .collect();
         assert_eq!(told, [(5, true), (9, false)]);
+    }
+
+    #[test]
+    fn nobody_is_told_to_raise_a_number_that_the_run_finds_by_itself() {
+        for tuned in [false, true] {
+            let mut health = health().of_tuned_loader(tuned);
+            let told: Vec<_> = (0..3).filter_map(|step| health.period(step, 0.9, 60.0)).collect();
+            assert_eq!(told.len(), 1);
+            assert_eq!(told[0].message.contains("data.workers"), !tuned, "{told:?}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(super) struct Meter {
     wait: Duration,
     /// Steps of the current log period.
     steps: u64,
+    /// Whether something other than steps happened in the current log period. The first one has the start.
+    interrupted: bool,
     /// Times of the whole session.
     split: TimeSplit,
     /// Log periods closed in this session.
@@ -55,6 +57,8 @@ pub(super) struct Rate {
     pub(super) data_wait: f64,
     /// Training time of the period.
     pub(super) seconds: f64,
+    /// Whether something other than steps happened in it, such as a validation: the loader went on alone meanwhile.
+    pub(super) interrupted: bool,
 }
 
 /// How much is left to do in a run.
@@ -77,6 +81,7 @@ impl Meter {
             compute: Duration::ZERO,
             wait: Duration::ZERO,
             steps: 0,
+            interrupted: true,
             split: TimeSplit::default(),
             periods: 0,
             step_s: None,
@@ -95,6 +100,8 @@ impl Meter {
             self.worked += time;
         }
         let seconds = time.as_secs_f64();
+        self.interrupted |=
+            !matches!(activity, Activity::DataWait | Activity::Compute | Activity::Other);
         match activity {
             Activity::DataWait => {
                 self.wait += time;
@@ -143,6 +150,7 @@ impl Meter {
             images_per_s: self.steps as f64 * images_per_step as f64 / busy,
             data_wait: self.wait.as_secs_f64() / busy,
             seconds: busy,
+            interrupted: std::mem::take(&mut self.interrupted),
         };
         if self.steps > 0 {
             if self.periods < 2 {

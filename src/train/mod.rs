@@ -9,6 +9,7 @@ mod error;
 mod evaluate;
 mod every;
 mod health;
+mod loading;
 mod meter;
 mod orders;
 mod progress;

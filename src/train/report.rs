@@ -29,7 +29,7 @@ impl Trainer {
         for alarm in alarms {
             self.comms.emit(Event::Alarm(alarm))?;
         }
-        Ok(())
+        self.judge_loader(&rate)
     }
 
     fn step_report(&self, figures: &[StepFigures], rate: &Rate) -> StepReport {

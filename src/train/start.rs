@@ -18,7 +18,7 @@ use super::trainer::Trainer;
 use super::val_images::ValImages;
 use super::watchdog::WatchedRun;
 use crate::config::Config;
-use crate::data::loader::{Loader, LoaderConfig};
+use crate::data::loader::{Loader, LoaderConfig, WorkerTuning, cores};
 use crate::data::{Dataset, Fingerprint};
 use crate::engine::device::{Device, precision::Effective};
 use crate::engine::schedule::Schedule;
@@ -147,7 +147,8 @@ impl Trainer {
         let progress = Progress::new(&config, length, meta.map_or(0, |meta| meta.micro));
         let meter = Meter::new(meta.map_or(0.0, |meta| meta.elapsed_s));
         let comms = Comms::new(emitter, Orders::new(orders), meter, progress.step());
-        let loader_config = LoaderConfig::from_config(&config);
+        let tuning = WorkerTuning::new(&config, cores(), device.gpu().is_none());
+        let loader_config = loader_config(&config, tuning.as_ref());
         let loader = train_loader(&config, &data, loader_config, length, progress.micro());
         if let Some(found) = &resumed {
             notices.extend(resume_notices(found, data.train.len() as u64));
@@ -164,11 +165,13 @@ impl Trainer {
             engine,
             loader,
             loader_config,
+            health: Health::new(config.alarms.clone()).of_tuned_loader(tuning.is_some()),
+            tuning,
+            cache: Some(data.cache.clone()),
             task: task::new(&config, &data),
             schedule: Schedule::new(&config, length.steps_per_epoch),
             periods: Periods::new(&config, length, evaluator.is_some()),
             progress,
-            health: Health::new(config.alarms.clone()),
             course: Course::new(progress.step()),
             bad_steps: BadSteps::default(),
             results: meta.map_or_else(Results::default, |meta| Results::of(meta, val.some())),
@@ -249,6 +252,12 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// Returns how batches are made at the start of a run.
+fn loader_config(config: &Config, tuning: Option<&WorkerTuning>) -> LoaderConfig {
+    let fixed = LoaderConfig::from_config(config);
+    LoaderConfig { workers: tuning.map_or(fixed.workers, WorkerTuning::workers), ..fixed }
 }
 
 /// Returns the loader of endless training batches, from the first one after `micro` on.

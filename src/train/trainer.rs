@@ -15,8 +15,8 @@ use super::task::Task;
 use super::val_images::ValImages;
 use super::watchdog::{Watchdog, WatchedRun};
 use crate::config::Config;
-use crate::data::Fingerprint;
-use crate::data::loader::{Loader, LoaderConfig};
+use crate::data::loader::{Loader, LoaderConfig, WorkerTuning};
+use crate::data::{CacheBudget, Fingerprint};
 use crate::engine::schedule::Schedule;
 use crate::engine::{Engine, EngineState, Update};
 use crate::event::{Event, Finished, Level, Phase, Reason};
@@ -29,7 +29,12 @@ pub struct Trainer {
     pub(super) config: Config,
     pub(super) engine: Box<dyn Engine>,
     pub(super) loader: Loader,
+    /// For validations.
     pub(super) loader_config: LoaderConfig,
+    /// Finds the number of the loader's threads, if that is left to the run.
+    pub(super) tuning: Option<WorkerTuning>,
+    /// The memory for decoded images, until what there was to say of it is said.
+    pub(super) cache: Option<CacheBudget>,
     pub(super) task: Box<dyn Task>,
     pub(super) val: ValImages,
     pub(super) schedule: Schedule,

@@ -59,7 +59,7 @@ fn a_wrong_setting_is_named_with_what_is_allowed() {
             "data.crop_scale=[0.9, 0.5]",
             &["data.crop_scale[1] is 0.5", "from data.crop_scale[0] = 0.9 up"],
         ),
-        ("data.workers=0", &["data.workers is 0", "from 1 to 256"]),
+        ("data.workers=257", &["data.workers is 257", "from 0 to 256"]),
         ("checkpoint.keep=0", &["checkpoint.keep is 0", "from 1 to 10000"]),
         ("model.image_size=20", &["model.image_size is 20", "multiple of model.patch_size = 8"]),
         ("model.heads=3", &["model.embed_dim is 16", "multiple of model.heads = 3"]),

@@ -48,7 +48,7 @@ impl Compute {
 
 /// Returns the operations of one training image whose head gets `head_rows` rows, such as its hidden patches. The
 /// backward pass costs twice the forward pass.
-fn training_flops(shape: &ModelShape, head_rows: usize) -> u64 {
+pub(in crate::command) fn training_flops(shape: &ModelShape, head_rows: usize) -> u64 {
     let (n, d) = (shape.patches(), shape.dim);
     let linear = |rows: usize, input: usize, output: usize| 2 * rows * input * output;
     let attention = 2 * linear(n, d, n); // q·kᵀ, and the weighted sum of v, over all heads

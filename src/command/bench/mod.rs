@@ -1,6 +1,8 @@
 //! The `bench` command: times the step alone, the step behind the loader, the loader alone, and the parts beside them.
+//! With `--data` it times the data alone.
 
-mod compute;
+pub(super) mod compute;
+mod data;
 mod frame;
 mod on_device;
 mod parts;
@@ -9,7 +11,7 @@ use super::args::ConfigArgs;
 use super::plan::Plan;
 use super::prepare;
 use crate::config::{Config, Precision};
-use crate::data::loader::{Batch, Loader, LoaderConfig};
+use crate::data::loader::{Batch, Loader, LoaderConfig, WorkerTuning, cores};
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
 use crate::engine::device::{self, Device, precision::Effective};
@@ -20,16 +22,18 @@ use crate::shown;
 use crate::text::say::tell;
 use crate::train::RunLength;
 use crate::train::task::{self, Task};
+use clap::Arg;
 use on_device::{FirstStep, PhaseTimes, Queued, StartTimes};
 use serde::Serialize;
 use std::time::Instant;
 
 #[expect(clippy::doc_markdown, reason = "the comments are the help texts")]
 #[derive(Debug, Clone, clap::Args)]
+#[command(mut_arg("data", of_the_data_alone))]
 pub struct BenchArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Print one JSON object on standard output (there is no other format)
+    /// Print one JSON object on standard output (without --data there is no other format)
     #[arg(long)]
     pub json: bool,
     /// Use images of this side, in pixels [short for --set model.image_size=IMAGE]
@@ -59,11 +63,24 @@ pub struct BenchArgs {
     pub warmup: u32,
 }
 
-/// Times the step and the loader, and prints one JSON object.
+/// Makes the argument that names images one that may be given alone.
+fn of_the_data_alone(data: Arg) -> Arg {
+    data.num_args(0..=1)
+        .default_missing_value(data::CONFIGURED)
+        .help(
+            "Time the data alone, without a training step: the stages of an image, and loaders of 1, 2, 4, … workers. \
+             [DIR is as in train; without it, the configured images]",
+        )
+}
+
+/// Times the step and the loader, and prints one JSON object; or, with `--data`, times the data alone.
 ///
 /// # Errors
 /// Returns an error if configuration, device or data can't be used.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
+    if args.config.data.is_some() {
+        return data::run(args);
+    }
     let report = measure(args)?;
     let text = serde_json::to_string(&report)
         .map_err(|error| Error::System { what: "bench", source: error.into() })?;
@@ -176,7 +193,7 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let images = config.train.batch_size as f64;
 
     // This loader is gone before the step is timed: its threads would take processors away from it.
-    let batch = next(&mut loader(&config, &data))?;
+    let batch = next(&mut loader(&config, &data, &device))?;
     let first = (args.warmup > 0).then(|| FirstStep::make(&mut step, &batch, began));
     let startup =
         first.and_then(|first| Some(StartTimes::new(&step.engine.startup()?, selecting_s, &first)));
@@ -184,7 +201,8 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
     let on_gpu = device.gpu().is_some();
     let queued = on_gpu.then(|| Queued::time(&mut step, &batch, args.steps, images));
     let phases = on_gpu.then(|| PhaseTimes::time(&mut step, &batch, args.steps)).flatten();
-    let end_to_end = time_behind(&mut loader(&config, &data), args.steps, images, &mut step)?;
+    let end_to_end =
+        time_behind(&mut loader(&config, &data, &device), args.steps, images, &mut step)?;
     // These are read before anything that holds more memory than a run does.
     let peak_rss_bytes = peak_rss();
     let gpu_memory_bytes = gpu_memory(&device);
@@ -214,7 +232,7 @@ fn measure(args: &BenchArgs) -> Result<BenchReport, Error> {
         phases,
         startup,
         end_to_end,
-        loader: loader_rate(&mut loader(&config, &data), &config)?,
+        loader: loader_rate(&mut loader(&config, &data, &device), &config)?,
         peak_rss_bytes,
         gpu_memory_bytes,
         parts: parts::time(&config, step.engine.as_ref())?,
@@ -299,10 +317,13 @@ fn patch_of(args: &BenchArgs) -> Option<usize> {
     prepare::config(&args.config).ok().map(|config| config.model.patch_size)
 }
 
-/// Returns a loader of training batches, from the first one on.
-fn loader(config: &Config, data: &Dataset) -> Loader {
+/// Returns a loader of training batches, from the first one on, with as many threads as a run starts with.
+fn loader(config: &Config, data: &Dataset, device: &Device) -> Loader {
     let epoch = RunLength::new(config, data.train.len()).steps_per_epoch;
-    Loader::train(data.train.clone(), LoaderConfig::from_config(config), epoch, 0)
+    let tuning = WorkerTuning::new(config, cores(), device.gpu().is_none());
+    let fixed = LoaderConfig::from_config(config);
+    let workers = tuning.map_or(fixed.workers, |tuning| tuning.workers());
+    Loader::train(data.train.clone(), LoaderConfig { workers, ..fixed }, epoch, 0)
 }
 
 fn next(loader: &mut Loader) -> Result<Batch, DataError> {
@@ -323,7 +344,7 @@ fn loader_rate(loader: &mut Loader, config: &Config) -> Result<LoaderRate, DataE
     let images = (batches * config.train.batch_size) as f64;
     Ok(LoaderRate {
         images_per_s: images / start.elapsed().as_secs_f64(),
-        workers: config.data.workers,
+        workers: loader.workers(),
     })
 }
 

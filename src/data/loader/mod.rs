@@ -1,5 +1,9 @@
 //! Makes batches on any number of threads, in an order that doesn't depend on their number.
 
+mod tuning;
+
+pub use tuning::{LoadPeriod, WorkerTuning, cores, most_workers};
+
 use super::augment::Augment;
 use super::order::TrainOrder;
 use super::worker::{Piece, ReadyPiece, Shared};
@@ -7,8 +11,13 @@ use super::{DataError, ImageError, Source};
 use crate::config::Config;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often a loader that waits looks whether there are threads left that work for it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How batches are made. Every size and count is at least 1; a 0 counts as 1.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +36,14 @@ pub struct LoaderConfig {
 }
 
 impl LoaderConfig {
+    /// Takes the settings from the configuration. Where it leaves the number of threads open, it is one that suits a
+    /// loader that nothing measures.
     pub fn from_config(config: &Config) -> Self {
         Self {
             batch_size: config.train.batch_size,
             image_size: config.model.image_size,
             seed: config.train.seed,
-            workers: config.data.workers,
+            workers: tuning::fixed_workers(config.data.workers),
             prefetch: config.data.prefetch,
             augment: Augment::from_config(&config.data),
         }
@@ -72,7 +83,7 @@ pub struct Loader {
     shared: Arc<Shared>,
     sampling: Sampling,
     batch_size: usize,
-    /// Number of threads that were started.
+    /// Number of threads that work and stay.
     workers: usize,
     prefetch: u64,
     /// Number of the next batch to hand out.
@@ -89,9 +100,20 @@ pub struct Loader {
     pieces: Option<Sender<Piece>>,
     /// Finished work, or the error that ended a thread.
     ready: Receiver<Result<ReadyPiece, DataError>>,
+    /// What threads take from these two. They are kept for those that start later.
+    ends: ThreadEnds,
     threads: Vec<JoinHandle<()>>,
+    /// Number of threads that were ever started, for their names.
+    started: usize,
     /// Why no thread could be started. The first call of [`Self::next`] returns it.
     start_error: Option<DataError>,
+}
+
+/// The ends of the channels that a thread works between.
+#[derive(Clone)]
+struct ThreadEnds {
+    incoming: Receiver<Piece>,
+    outgoing: Sender<Result<ReadyPiece, DataError>>,
 }
 
 /// Which images make a batch.
@@ -144,28 +166,11 @@ impl Loader {
         let shared = Arc::new(Shared::new(source, config.image_size.max(1), config.seed, augment));
         let (pieces, incoming) = unbounded();
         let (outgoing, ready) = unbounded();
-        let mut threads = Vec::new();
-        let mut start_error = None;
-        for number in 0..config.workers.max(1) {
-            let (shared, incoming, outgoing) =
-                (Arc::clone(&shared), incoming.clone(), outgoing.clone());
-            let thread = std::thread::Builder::new().name(format!("loader-{number}"));
-            match thread.spawn(move || shared.work(&incoming, &outgoing)) {
-                Ok(handle) => threads.push(handle),
-                Err(error) if threads.is_empty() => {
-                    start_error =
-                        Some(DataError::Worker { message: format!("cannot start one: {error}") });
-                    break;
-                }
-                // Fewer threads make the same batches more slowly.
-                Err(_) => break,
-            }
-        }
         let mut loader = Self {
             shared,
             sampling,
             batch_size: config.batch_size.max(1),
-            workers: threads.len().max(1),
+            workers: 0,
             prefetch: config.prefetch.max(1) as u64,
             wanted: first,
             requested: first,
@@ -174,11 +179,50 @@ impl Loader {
             over: false,
             pieces: Some(pieces),
             ready,
-            threads,
-            start_error,
+            ends: ThreadEnds { incoming, outgoing },
+            threads: Vec::new(),
+            started: 0,
+            start_error: None,
         };
+        loader.set_workers(config.workers);
         loader.request_until(first.saturating_add(loader.prefetch));
         loader
+    }
+
+    /// Starts more threads, or lets some of them end after the piece of work at hand; 0 counts as 1. Batches don't
+    /// depend on it. Returns the number of threads that work from now on, which is smaller if the system gives no more.
+    pub fn set_workers(&mut self, count: usize) -> usize {
+        let count = count.max(1);
+        self.threads.retain(|thread| !thread.is_finished());
+        self.shared.dismiss(self.workers.saturating_sub(count));
+        self.workers = self.workers.min(count);
+        self.workers += self.shared.keep(count - self.workers);
+        while self.workers < count {
+            match self.start_thread() {
+                Ok(thread) => self.threads.push(thread),
+                // Fewer threads make the same batches more slowly.
+                Err(_) if self.workers > 0 => break,
+                Err(error) => {
+                    self.start_error =
+                        Some(DataError::Worker { message: format!("cannot start one: {error}") });
+                    break;
+                }
+            }
+            self.workers += 1;
+        }
+        self.workers
+    }
+
+    /// Returns the number of threads that work and stay.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    fn start_thread(&mut self) -> io::Result<JoinHandle<()>> {
+        let (shared, ends) = (Arc::clone(&self.shared), self.ends.clone());
+        let thread = std::thread::Builder::new().name(format!("loader-{}", self.started));
+        self.started += 1;
+        thread.spawn(move || shared.work(&ends.incoming, &ends.outgoing))
     }
 
     /// Waits for the next batch and returns it. Returns `None` after the last validation batch and
@@ -212,12 +256,25 @@ impl Loader {
             return Ok(None);
         }
         while self.open.get(&self.wanted).is_some_and(|batch| batch.missing > 0) {
-            let piece = self.ready.recv().map_err(|_| DataError::Worker {
-                message: "all of them ended before the batch was made".to_owned(),
-            })?;
-            self.place(piece?);
+            let piece = self.receive()?;
+            self.place(piece);
         }
         Ok(self.open.remove(&self.wanted).map(|assembly| self.finish(assembly)))
+    }
+
+    /// Waits for the next piece that is ready.
+    fn receive(&self) -> Result<ReadyPiece, DataError> {
+        loop {
+            if let Ok(piece) = self.ready.recv_timeout(LOOK) {
+                return piece;
+            }
+            // The last thread may have sent its piece between the wait and this.
+            if self.threads.iter().all(JoinHandle::is_finished) && self.ready.is_empty() {
+                return Err(DataError::Worker {
+                    message: "all of them ended before the batch was made".to_owned(),
+                });
+            }
+        }
     }
 
     /// Requests all batches before batch `end` that the threads don't have yet.
@@ -231,7 +288,7 @@ impl Loader {
             let first_sample = batch * self.batch_size as u64;
             let bytes = self.shared.size * self.shared.size * 3;
             // All threads work on the same batch, so that the first one is ready soon.
-            let length = indices.len().div_ceil(self.workers);
+            let length = indices.len().div_ceil(self.workers.max(1));
             for (number, chunk) in indices.chunks(length).enumerate() {
                 let offset = number * length;
                 let piece = Piece {

@@ -33,6 +33,37 @@ fn batches_do_not_depend_on_the_number_of_workers_or_the_prefetch() {
 }
 
 #[test]
+fn threads_come_and_go_while_the_same_batches_are_made() {
+    let source = numbered(23, &[4, 22]);
+    let expected = take(&mut Loader::train(Arc::clone(&source), config(1), 4, 0), 40);
+    let mut loader = Loader::train(Arc::clone(&source), config(1), 4, 0);
+    let mut batches = Vec::new();
+    for workers in [1, 4, 2, 8, 1, 0, 3, 3, 1, 16] {
+        assert_eq!(loader.set_workers(workers), workers.max(1));
+        batches.extend(take(&mut loader, 4));
+    }
+    assert_eq!(batches, expected, "reports included");
+    drop(loader);
+    assert_eq!(Arc::strong_count(&source), 1, "no thread holds the source any more");
+}
+
+#[test]
+fn threads_that_are_dismissed_end_and_the_last_one_stays() {
+    let mut loader = Loader::train(numbered(50, &[]), config(6), 10, 0);
+    loader.set_workers(1);
+    for _ in 0..2000 {
+        take(&mut loader, 1);
+        loader.threads.retain(|thread| !thread.is_finished());
+        if loader.threads.len() == 1 {
+            break;
+        }
+    }
+    assert_eq!(loader.threads.len(), 1);
+    take(&mut loader, 20);
+    assert_eq!(loader.threads.len(), 1);
+}
+
+#[test]
 fn a_loader_can_start_at_any_batch() {
     let source = numbered(17, &[9]);
     let whole = take(&mut Loader::train(Arc::clone(&source), config(2), 3, 0), 14);
