@@ -3,7 +3,7 @@
 use super::args::{ConfigArgs, TrainArgs};
 use super::{going_on, memory};
 use crate::config::file::Layer;
-use crate::config::{Config, TrainConfig, file};
+use crate::config::{Config, TrainConfig, built_in, file};
 use crate::data::{self, Dataset};
 use crate::engine::device;
 use crate::engine::learner::LearnerConfig;
@@ -297,8 +297,8 @@ fn continued<'a>(origin: &'a Location, run_dir: Option<&Path>) -> Option<&'a Pat
 /// Makes the paths in a configuration absolute, so that the run can be resumed from any directory.
 fn with_absolute_paths(mut config: Config) -> Config {
     let encoder = config.finetune.as_mut().and_then(|finetune| finetune.from.as_mut());
-    // A path that doesn't exist is the name of built-in images.
-    let eval = config.eval.path.as_mut().filter(|path| path.exists());
+    // What is the name of built-in images is no path.
+    let eval = config.eval.path.as_mut().filter(|path| built_in(path).is_none());
     let paths = [&mut config.data.path, &mut config.data.val_path, &mut config.train.init];
     for path in paths.into_iter().flatten().chain(eval).chain(encoder) {
         if let Ok(absolute) = std::path::absolute(&*path) {

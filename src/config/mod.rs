@@ -132,6 +132,10 @@ pub struct DataConfig {
     pub crop_ratio: [f64; 2],
     /// Probability of a horizontal flip.
     pub flip: f64,
+    /// In which order training images are read.
+    pub shuffle: Shuffle,
+    /// Images among which the next one is drawn with `shuffle = "shards"`.
+    pub buffer: usize,
     /// Number of loader threads; 0 = a run finds it by itself.
     pub workers: usize,
     /// Batches that are prepared ahead of the step.
@@ -151,6 +155,17 @@ pub enum TruncatedImages {
     Accept,
 }
 
+/// In which order training images are read. Every image comes up once an epoch in either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shuffle {
+    /// All images at random.
+    #[default]
+    Full,
+    /// Shards at random, and the images of some of them at random: what is read lies side by side.
+    Shards,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataFormat {
@@ -166,6 +181,8 @@ pub enum DataFormat {
     Cifar100,
     Stl10,
     Idx,
+    /// Tar archives as `WebDataset` has them.
+    Tar,
 }
 
 impl DataFormat {
@@ -180,6 +197,7 @@ impl DataFormat {
             Self::Cifar100 => "cifar100",
             Self::Stl10 => "stl10",
             Self::Idx => "idx",
+            Self::Tar => "tar",
         }
     }
 }
@@ -419,6 +437,8 @@ impl Default for DataConfig {
             crop_scale: [0.67, 1.0],
             crop_ratio: [3.0 / 4.0, 4.0 / 3.0],
             flip: 0.5,
+            shuffle: Shuffle::Full,
+            buffer: 10_000,
             workers: 0,
             prefetch: 4,
             cache_mib: 512,

@@ -106,6 +106,7 @@ impl DataConfig {
         range_within("data.crop_scale", self.crop_scale, 1e-3, 1.0)?;
         range_within("data.crop_ratio", self.crop_ratio, 0.1, 10.0)?;
         within("data.flip", self.flip, 0.0, 1.0)?;
+        within("data.buffer", self.buffer, 1, 100_000_000)?;
         within("data.workers", self.workers, 0, 256)?;
         within("data.prefetch", self.prefetch, 1, 1024)?;
         within("data.cache_mib", self.cache_mib, 0, 1 << 24)

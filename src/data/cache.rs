@@ -195,6 +195,10 @@ impl ImageSource for Cached {
     fn origin(&self) -> String {
         self.source.origin()
     }
+
+    fn shards(&self) -> Vec<usize> {
+        self.source.shards()
+    }
 }
 
 #[cfg(test)]

@@ -2,27 +2,33 @@
 
 use super::{ImageError, ImageSource, Part, Source};
 use image::RgbImage;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Returns both sources, with labels that are indices of the returned class names, and these names. Sets
-/// with the same classes keep their order. Otherwise the classes are the sorted union of both.
+/// with the same classes keep their order. Otherwise the classes are the sorted union of both, by number if both are.
 pub(crate) fn unify(train: Part, val: Part) -> (Source, Source, Vec<String>) {
     if train.classes == val.classes {
         return (train.source, val.source, train.classes);
     }
     let all: BTreeSet<String> = train.classes.iter().chain(&val.classes).cloned().collect();
-    let classes: Vec<String> = all.into_iter().collect();
+    let mut classes: Vec<String> = all.into_iter().collect();
+    if [&train.classes, &val.classes].into_iter().all(|names| are_ascending_numbers(names)) {
+        classes.sort_by_key(|name| name.parse::<u64>().ok());
+    }
+    let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
     let renumber = |part: Part| -> Source {
-        let map = part
-            .classes
-            .iter()
-            .map(|name| classes.binary_search(name).ok().and_then(|n| u32::try_from(n).ok()))
-            .collect();
+        let map = part.classes.iter().map(|name| numbers.get(name.as_str()).copied()).collect();
         Arc::new(Relabelled { source: part.source, map })
     };
     let (train, val) = (renumber(train), renumber(val));
     (train, val, classes)
+}
+
+/// Returns whether classes are called by whole numbers, in their order.
+fn are_ascending_numbers(names: &[String]) -> bool {
+    let numbers: Option<Vec<u64>> = names.iter().map(|name| name.parse().ok()).collect();
+    numbers.is_some_and(|numbers| numbers.is_sorted())
 }
 
 /// Names the classes of validation images that no training image has.
@@ -93,6 +99,10 @@ impl ImageSource for Relabelled {
     fn origin(&self) -> String {
         self.source.origin()
     }
+
+    fn shards(&self) -> Vec<usize> {
+        self.source.shards()
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +121,14 @@ mod tests {
         assert_eq!(classes, ["ant", "bee", "cat", "dog"]);
         let labels = |source: &Source| (0..3).map(|i| source.label(i).unwrap()).collect::<Vec<_>>();
         assert_eq!((labels(&train), labels(&val)), (vec![0, 2, 3], vec![0, 1, 3]));
+    }
+
+    #[test]
+    fn numbers_are_merged_by_number() {
+        let (.., classes) = unify(part(["2", "3", "10"]), part(["3", "9", "10"]));
+        assert_eq!(classes, ["2", "3", "9", "10"]);
+        let (.., classes) = unify(part(["10", "2", "3"]), part(["10", "3", "9"]));
+        assert_eq!(classes, ["10", "2", "3", "9"], "names of folders stay as they were");
     }
 
     #[test]

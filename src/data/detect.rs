@@ -1,16 +1,16 @@
 //! Finds out which format the data under a path has.
 
-use super::{DataError, cifar, idx, scan, stl};
+use super::{DataError, cifar, idx, scan, shards, stl};
 use crate::config::DataFormat;
 use std::path::Path;
 
 /// The files that `auto` looks for in a folder, for the message when there are none.
 pub const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, tif, bmp and gif, data_batch_*.bin or train.bin (CIFAR binary \
-     version), train_X.bin (STL-10), train-images* (IDX)";
+     version), train_X.bin (STL-10), train-images* (IDX), *.tar (shards)";
 
 /// The files that `auto` knows, for the message about any other.
-const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.bin, *_X.bin, or a jpg, \
-     png, webp, tif, bmp or gif image; unpack archives first, or set data.format";
+const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.bin, *_X.bin, a tar shard, or a \
+     jpg, png, webp, tif, bmp or gif image; unpack archives first, or set data.format";
 
 /// Returns the format to open `path` with: `format` itself, or for `auto` the first one that fits. A
 /// folder without binary data files counts as a tree of images.
@@ -19,6 +19,10 @@ const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.
 /// Returns an error if there is nothing at `path`, if it may not be read, or if it is a file of no known
 /// format.
 pub fn resolve(format: DataFormat, path: &Path) -> Result<DataFormat, DataError> {
+    // Which shards of a pattern are missing is said by the module that knows patterns.
+    if [DataFormat::Auto, DataFormat::Tar].contains(&format) && shards::is_pattern(path) {
+        return Ok(DataFormat::Tar);
+    }
     let metadata = std::fs::metadata(path).map_err(|error| DataError::io(path, error))?;
     if format != DataFormat::Auto {
         return Ok(format);
@@ -39,6 +43,8 @@ fn folder_format(path: &Path) -> DataFormat {
         DataFormat::Stl10
     } else if idx::is_folder_of(path) {
         DataFormat::Idx
+    } else if shards::is_folder_of(path) {
+        DataFormat::Tar
     } else {
         DataFormat::Folder
     }
@@ -53,6 +59,8 @@ fn file_format(path: &Path) -> Option<DataFormat> {
         Some(DataFormat::Stl10)
     } else if path.is_file() && (scan::is_image_name(path) || scan::looks_like_image(path)) {
         Some(DataFormat::Folder)
+    } else if shards::is_file_of(path) {
+        Some(DataFormat::Tar)
     } else if path.is_file() && idx::is_file_of(path) {
         Some(DataFormat::Idx)
     } else {

@@ -27,6 +27,11 @@ pub(super) trait EncodedImages: Send + Sync {
     /// As [`ImageSource::origin`].
     fn origin(&self) -> String;
 
+    /// As [`ImageSource::shards`].
+    fn shards(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// Reads the bytes of an image as they are stored.
     ///
     /// # Errors
@@ -99,5 +104,9 @@ impl<S: EncodedImages> ImageSource for Decoding<S> {
 
     fn origin(&self) -> String {
         self.images.origin()
+    }
+
+    fn shards(&self) -> Vec<usize> {
+        self.images.shards()
     }
 }

@@ -33,6 +33,17 @@ pub enum DataError {
         path = shown::path(.path)
     )]
     Size { path: PathBuf, expected: String, found: u64 },
+    #[error(
+        "{missing} of the {all} shards of {pattern} are missing: {names}; fetch them, or correct the pattern in data.path \
+         or data.val_path",
+        pattern = shown::path(.pattern)
+    )]
+    MissingShards { pattern: PathBuf, missing: usize, all: usize, names: String },
+    #[error(
+        "{path} is compressed, and images are read by their place in a plain tar archive: unpack it first ({undo})",
+        path = shown::path(.path)
+    )]
+    Compressed { path: PathBuf, undo: &'static str },
     #[error("{path} has unexpected content: {problem}", path = shown::path(.path))]
     Content { path: PathBuf, problem: String },
     #[error("none of the images of {origin} can be read ({count} tried); the last one: {last}")]

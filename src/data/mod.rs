@@ -5,6 +5,7 @@
 //! generator: seed and batch number alone decide what a batch holds.
 
 pub(crate) mod augment;
+mod braces;
 mod cache;
 pub(crate) mod check;
 mod cifar;
@@ -27,6 +28,8 @@ mod packed;
 mod parts;
 mod photos;
 mod scan;
+mod shard_order;
+mod shards;
 pub(crate) mod split;
 mod stl;
 mod worker;
@@ -94,6 +97,12 @@ pub trait ImageSource: Send + Sync {
     /// Returns what messages call the place that the images come from.
     fn origin(&self) -> String {
         "the image source".to_owned()
+    }
+
+    /// Returns the index of the first image of each shard, ascending from 0: images that are stored one after the other.
+    /// It is empty if every image is stored by itself.
+    fn shards(&self) -> Vec<usize> {
+        Vec::new()
     }
 }
 
@@ -204,7 +213,7 @@ fn open_main(config: &DataConfig) -> Result<(Opened, DataFormat, String), DataEr
             let resolved = detect::resolve(format, path)?;
             let guessed = format == DataFormat::Auto;
             let opened = open_as(resolved, path, guessed, config.truncated)?;
-            Ok((opened, resolved, format!(" from {}", shown::path(path))))
+            Ok((opened, format, format!(" from {}", shown::path(path))))
         }
         (format, None) => Err(DataError::PathNeeded { format }),
     }
@@ -244,6 +253,7 @@ fn open_as(
         DataFormat::Cifar100 => cifar::open(path, &cifar::CIFAR100),
         DataFormat::Stl10 => stl::open(path),
         DataFormat::Idx => idx::open(path),
+        DataFormat::Tar => shards::open(path, truncated),
         DataFormat::Folder | DataFormat::Auto => {
             folder::open(path, truncated).map_err(|error| match error {
                 DataError::Empty { place, looked_for } if guessed => {

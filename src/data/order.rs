@@ -1,6 +1,8 @@
 //! The order of training images: a pure function of seed and batch number.
 
+use super::shard_order::ShardOrder;
 use crate::rng::{Purpose, stream};
+use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 /// The order of the training images, without end.
@@ -13,14 +15,25 @@ pub struct TrainOrder {
     batch_size: usize,
     epoch_batches: u64,
     /// The permutation that was used last, with its epoch and number.
-    current: Option<((u64, u64), Vec<usize>)>,
+    current: Option<((u64, u64), Vec<u32>)>,
+    /// What makes the permutations if all images at random isn't wanted.
+    shards: Option<ShardOrder>,
 }
 
 impl TrainOrder {
     /// Returns the order of `images` images. `images` and `batch_size` are at least 1; an
     /// `epoch_batches` of 0 counts as 1.
     pub fn new(images: usize, seed: u64, batch_size: usize, epoch_batches: u64) -> Self {
-        Self { images, seed, batch_size, epoch_batches: epoch_batches.max(1), current: None }
+        let images = images.min(u32::MAX as usize); // more would take hundreds of gigabytes
+        let epoch_batches = epoch_batches.max(1);
+        Self { images, seed, batch_size, epoch_batches, current: None, shards: None }
+    }
+
+    /// Takes the images shard by shard. `starts` are the first images of the shards.
+    #[must_use]
+    pub fn by_shards(self, starts: Vec<usize>, buffer: usize) -> Self {
+        let shards = ShardOrder::new(self.images as u32, starts, buffer, self.seed);
+        Self { shards: Some(shards), ..self }
     }
 
     /// Returns the indices of the images of global batch `batch`. `[batch_size]`
@@ -29,11 +42,18 @@ impl TrainOrder {
         let first = (batch % self.epoch_batches) * self.batch_size as u64;
         let images = self.images as u64;
         (first..first + self.batch_size as u64)
-            .map(|place| self.permutation(epoch, place / images)[(place % images) as usize])
+            .map(|place| self.image(epoch, place / images, place % images))
             .collect()
     }
 
-    fn permutation(&mut self, epoch: u64, number: u64) -> &[usize] {
+    fn image(&mut self, epoch: u64, number: u64, place: u64) -> usize {
+        if let Some(shards) = &mut self.shards {
+            return shards.image(epoch, number, place);
+        }
+        self.permutation(epoch, number)[place as usize] as usize
+    }
+
+    fn permutation(&mut self, epoch: u64, number: u64) -> &[u32] {
         let wanted = (epoch, number);
         let stale = self.current.as_ref().is_none_or(|(key, _)| *key != wanted);
         if stale {
@@ -46,14 +66,19 @@ impl TrainOrder {
 
 /// Shuffles `0..images` by Fisher–Yates, which is written out here so that no release of `rand` changes a
 /// run.
-fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Vec<usize> {
+fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Vec<u32> {
     let mut rng = stream(seed, Purpose::Shuffle, epoch, number);
-    let mut order: Vec<usize> = (0..images).collect();
+    let mut order: Vec<u32> = (0..images as u32).collect();
     for last in (1..images).rev() {
-        let other = ((u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64) as usize;
+        let other = below(&mut rng, last + 1);
         order.swap(last, other);
     }
     order
+}
+
+/// Returns a random number below `end`.
+pub(super) fn below(rng: &mut ChaCha8Rng, end: usize) -> usize {
+    ((u128::from(rng.next_u64()) * end as u128) >> 64) as usize
 }
 
 #[cfg(test)]
@@ -96,6 +121,21 @@ mod tests {
             let alone = TrainOrder::new(7, 3, 3, 5).batch(batch);
             assert_eq!(alone, all[batch as usize]);
         }
+    }
+
+    #[test]
+    fn shards_keep_what_holds_of_epochs_and_batches() {
+        let new = || TrainOrder::new(12, 7, 5, 4).by_shards(vec![0, 4, 9], 3);
+        let mut whole = new();
+        let all: Vec<_> = (0..12).map(|batch| whole.batch(batch)).collect();
+        for batch in [11, 3, 7, 0] {
+            assert_eq!(new().batch(batch), all[batch as usize]);
+        }
+        let mut first: Vec<usize> = all[..4].concat()[..12].to_vec();
+        first.sort_unstable();
+        assert_eq!(first, (0..12).collect::<Vec<_>>(), "an epoch strings permutations together");
+        assert_ne!(all[..4], all[4..8]);
+        assert_ne!(all[0], TrainOrder::new(12, 7, 5, 4).batch(0));
     }
 
     #[test]

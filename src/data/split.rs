@@ -209,6 +209,14 @@ impl ImageSource for Subset {
     fn origin(&self) -> String {
         self.source.origin()
     }
+
+    fn shards(&self) -> Vec<usize> {
+        let place = |first: usize| self.indices.partition_point(|&index| index < first);
+        let mut shards: Vec<usize> = self.source.shards().into_iter().map(place).collect();
+        shards.dedup(); // shards without an image of the subset
+        shards.retain(|&first| first < self.indices.len());
+        shards
+    }
 }
 
 #[cfg(test)]

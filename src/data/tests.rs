@@ -112,9 +112,9 @@ fn errors_name_the_path_and_what_was_looked_for() {
     );
     let gone = message(&at(dir.path().join("gone")));
     assert!(gone.starts_with("no such file or folder") && gone.contains("gone"), "{gone}");
-    std::fs::write(dir.path().join("a.tar"), "stuff").unwrap();
-    let unknown = message(&at(dir.path().join("a.tar")));
-    assert!(unknown.contains("a.tar") && unknown.contains("unpack archives"), "{unknown}");
+    std::fs::write(dir.path().join("a.zip"), "stuff").unwrap();
+    let unknown = message(&at(dir.path().join("a.zip")));
+    assert!(unknown.contains("a.zip") && unknown.contains("unpack archives"), "{unknown}");
     let config = DataConfig { format: DataFormat::Stl10, ..DataConfig::default() };
     assert!(message(&config).starts_with("data.format = stl10 needs data.path"));
     let config = DataConfig { format: DataFormat::Stl10, ..at(dir.path()) };

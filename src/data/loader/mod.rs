@@ -8,7 +8,7 @@ use super::augment::Augment;
 use super::order::TrainOrder;
 use super::worker::{Piece, ReadyPiece, Shared};
 use super::{DataError, ImageError, Source};
-use crate::config::Config;
+use crate::config::{Config, Shuffle};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -33,6 +33,10 @@ pub struct LoaderConfig {
     pub prefetch: usize,
     /// How training images are cropped and flipped; validation ignores it.
     pub augment: Augment,
+    /// In which order training images come.
+    pub shuffle: Shuffle,
+    /// As `data.buffer`.
+    pub buffer: usize,
 }
 
 impl LoaderConfig {
@@ -46,6 +50,8 @@ impl LoaderConfig {
             workers: tuning::fixed_workers(config.data.workers),
             prefetch: config.data.prefetch,
             augment: Augment::from_config(&config.data),
+            shuffle: config.data.shuffle,
+            buffer: config.data.buffer,
         }
     }
 }
@@ -119,7 +125,7 @@ struct ThreadEnds {
 /// Which images make a batch.
 enum Sampling {
     /// Shuffled images without end.
-    Train(TrainOrder),
+    Train(Box<TrainOrder>),
     /// Every image once, in the order of the source.
     Validation,
 }
@@ -144,10 +150,14 @@ impl Loader {
         epoch_batches: u64,
         start_batch: u64,
     ) -> Self {
-        let order =
-            TrainOrder::new(source.len(), config.seed, config.batch_size.max(1), epoch_batches);
+        let (images, batch_size) = (source.len(), config.batch_size.max(1));
+        let order = TrainOrder::new(images, config.seed, batch_size, epoch_batches);
+        let order = match config.shuffle {
+            Shuffle::Full => order,
+            Shuffle::Shards => order.by_shards(source.shards(), config.buffer),
+        };
         let augment = Some(config.augment);
-        Self::start(source, &config, Sampling::Train(order), augment, start_batch)
+        Self::start(source, &config, Sampling::Train(Box::new(order)), augment, start_batch)
     }
 
     /// Returns a loader of the centre of every image, once and in the order of the source. The last

@@ -5,7 +5,16 @@ use std::sync::atomic::Ordering;
 const AUGMENT: Augment = Augment { crop_scale: [0.3, 1.0], crop_ratio: [0.75, 1.34], flip: 0.5 };
 
 fn config(workers: usize) -> LoaderConfig {
-    LoaderConfig { batch_size: 5, image_size: 12, seed: 3, workers, prefetch: 3, augment: AUGMENT }
+    LoaderConfig {
+        batch_size: 5,
+        image_size: 12,
+        seed: 3,
+        workers,
+        prefetch: 3,
+        augment: AUGMENT,
+        shuffle: Shuffle::Full,
+        buffer: 1,
+    }
 }
 
 fn numbered(images: usize, bad: &[usize]) -> Source {

@@ -6,5 +6,7 @@ mod advice;
 mod bounds;
 /// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
 mod data;
+/// Tar shards: what `plan` says of them, and that a run on them is the run on their images.
+mod shards;
 /// Weights of other programs, and files that are not what they say.
 mod weights;
