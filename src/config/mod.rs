@@ -111,7 +111,7 @@ pub enum LossKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Directory or file with training images; unset = the embedded CC0 photos.
+    /// Directory or file with training images, or a list of them; unset = the embedded CC0 photos.
     #[serde(with = "path_text::optional", skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Validation images; unset = `val/` beside `train/`, the format's own test set, or a split.
@@ -166,6 +166,10 @@ pub enum DataFormat {
     Cifar100,
     Stl10,
     Idx,
+    /// A column of encoded images, as the hub of Hugging Face ships them.
+    Parquet,
+    /// A text file of paths, or a table with a column of them.
+    List,
 }
 
 impl DataFormat {
@@ -180,6 +184,8 @@ impl DataFormat {
             Self::Cifar100 => "cifar100",
             Self::Stl10 => "stl10",
             Self::Idx => "idx",
+            Self::Parquet => "parquet",
+            Self::List => "list",
         }
     }
 }

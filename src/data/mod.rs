@@ -20,9 +20,11 @@ mod folder;
 mod idx;
 mod jpeg_end;
 mod labelled_dataset;
+mod list;
 pub mod loader;
 mod order;
 mod packed;
+mod parquet;
 mod parts;
 mod photos;
 mod scan;
@@ -200,7 +202,7 @@ fn open_main(config: &DataConfig) -> Result<(Opened, DataFormat, String), DataEr
             let resolved = detect::resolve(format, path)?;
             let guessed = format == DataFormat::Auto;
             let opened = open_as(resolved, path, guessed, config.truncated)?;
-            Ok((opened, resolved, format!(" from {}", shown::path(path))))
+            Ok((opened, format, format!(" from {}", shown::path(path))))
         }
         (format, None) => Err(DataError::PathNeeded { format }),
     }
@@ -240,6 +242,8 @@ fn open_as(
         DataFormat::Cifar100 => cifar::open(path, &cifar::CIFAR100),
         DataFormat::Stl10 => stl::open(path),
         DataFormat::Idx => idx::open(path),
+        DataFormat::Parquet => parquet::open(path, truncated),
+        DataFormat::List => list::open(path, truncated),
         DataFormat::Folder | DataFormat::Auto => {
             folder::open(path, truncated).map_err(|error| match error {
                 DataError::Empty { place, looked_for } if guessed => {

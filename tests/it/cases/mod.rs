@@ -4,6 +4,8 @@
 mod advice;
 /// Foreign text, output that can't be written, exit codes, and what a machine has.
 mod bounds;
+/// Images in columns: Parquet files and lists.
+mod columns;
 /// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
 mod data;
 /// Weights of other programs, and files that are not what they say.
