@@ -14,8 +14,8 @@ pub struct ConfigArgs {
     /// vit_base_224, vit_ssl, finetune)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Train on these images: a directory, CIFAR-10/100, STL-10 or IDX files, or the built-in `photos` or
-    /// `fashion-mnist-mini` [short for --set data.path=DIR]
+    /// Train on these images: a directory, Parquet files, a list of paths, CIFAR-10/100, STL-10 or IDX files, or the
+    /// built-in `photos` or `fashion-mnist-mini` [short for --set data.path=DIR]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Start a new run from the weights in this safetensors file: a timm ViT, official SimMIM weights, an export or a

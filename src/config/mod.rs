@@ -111,7 +111,7 @@ pub enum LossKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Directory or file with training images; unset = the embedded CC0 photos.
+    /// Directory or file with training images, or a list of them; unset = the embedded CC0 photos.
     #[serde(with = "path_text::optional", skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Validation images; unset = `val/` beside `train/`, the format's own test set, or a split.
@@ -183,6 +183,10 @@ pub enum DataFormat {
     Idx,
     /// Tar archives as `WebDataset` has them.
     Tar,
+    /// A column of encoded images, as the hub of Hugging Face ships them.
+    Parquet,
+    /// A text file of paths, or a table with a column of them.
+    List,
 }
 
 impl DataFormat {
@@ -198,6 +202,8 @@ impl DataFormat {
             Self::Stl10 => "stl10",
             Self::Idx => "idx",
             Self::Tar => "tar",
+            Self::Parquet => "parquet",
+            Self::List => "list",
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Finds out which format the data under a path has.
 
-use super::{DataError, cifar, idx, scan, shards, stl};
+use super::{DataError, cifar, idx, list, parquet, scan, shards, stl};
 use crate::config::DataFormat;
 use std::path::Path;
 
 /// The files that `auto` looks for in a folder, for the message when there are none.
 pub const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, tif, bmp and gif, data_batch_*.bin or train.bin (CIFAR binary \
-     version), train_X.bin (STL-10), train-images* (IDX), *.tar (shards)";
+     version), train_X.bin (STL-10), train-images* (IDX), *.tar (shards), *.parquet";
 
 /// The files that `auto` knows, for the message about any other.
-const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.bin, *_X.bin, a tar shard, or a \
-     jpg, png, webp, tif, bmp or gif image; unpack archives first, or set data.format";
+const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.bin, *_X.bin, a tar shard, a .parquet file, a \
+     list of images (.txt, .lst, .csv, .tsv), or a jpg, png, webp, tif, bmp or gif image; unpack archives first, or set \
+     data.format";
 
 /// Returns the format to open `path` with: `format` itself, or for `auto` the first one that fits. A
 /// folder without binary data files counts as a tree of images.
@@ -45,6 +46,8 @@ fn folder_format(path: &Path) -> DataFormat {
         DataFormat::Idx
     } else if shards::is_folder_of(path) {
         DataFormat::Tar
+    } else if parquet::is_folder_of(path) {
+        DataFormat::Parquet
     } else {
         DataFormat::Folder
     }
@@ -61,6 +64,10 @@ fn file_format(path: &Path) -> Option<DataFormat> {
         Some(DataFormat::Folder)
     } else if shards::is_file_of(path) {
         Some(DataFormat::Tar)
+    } else if parquet::is_file_of(path) {
+        Some(DataFormat::Parquet)
+    } else if list::is_file_of(path) {
+        Some(DataFormat::List)
     } else if path.is_file() && idx::is_file_of(path) {
         Some(DataFormat::Idx)
     } else {

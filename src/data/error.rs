@@ -49,8 +49,8 @@ pub enum DataError {
     #[error("none of the images of {origin} can be read ({count} tried); the last one: {last}")]
     AllUnreadable { origin: String, count: usize, last: ImageError },
     #[error(
-        "there are no labels in {place}: a classifier needs data with a folder for each class, or CIFAR, STL-10 or IDX \
-         files with theirs; give it with --data"
+        "there are no labels in {place}: a classifier needs data with a folder for each class, a list with classes, or \
+         Parquet, CIFAR, STL-10 or IDX files with theirs; give it with --data"
     )]
     Unlabelled { place: String },
     #[error(

@@ -22,9 +22,11 @@ pub(crate) mod gauge;
 mod idx;
 mod jpeg_end;
 mod labelled_dataset;
+mod list;
 pub mod loader;
 mod order;
 mod packed;
+mod parquet;
 mod parts;
 mod photos;
 mod scan;
@@ -254,6 +256,8 @@ fn open_as(
         DataFormat::Stl10 => stl::open(path),
         DataFormat::Idx => idx::open(path),
         DataFormat::Tar => shards::open(path, truncated),
+        DataFormat::Parquet => parquet::open(path, truncated),
+        DataFormat::List => list::open(path, truncated),
         DataFormat::Folder | DataFormat::Auto => {
             folder::open(path, truncated).map_err(|error| match error {
                 DataError::Empty { place, looked_for } if guessed => {

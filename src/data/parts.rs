@@ -2,6 +2,7 @@
 
 use super::DataError;
 use super::scan::{has_images, is_image_name, is_visible_name};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Words for the training part.
@@ -39,10 +40,59 @@ const DEPTH: usize = 3;
 
 /// What the name of a folder says about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Role {
+pub(super) enum Role {
     Train(usize),
     /// With the place of its word in [`VALIDATION`].
     Validation(usize),
+}
+
+impl Role {
+    /// Returns the word that stands for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Train(_) => TRAINING[0],
+            Self::Validation(rank) => VALIDATION[rank],
+        }
+    }
+
+    /// Returns the same role for all words that mean training.
+    pub fn merged(self) -> Self {
+        if let Self::Train(_) = self { Self::Train(0) } else { self }
+    }
+}
+
+/// The roles whose images are taken for the two parts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AssignedRoles {
+    /// `None` stands for images without a role.
+    pub train: Option<Role>,
+    pub val: Option<Role>,
+}
+
+/// Decides which roles become the two parts, of those that there are. What has no role is taken only if nothing is for
+/// training by its name.
+pub(super) fn assign(present: &BTreeSet<Option<Role>>) -> AssignedRoles {
+    let named = |is: fn(&Role) -> bool| present.iter().flatten().copied().find(is);
+    let train = named(|role| matches!(role, Role::Train(_)));
+    let val = named(|role| matches!(role, Role::Validation(_)));
+    match (train, present.contains(&None)) {
+        (None, true) => AssignedRoles { train: None, val },
+        (None, false) => AssignedRoles { train: val, val: None },
+        (train, _) => AssignedRoles { train, val },
+    }
+}
+
+/// Returns what the name of a file says: that of a whole shard name like `train-00000-of-00005-0123456789abcdef`, or the
+/// only word of a part in a name.
+pub(super) fn file_role(file: &Path) -> Option<Role> {
+    let stem = file.file_stem()?.to_str()?;
+    let shard = stem.find("-of-").and_then(|at| stem[..at].rfind('-')).map(|at| &stem[..at]);
+    let name = shard.unwrap_or(stem);
+    role(Path::new(name)).or_else(|| {
+        let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+        let roles: BTreeSet<Role> = words.filter_map(|word| role(Path::new(word))).collect();
+        if roles.len() == 1 { roles.first().copied() } else { None }
+    })
 }
 
 /// The folders that the images of a data set are in.
@@ -182,7 +232,7 @@ fn folder_name(folder: &Path) -> String {
 }
 
 /// Returns what the name of a folder says, in any case, with numbers (`train2017`) and with words like `images`.
-fn role(folder: &Path) -> Option<Role> {
+pub(super) fn role(folder: &Path) -> Option<Role> {
     let name = folder.file_name()?.to_str()?.to_ascii_lowercase();
     let words = name.split(|c: char| !c.is_ascii_alphanumeric());
     let words = words.map(|word| word.trim_end_matches(|c: char| c.is_ascii_digit()));

@@ -30,8 +30,8 @@ pub struct EvalArgs {
     /// Run directory (its best checkpoint, or else its newest) or checkpoint file
     #[arg(value_name = "RUN|CKPT")]
     pub weights: PathBuf,
-    /// Evaluate on these labelled images: a folder with a sub-folder per class, CIFAR, STL-10 or IDX files, or
-    /// `fashion-mnist-mini` [default: the run's data if it has classes and 200 validation images, else
+    /// Evaluate on these labelled images: a folder with a sub-folder per class, a list, Parquet, CIFAR, STL-10 or
+    /// IDX files, or `fashion-mnist-mini` [default: the run's data if it has classes and 200 validation images, else
     /// fashion-mnist-mini]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,

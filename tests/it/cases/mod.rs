@@ -4,6 +4,8 @@
 mod advice;
 /// Foreign text, output that can't be written, exit codes, and what a machine has.
 mod bounds;
+/// Images in columns: Parquet files and lists.
+mod columns;
 /// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
 mod data;
 /// Tar shards: what `plan` says of them, and that a run on them is the run on their images.
