@@ -342,7 +342,7 @@ fn make_dir(path: &Path) -> Result<(), RunDirError> {
 }
 
 /// Removes the temporary files of atomic writes that a kill interrupted.
-fn remove_temporaries(folder: &Path) {
+pub(crate) fn remove_temporaries(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();

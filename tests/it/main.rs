@@ -64,6 +64,8 @@ mod signals;
 
 /// What people have on disk and what they bring along.
 mod cases;
+/// Shards hold what their source holds, after kills, full disks and damage, too; Python's `webdataset` reads them.
+mod pack;
 
 // What is done with what was trained.
 
