@@ -42,6 +42,11 @@ pub enum CliCommand {
     Plan(command::plan::PlanArgs),
     /// Time the training step and the data loader, or the data alone
     Bench(command::bench::BenchArgs),
+    /// Write images into tar shards, as WebDataset reads them, and shrink them on the way if asked to
+    ///
+    /// If it is interrupted or killed, the same command goes on behind the shards that are finished, and ends with the
+    /// same bytes
+    Pack(command::pack::PackArgs),
     /// Show the previews of a run, images, or what a checkpoint reconstructs, in the terminal or as a PNG file
     #[cfg(feature = "tui")]
     Preview(command::preview::PreviewArgs),

@@ -112,6 +112,7 @@ fn dispatch(cli: Cli) -> Result<(), Error> {
         Some(CliCommand::Finetune(args)) => command::finetune::run(&args),
         Some(CliCommand::Plan(args)) => command::plan::run(&args),
         Some(CliCommand::Bench(args)) => command::bench::run(&args),
+        Some(CliCommand::Pack(args)) => command::pack::run(&args),
         #[cfg(feature = "tui")]
         Some(CliCommand::Preview(args)) => command::preview::run(&args),
         #[cfg(feature = "tui")]

@@ -25,6 +25,7 @@ mod going_on;
 pub mod import;
 pub mod man;
 mod memory;
+pub mod pack;
 pub mod parity;
 pub mod plan;
 pub(crate) mod prepare;

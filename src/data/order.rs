@@ -66,7 +66,7 @@ impl TrainOrder {
 
 /// Shuffles `0..images` by Fisher–Yates, which is written out here so that no release of `rand` changes a
 /// run.
-fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Vec<u32> {
+pub(crate) fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Vec<u32> {
     let mut rng = stream(seed, Purpose::Shuffle, epoch, number);
     let mut order: Vec<u32> = (0..images as u32).collect();
     for last in (1..images).rev() {

@@ -197,9 +197,17 @@ impl Shared {
 /// Reads an image. If the decoder panics on a strange file, that file alone counts as unreadable and
 /// the run goes on.
 pub(super) fn guarded_read(source: &Source, index: usize) -> Result<Arc<RgbImage>, ImageError> {
-    catch_unwind(AssertUnwindSafe(|| source.read(index))).unwrap_or_else(|panic| {
+    guarded(|| source.name(index), || source.read(index))
+}
+
+/// Does something with an image that may panic, which then is an error of this image alone.
+pub(super) fn guarded<T>(
+    name: impl Fn() -> String,
+    act: impl FnOnce() -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         let reason = format!("the decoder panicked: {}", panic_text(&*panic));
-        Err(ImageError::new(source.name(index), reason))
+        Err(ImageError::new(name(), reason))
     })
 }
 

@@ -73,6 +73,22 @@ pub fn catch() -> io::Result<Caught> {
     Ok(caught)
 }
 
+/// Lets SIGINT and SIGTERM set a flag, for a command that ends by itself when it sees it. A second signal ends the
+/// process at once, with [`exit::ABORTED`].
+///
+/// # Errors
+/// If the system refuses the handlers.
+pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let aborted = i32::from(exit::ABORTED);
+        // Handlers run in this order, so that the first signal finds the flag unset.
+        signal_hook::flag::register_conditional_shutdown(signal, aborted, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
 impl Caught {
     /// Hands signals to `reaction` from now on.
     pub fn react(&self, mut reaction: impl Reaction) {

@@ -439,7 +439,7 @@ fn uncreated(path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
 }
 
 /// Removes the temporary files of atomic writes that a kill interrupted.
-fn remove_temporaries(folder: &Path) {
+pub(crate) fn remove_temporaries(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         if files::is_temporary(&name.to_string_lossy()) {

@@ -70,6 +70,8 @@ mod signals;
 
 /// What people have on disk and what they bring along.
 mod cases;
+/// Shards hold what their source holds, after kills, full disks and damage, too; Python's `webdataset` reads them.
+mod pack;
 
 /// What others left in a folder, a log or a socket is not followed, believed or waited for, and nothing is overwritten.
 mod trust;
