@@ -24,6 +24,10 @@ const CHART: (usize, usize) = (60, 8);
 const SAMPLES: u64 = 6000;
 /// The time for reading images.
 const CHECK: Duration = Duration::from_secs(2);
+/// Of more images than this, no time that anybody likes to wait for suffices, and a glance does.
+const MANY: usize = 100_000;
+/// The time for a glance.
+const GLANCE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PlanArgs {
@@ -36,6 +40,7 @@ pub struct PlanArgs {
 /// # Errors
 /// If the configuration or the data can't be used.
 pub fn run(args: &PlanArgs) -> Result<(), Error> {
+    args.config.lists.apply();
     let mut config = prepare::config(&args.config)?;
     let data = prepare::open_data(&mut config)?;
     encoder::warn(&prepare::notes(&config, &data));
@@ -46,7 +51,8 @@ pub fn run(args: &PlanArgs) -> Result<(), Error> {
 
 /// Prints which images can't be read. Of a large data set only as many are read as a little time suffices for.
 fn tell_faulty(data: &Dataset) {
-    let Checked { looked_at, images, faulty } = check(data, CHECK);
+    let time = if data.train.len() + data.val.len() > MANY { GLANCE } else { CHECK };
+    let Checked { looked_at, images, faulty } = check(data, time);
     let unreadable = faulty.iter().filter(|error| !error.taken).count();
     if unreadable > 0 {
         let all = if looked_at < images { " that were looked at" } else { "" };

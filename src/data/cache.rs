@@ -6,8 +6,9 @@
 
 use super::{ImageError, ImageSource, Source};
 use image::RgbImage;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Memory that caches may use, in bytes. All clones share the same budget.
 #[derive(Clone)]
@@ -51,18 +52,30 @@ impl Budget {
     }
 }
 
-/// A source that remembers what it decoded.
+/// An image is kept if at least one in this many of its size would fit. With fewer, hardly any reading is spared, and the
+/// system's own cache of files makes more of the memory.
+const ONE_IN: usize = 50;
+/// Parts of a cache that threads use at the same time.
+const SHARDS: usize = 64;
+
+/// A source that remembers what it decoded. Only images that are held take memory, however many there are.
 pub struct Cached {
     source: Source,
-    slots: Vec<OnceLock<Arc<RgbImage>>>,
+    /// The images that are held, by index; image `i` is in shard `i % SHARDS`.
+    shards: Vec<Mutex<HashMap<usize, Arc<RgbImage>>>>,
     budget: Budget,
 }
 
 impl Cached {
     /// Returns an empty cache in front of `source`.
     pub fn new(source: Source, budget: Budget) -> Self {
-        let slots = std::iter::repeat_with(OnceLock::new).take(source.len()).collect();
-        Self { source, slots, budget }
+        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
+        Self { source, shards, budget }
+    }
+
+    fn shard(&self, index: usize) -> MutexGuard<'_, HashMap<usize, Arc<RgbImage>>> {
+        // A thread that panics can't leave a map half changed.
+        self.shards[index % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,17 +93,18 @@ impl ImageSource for Cached {
     }
 
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
-        let slot = self.slots.get(index);
-        if let Some(image) = slot.and_then(OnceLock::get) {
+        if let Some(image) = self.shard(index).get(&index) {
             return Ok(Arc::clone(image));
         }
         let image = self.source.read(index)?;
         let bytes = image.as_raw().capacity();
-        if let Some(slot) = slot
+        let all = bytes.saturating_mul(self.source.len());
+        let pays = all / ONE_IN <= self.budget.total;
+        // Another thread may have cached the same image meanwhile.
+        if pays
             && self.budget.take(bytes)
-            && slot.set(Arc::clone(&image)).is_err()
+            && self.shard(index).insert(index, Arc::clone(&image)).is_some()
         {
-            // Another thread has cached the same image meanwhile.
             self.budget.give_back(bytes);
         }
         Ok(image)
@@ -148,10 +162,20 @@ mod tests {
             }
         }
         let held: usize =
-            cached.iter().flat_map(|c| &c.slots).filter(|slot| slot.get().is_some()).count();
+            cached.iter().flat_map(|c| &c.shards).map(|shard| shard.lock().unwrap().len()).sum();
         assert_eq!((held, budget.left()), (5, 7));
         let reads: usize = sources.iter().map(|s| s.reads.load(Ordering::SeqCst)).sum();
         assert_eq!(reads, 8 + 2 * 3, "the three images without room are decoded each time");
+    }
+
+    #[test]
+    fn where_hardly_any_would_fit_none_is_kept() {
+        for (images, kept) in [(500, true), (501, false)] {
+            let budget = Budget::bytes(IMAGE * 10);
+            let cached = Cached::new(Arc::new(Numbered::new(images, &[])), budget.clone());
+            cached.read(0).unwrap();
+            assert_eq!(budget.left() < IMAGE * 10, kept, "{images}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The order of training images: a pure function of seed and batch number.
 
+use super::indices::Indices;
 use crate::rng::{Purpose, stream};
 use rand_chacha::rand_core::Rng;
 
@@ -13,7 +14,7 @@ pub struct TrainOrder {
     batch_size: usize,
     epoch_batches: u64,
     /// The permutation that was used last, with its epoch and number.
-    current: Option<((u64, u64), Vec<usize>)>,
+    current: Option<((u64, u64), Indices)>,
 }
 
 impl TrainOrder {
@@ -29,11 +30,13 @@ impl TrainOrder {
         let first = (batch % self.epoch_batches) * self.batch_size as u64;
         let images = self.images as u64;
         (first..first + self.batch_size as u64)
-            .map(|place| self.permutation(epoch, place / images)[(place % images) as usize])
+            .filter_map(|place| {
+                self.permutation(epoch, place / images).get((place % images) as usize)
+            })
             .collect()
     }
 
-    fn permutation(&mut self, epoch: u64, number: u64) -> &[usize] {
+    fn permutation(&mut self, epoch: u64, number: u64) -> &Indices {
         let wanted = (epoch, number);
         let stale = self.current.as_ref().is_none_or(|(key, _)| *key != wanted);
         if stale {
@@ -46,9 +49,9 @@ impl TrainOrder {
 
 /// Shuffles `0..images` by Fisher–Yates, which is written out here so that no release of `rand` changes a
 /// run.
-fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Vec<usize> {
+fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Indices {
     let mut rng = stream(seed, Purpose::Shuffle, epoch, number);
-    let mut order: Vec<usize> = (0..images).collect();
+    let mut order = Indices::all(images);
     for last in (1..images).rev() {
         let other = ((u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64) as usize;
         order.swap(last, other);

@@ -64,6 +64,7 @@ pub struct BenchArgs {
 /// # Errors
 /// Returns an error if configuration, device or data can't be used.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
+    args.config.lists.apply();
     let report = measure(args)?;
     let text = serde_json::to_string(&report)
         .map_err(|error| Error::System { what: "bench", source: error.into() })?;

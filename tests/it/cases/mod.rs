@@ -6,5 +6,7 @@ mod advice;
 mod bounds;
 /// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
 mod data;
+/// The list of a large folder is kept, and is never wrong.
+mod lists;
 /// Weights of other programs, and files that are not what they say.
 mod weights;
