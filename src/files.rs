@@ -162,7 +162,7 @@ pub fn make_temporary<T>(
     loop {
         let temporary = path.with_file_name(temporary_name(&name));
         match make(&temporary) {
-            Ok(made) => return Ok((temporary, made)),
+            Ok(done) => return Ok((temporary, done)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => {
                 tries += 1;
             }
@@ -287,22 +287,22 @@ mod tests {
     fn temporary_files_are_new_and_no_two_have_one_name() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join("x".repeat(240));
-        let made: BTreeSet<PathBuf> =
+        let all: BTreeSet<PathBuf> =
             (0..50).map(|_| new_temporary(&path, OURS).expect("writable").0).collect();
-        assert_eq!(made.len(), 50);
-        for path in &made {
+        assert_eq!(all.len(), 50);
+        for path in &all {
             let name = path.file_name().expect("a name").to_string_lossy();
             assert!(is_temporary(&name) && name.len() < 255, "{name}");
             let mode = path.metadata().expect("there").permissions().mode();
             assert_eq!(mode & 0o022, 0, "nobody else writes it");
         }
-        let mut names = made.iter();
+        let mut names = all.iter();
         let (found, ()) = make_temporary(&path, |_| match names.next() {
             Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
             None => Ok(()),
         })
         .expect("a free name");
-        assert!(!made.contains(&found));
+        assert!(!all.contains(&found));
     }
 
     #[test]

@@ -4,8 +4,26 @@
 
 use super::screen::LookArgs;
 use crate::config::{self, path_text};
+use crate::data;
 use clap::Args;
 use std::path::PathBuf;
+
+/// Arguments of every command that reads images.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct ListArgs {
+    /// List the folders of images anew, without the lists that earlier starts have kept; `doctor` says where they are
+    #[arg(long)]
+    pub relist: bool,
+}
+
+impl ListArgs {
+    /// Makes this process do so. To be called before data is opened.
+    pub fn apply(self) {
+        if self.relist {
+            data::list_anew();
+        }
+    }
+}
 
 /// Arguments that decide the configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -18,6 +36,8 @@ pub struct ConfigArgs {
     /// built-in `photos` or `fashion-mnist-mini` [short for --set data.path=DIR]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub lists: ListArgs,
     /// Start a new run from the weights in this safetensors file: a timm ViT, official SimMIM weights, an export or a
     /// checkpoint; see `simmim-tui import` [short for --set train.init=FILE]
     #[arg(long, value_name = "FILE")]

@@ -42,6 +42,7 @@ pub struct PlanArgs {
 /// # Errors
 /// If the configuration or the data can't be used.
 pub fn run(args: &PlanArgs) -> Result<(), Error> {
+    args.config.lists.apply();
     let mut config = prepare::config(&args.config)?;
     let data = prepare::open_data(&mut config)?;
     encoder::warn(&prepare::notes(&config, &data));
@@ -274,7 +275,7 @@ mod tests {
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
         let mut short = config;
         (short.train.epochs, short.train.steps) = (None, Some(12));
-        let text = Plan::new(&short, 171).lines(&short, "171 photos").join("\n");
+        let text = Plan::new(&short, 171).lines(&short, "171 photos", Vec::new()).join("\n");
         for part in ["12 = 2.40 epochs of 5 steps", "6 warm-up steps", " 12 step"] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }

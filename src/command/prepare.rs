@@ -62,6 +62,7 @@ pub(super) fn prepare_from(
     args: &TrainArgs,
     begin: impl FnOnce() -> Result<Beginning, Error>,
 ) -> Result<Job, Error> {
+    args.config.lists.apply();
     let mut notices = Vec::new();
     let previous = saying("reading the checkpoint", || Previous::open(args))?;
     let Beginning { mut config, encoder, name } = match previous.config(args, &mut notices)? {

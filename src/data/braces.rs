@@ -1,12 +1,15 @@
 //! Patterns in braces for many paths, as shells and `WebDataset` write them: `train-{000000..000146}.tar`, `{a,b}.tar`.
 
 use super::DataError;
+use crate::shown;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 /// The most paths that a pattern may stand for.
 const MOST: usize = 1 << 20;
+/// Files that a message names.
+const NAMED: usize = 5;
 
 /// Returns the paths that a pattern stands for, in its order and each once, or `None` if the path is no pattern.
 ///
@@ -24,6 +27,42 @@ pub(super) fn expand(path: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
     };
     all.retain(|bytes| seen.insert(bytes.clone()));
     Ok(Some(all.into_iter().map(|bytes| PathBuf::from(OsString::from_vec(bytes))).collect()))
+}
+
+/// Checks that there is something at each path that a pattern stands for.
+///
+/// # Errors
+/// Returns an error that names what is missing.
+pub(super) fn check_there(pattern: &Path, paths: &[PathBuf]) -> Result<(), DataError> {
+    let mut missing = Vec::new();
+    for path in paths {
+        match std::fs::metadata(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                missing.push(path.clone());
+            }
+            Err(error) => return Err(DataError::io(path, error)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(DataError::MissingShards {
+        pattern: pattern.to_owned(),
+        missing: missing.len(),
+        all: paths.len(),
+        names: named(&missing),
+    })
+}
+
+/// Names some of these files, and counts the others.
+pub(super) fn named(paths: &[PathBuf]) -> String {
+    let mut names: Vec<String> =
+        paths.iter().take(NAMED).map(|path| shown::path(path).to_string()).collect();
+    if paths.len() > NAMED {
+        names.push(format!("{} more", paths.len() - NAMED));
+    }
+    names.join(", ")
 }
 
 /// Returns the folder above the first component with braces of a pattern.

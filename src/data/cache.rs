@@ -7,8 +7,9 @@
 use super::{ImageError, ImageSource, Source};
 use crate::text::units::{bytes, percent};
 use image::RgbImage;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Images after which it is known how many of them there is room for.
 const ENOUGH: usize = 64;
@@ -130,10 +131,14 @@ impl Budget {
     }
 }
 
-/// A source that remembers what it decoded.
+/// Parts of a cache that threads use at the same time.
+const PARTS: usize = 64;
+
+/// A source that remembers what it decoded. Only images that are held take memory, however many there are.
 pub struct Cached {
     source: Source,
-    slots: Vec<OnceLock<Arc<RgbImage>>>,
+    /// The images that are held, by index; image `i` is in part `i % PARTS`.
+    parts: Vec<Mutex<HashMap<usize, Arc<RgbImage>>>>,
     budget: Budget,
 }
 
@@ -141,8 +146,13 @@ impl Cached {
     /// Returns an empty cache in front of `source`.
     pub fn new(source: Source, budget: Budget) -> Self {
         budget.uses.images.fetch_add(source.len(), Ordering::Relaxed);
-        let slots = std::iter::repeat_with(OnceLock::new).take(source.len()).collect();
-        Self { source, slots, budget }
+        let parts = std::iter::repeat_with(Mutex::default).take(PARTS).collect();
+        Self { source, parts, budget }
+    }
+
+    fn part(&self, index: usize) -> MutexGuard<'_, HashMap<usize, Arc<RgbImage>>> {
+        // A thread that panics can't leave a map half changed.
+        self.parts[index % PARTS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,17 +170,13 @@ impl ImageSource for Cached {
     }
 
     fn read(&self, index: usize) -> Result<Arc<RgbImage>, ImageError> {
-        let slot = self.slots.get(index);
-        if let Some(image) = slot.and_then(OnceLock::get) {
+        if let Some(image) = self.part(index).get(&index) {
             return Ok(Arc::clone(image));
         }
         let image = self.source.read(index)?;
         let bytes = image.as_raw().capacity();
-        if let Some(slot) = slot
-            && self.budget.take(bytes)
-            && slot.set(Arc::clone(&image)).is_err()
-        {
-            // Another thread has cached the same image meanwhile.
+        // Another thread may have cached the same image meanwhile.
+        if self.budget.take(bytes) && self.part(index).insert(index, Arc::clone(&image)).is_some() {
             self.budget.give_back(bytes);
         }
         Ok(image)
@@ -232,7 +238,7 @@ mod tests {
             }
         }
         let held: usize =
-            cached.iter().flat_map(|c| &c.slots).filter(|slot| slot.get().is_some()).count();
+            cached.iter().flat_map(|c| &c.parts).map(|part| part.lock().unwrap().len()).sum();
         assert_eq!((held, budget.left()), (5, 7));
         let reads: usize = sources.iter().map(|s| s.reads.load(Ordering::SeqCst)).sum();
         assert_eq!(reads, 8 + 2 * 3, "the three images without room are decoded each time");

@@ -34,16 +34,23 @@ fn are_ascending_numbers(names: &[String]) -> bool {
 /// Names the classes of validation images that no training image has.
 pub(crate) fn unseen(train: &Source, val: &Source, classes: &[String]) -> Option<String> {
     const NAMED: usize = 10;
-    let present = |source: &Source| -> BTreeSet<u32> {
-        (0..source.len()).filter_map(|index| source.label(index)).collect()
+    let present = |source: &Source| {
+        let mut present = vec![false; classes.len()];
+        for label in (0..source.len()).filter_map(|index| source.label(index)) {
+            if let Some(present) = present.get_mut(label as usize) {
+                *present = true;
+            }
+        }
+        present
     };
     let (trained, validated) = (present(train), present(val));
     // Training images without any label learn no classes at all.
-    if trained.is_empty() {
+    if !trained.contains(&true) {
         return None;
     }
-    let unseen = validated.difference(&trained).filter_map(|&label| classes.get(label as usize));
-    let mut names: Vec<&str> = unseen.map(String::as_str).collect();
+    let unseen = classes.iter().zip(trained.iter().zip(validated));
+    let unseen = unseen.filter(|(_, (trained, validated))| *validated && !**trained);
+    let mut names: Vec<&str> = unseen.map(|(name, _)| name.as_str()).collect();
     let count = names.len();
     names.truncate(NAMED);
     let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };

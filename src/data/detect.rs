@@ -21,8 +21,13 @@ const FILES: &str = "an IDX images file (plain or .gz), data_batch_*.bin, train.
 /// format.
 pub fn resolve(format: DataFormat, path: &Path) -> Result<DataFormat, DataError> {
     // Which shards of a pattern are missing is said by the module that knows patterns.
-    if [DataFormat::Auto, DataFormat::Tar].contains(&format) && shards::is_pattern(path) {
-        return Ok(DataFormat::Tar);
+    if shards::is_pattern(path) {
+        match format {
+            DataFormat::Auto if parquet::is_pattern(path) => return Ok(DataFormat::Parquet),
+            DataFormat::Auto => return Ok(DataFormat::Tar),
+            DataFormat::Tar | DataFormat::Parquet => return Ok(format),
+            _ => {}
+        }
     }
     let metadata = std::fs::metadata(path).map_err(|error| DataError::io(path, error))?;
     if format != DataFormat::Auto {

@@ -5,11 +5,13 @@
 //! hash is a multiple of a power of two. The choice depends on the name alone, so that two fingerprints have chosen the
 //! same images.
 
+use super::parallel::in_parallel_many;
 use super::{Dataset, Source};
+use crate::text::count::Count;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Most images that are kept of a part: 512 KiB of text.
 const MOST: usize = 1 << 16;
@@ -67,30 +69,59 @@ pub struct ListedData {
 struct ListedPart {
     source: Source,
     /// The hash of each name with the index of its image, ascending.
-    names: Vec<(u64, usize)>,
+    names: Vec<HashedName>,
+}
+
+/// The hash of a name and the index of its image, 40 bits each, big-endian, so that they sort as numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct HashedName([u8; 5], [u8; 5]);
+
+impl HashedName {
+    fn new(name: &str, index: usize) -> Self {
+        let low = |number: u64| {
+            let [_, _, _, bytes @ ..] = number.to_be_bytes();
+            bytes
+        };
+        Self(low(xxh3_64(name.as_bytes()) >> (64 - 40)), low(index as u64))
+    }
+
+    fn number(bytes: [u8; 5]) -> u64 {
+        bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    }
+
+    fn hash(self) -> u64 {
+        Self::number(self.0)
+    }
+
+    fn index(self) -> usize {
+        Self::number(self.1) as usize
+    }
 }
 
 impl ListedPart {
     fn of(source: &Source) -> Self {
-        let name = |index| xxh3_64(source.key(index).as_bytes()) >> (64 - 40);
-        let mut names: Vec<_> =
-            (0..source.len()).into_par_iter().map(|index| (name(index), index)).collect();
+        let name = |index| HashedName::new(&source.key(index), index);
+        let mut names: Vec<_> = (0..source.len()).into_par_iter().map(name).collect();
         names.par_sort_unstable();
         Self { source: Source::clone(source), names }
     }
 
     /// Returns the image that stands for a name. This asks the file system for its size.
-    fn image(&self, (name, index): (u64, usize)) -> u64 {
-        let size = xxh3_64(&self.source.bytes(index).to_le_bytes());
-        (name << SIZE_BITS) | (size & ((1 << SIZE_BITS) - 1))
+    fn image(&self, named: HashedName) -> u64 {
+        let size = xxh3_64(&self.source.bytes(named.index()).to_le_bytes());
+        (named.hash() << SIZE_BITS) | (size & ((1 << SIZE_BITS) - 1))
     }
 
     /// Returns the index of an image.
     fn find(&self, image: u64) -> Option<usize> {
         let name = image >> SIZE_BITS;
-        let first = self.names.partition_point(|&(other, _)| other < name);
-        let same = self.names[first..].iter().take_while(|&&(other, _)| other == name);
-        same.copied().find(|&named| self.image(named) == image).map(|(_, index)| index)
+        self.named(name).find(|&named| self.image(named) == image).map(HashedName::index)
+    }
+
+    /// Returns the images whose name has this hash.
+    fn named(&self, hash: u64) -> impl Iterator<Item = HashedName> {
+        let first = self.names.partition_point(|other| other.hash() < hash);
+        self.names[first..].iter().copied().take_while(move |other| other.hash() == hash)
     }
 }
 
@@ -101,17 +132,21 @@ impl ListedData {
 
     pub fn fingerprint(&self) -> Fingerprint {
         let Self { train, val } = self;
-        let named: HashSet<u64> = train.names.iter().map(|&(name, _)| name).collect();
-        let in_both = |&&pair: &&(u64, usize)| {
-            named.contains(&pair.0) && train.find(val.image(pair)).is_some()
+        let counted = Count::new("looking at the sizes of some images".to_owned(), "images");
+        let in_both = |&named: &HashedName| {
+            train.named(named.hash()).next().is_some() && train.find(val.image(named)).is_some()
         };
-        let both: Vec<_> = val.names.iter().filter(in_both).copied().collect();
-        let shared: HashSet<u64> = both.iter().map(|&(name, _)| name).collect();
-        let own = |part: &ListedPart| {
-            let own = part.names.iter().filter(|(name, _)| !shared.contains(name)).copied();
-            PartPrint::of(part, &own.collect::<Vec<_>>())
-        };
-        Fingerprint { train: own(train), val: own(val), both: PartPrint::of(val, &both) }
+        // Of most data sets no image is in both parts, and nothing is asked of the file system here.
+        let both: Vec<HashedName> =
+            val.names.par_iter().filter(|name| in_both(name)).copied().collect();
+        let shared = |hash: u64| both.binary_search_by_key(&hash, |name| name.hash()).is_ok();
+        let own =
+            |part: &ListedPart| PartPrint::of(part, &part.names, &|name| !shared(name), &counted);
+        Fingerprint {
+            train: own(train),
+            val: own(val),
+            both: PartPrint::of(val, &both, &|_| true, &counted),
+        }
     }
 
     fn has(&self, image: u64) -> bool {
@@ -120,18 +155,33 @@ impl ListedData {
 }
 
 impl PartPrint {
-    fn of(part: &ListedPart, names: &[(u64, usize)]) -> Self {
+    /// Returns the print of those of `names` whose hash is `taken`.
+    fn of(
+        part: &ListedPart,
+        names: &[HashedName],
+        taken: &(impl Fn(u64) -> bool + Sync),
+        counted: &Count,
+    ) -> Self {
+        let chosen = |one_in: u64| {
+            let is = move |name: &&HashedName| name.hash().is_multiple_of(one_in) && taken(name.hash());
+            names.par_iter().filter(is).copied()
+        };
+        let images = chosen(1).count();
         let mut one_in = 1;
-        let chosen = |one_in: u64| names.par_iter().filter(move |(name, _)| name % one_in == 0);
         while chosen(one_in).count() > MOST {
             one_in *= 2;
         }
-        let mut kept: Vec<u64> = chosen(one_in).map(|&pair| part.image(pair)).collect();
+        let chosen: Vec<HashedName> = chosen(one_in).collect();
+        let mut kept = in_parallel_many(chosen.len(), |at| {
+            counted.add(1);
+            part.image(chosen[at])
+        });
         kept.sort_unstable();
-        let hashes = names.iter().map(|&(name, _)| name).chain(kept.iter().copied());
-        let bytes: Vec<u8> = hashes.flat_map(u64::to_le_bytes).collect();
-        let digest = format!("{:016x}", xxh3_64(&bytes));
-        Self { images: names.len() as u64, digest, one_in, kept: written(&kept) }
+        let mut digest = Xxh3::new();
+        let hashes = names.iter().map(|name| name.hash()).filter(|&name| taken(name));
+        hashes.chain(kept.iter().copied()).for_each(|hash| digest.update(&hash.to_le_bytes()));
+        let digest = format!("{:016x}", digest.digest());
+        Self { images: images as u64, digest, one_in, kept: written(&kept) }
     }
 
     /// Returns the images that are kept, ascending, or `None` if the text is none of this format.
@@ -196,12 +246,12 @@ impl ListedData {
             before.get(at).is_some_and(|&image| image >> SIZE_BITS == name)
         };
         // Only an image whose name was there needs a look at its size.
-        let is_new = |part: &ListedPart, pair: (u64, usize)| {
-            !named(pair.0) || before.binary_search(&part.image(pair)).is_err()
+        let is_new = |part: &ListedPart, name: HashedName| {
+            !named(name.hash()) || before.binary_search(&part.image(name)).is_err()
         };
         let new = |part: &ListedPart| -> HashSet<u64> {
-            let chosen = part.names.par_iter().filter(|(name, _)| name % one_in == 0).copied();
-            chosen.filter(|&pair| is_new(part, pair)).map(|(name, _)| name).collect()
+            let chosen = part.names.par_iter().filter(|name| name.hash() % one_in == 0).copied();
+            chosen.filter(|&name| is_new(part, name)).map(HashedName::hash).collect()
         };
         new(&self.train).union(&new(&self.val)).count() as u64
     }

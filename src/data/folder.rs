@@ -1,11 +1,15 @@
 //! Trees of image files: jpg, png, webp, tiff, bmp and gif.
 
 use super::encoded::{Decoding, EncodedImages};
+use super::listing::{KeptLists, join, joined};
+use super::names::Names;
 use super::scan::{LeftOut, Scanned, scan};
 use super::{DataError, Opened, Part, decode, parts};
 use crate::config::TruncatedImages;
 use crate::shown;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,9 +19,9 @@ pub(super) const LOOKED_FOR: &str = "jpg, jpeg, png and webp files, tif, bmp and
 /// The image files below one folder, sorted by path.
 pub struct Folder {
     root: PathBuf,
-    /// Paths relative to `root`.
-    files: Vec<PathBuf>,
-    /// Class of each file. Files that lie directly in `root` have none.
+    /// Names of files in folders relative to `root`.
+    files: Names,
+    /// Class of the files in each folder. Files that lie directly in `root` have none.
     labels: Vec<Option<u32>>,
     /// What stands before the path of a file in its key.
     prefix: PathBuf,
@@ -34,8 +38,8 @@ pub(crate) fn open(path: &Path, truncated: TruncatedImages) -> Result<Opened, Da
     let parts = parts::find(path)?;
     let mut left_out = LeftOut::default();
     let train = part(&parts.train, parts.prefix, truncated, &mut left_out)?;
-    let val =
-        parts.val.map(|val| part(&val, PathBuf::new(), truncated, &mut left_out)).transpose()?;
+    let val = parts.val.map(|val| part(&val, PathBuf::new(), truncated, &mut left_out));
+    let val = val.transpose()?;
     let notes = parts.notes.into_iter().chain(left_out.notes()).collect();
     Ok(Opened { train, val, kind: "images", decodes: true, notes })
 }
@@ -47,14 +51,15 @@ fn part(
     truncated: TruncatedImages,
     left_out: &mut LeftOut,
 ) -> Result<Part, DataError> {
-    let Scanned { files, left_out: others } = scan(root)?;
+    let Scanned { files, left_out: others } = scan(root, &KeptLists::of_user())?;
     if files.is_empty() {
         let mut missing = vec![LOOKED_FOR.to_owned()];
         missing.extend(others.notes());
         return Err(DataError::empty(root, missing.join("; ")));
     }
     left_out.add(others);
-    let names: Vec<_> = files.iter().map(|file| class_name(file)).collect();
+    let names: Vec<_> =
+        (0..files.groups()).map(|group| class_name(files.group_name(group))).collect();
     let classes: Vec<String> =
         names.iter().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let number =
@@ -64,20 +69,23 @@ fn part(
     Ok(Part { source: Arc::new(Decoding::new(folder, truncated)), classes })
 }
 
-/// Returns the first folder of a relative path, or `None` if it is a bare file name.
-fn class_name(file: &Path) -> Option<String> {
-    let mut components = file.components();
-    let first = components.next()?;
-    components.next()?;
-    Some(shown::text(first.as_ref()))
+/// Returns the first folder of the relative path of a folder, or `None` if that is the root itself.
+fn class_name(folder: &[u8]) -> Option<String> {
+    let first = folder.split(|&byte| byte == b'/').next().filter(|first| !first.is_empty())?;
+    Some(shown::text(Path::new(OsStr::from_bytes(first))))
 }
 
 impl Folder {
+    /// Returns the path of an image relative to the root.
+    fn relative(&self, index: usize) -> Option<Vec<u8>> {
+        let (group, name) = self.files.get(index)?;
+        Some(joined(self.files.group_name(group), name))
+    }
+
     /// Returns the whole path of an image.
     fn path(&self, index: usize) -> Option<PathBuf> {
-        let file = self.files.get(index)?;
         // Joining an empty path would append a slash, as if the file were a folder.
-        Some(if file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(file) })
+        Some(join(&self.root, &self.relative(index)?))
     }
 }
 
@@ -91,12 +99,13 @@ impl EncodedImages for Folder {
     }
 
     fn label(&self, index: usize) -> Option<u32> {
-        self.labels.get(index).copied().flatten()
+        self.labels.get(self.files.group(index)?).copied().flatten()
     }
 
     fn key(&self, index: usize) -> String {
-        let file = self.files.get(index).map(|file| self.prefix.join(file));
-        file.map(|file| file.to_string_lossy().into_owned()).unwrap_or_default()
+        let file = self.relative(index).unwrap_or_default();
+        let prefix = self.prefix.as_os_str().as_bytes();
+        String::from_utf8_lossy(&joined(prefix, &file)).into_owned()
     }
 
     fn bytes(&self, index: usize) -> u64 {

@@ -3,7 +3,6 @@
 use super::split::Subset;
 use super::{DataError, Dataset, Source, detect, open, stl};
 use crate::config::{DataConfig, DataFormat};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Opens the data that `config` names and leaves out the images without a label, which a note counts.
@@ -20,9 +19,10 @@ pub fn open_labelled(config: &DataConfig) -> Result<Dataset, DataError> {
             return Err(DataError::Unlabelled { place: part.origin() });
         }
     }
-    let present: BTreeSet<u32> =
-        (0..kept_train.len()).filter_map(|index| kept_train.label(index)).collect();
-    if let (Some(&label), 1) = (present.first(), present.len()) {
+    let mut labels = (0..kept_train.len()).filter_map(|index| kept_train.label(index));
+    if let Some(label) = labels.next()
+        && labels.all(|other| other == label)
+    {
         let class = classes.get(label as usize).cloned().unwrap_or_default();
         return Err(DataError::OneClass { place: train.origin(), class });
     }
@@ -63,11 +63,10 @@ fn with_labels(config: &DataConfig) -> Result<DataConfig, DataError> {
 /// Returns the images of a source that have a label of `classes`.
 fn labelled_of(source: &Source, classes: &[String]) -> Source {
     let has = |index: &usize| source.label(*index).is_some_and(|l| (l as usize) < classes.len());
-    let indices: Vec<usize> = (0..source.len()).filter(has).collect();
-    if indices.len() == source.len() {
+    if (0..source.len()).all(|index| has(&index)) {
         return Arc::clone(source);
     }
-    Arc::new(Subset::of(source, indices))
+    Arc::new(Subset::of(source, (0..source.len()).filter(has)))
 }
 
 #[cfg(test)]

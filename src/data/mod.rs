@@ -20,13 +20,17 @@ mod fingerprint;
 mod folder;
 pub(crate) mod gauge;
 mod idx;
+pub(crate) mod indices;
 mod jpeg_end;
 mod labelled_dataset;
 mod list;
+mod listing;
 pub mod loader;
 pub(crate) mod member_names;
+mod names;
 pub(crate) mod order;
 mod packed;
+mod parallel;
 mod parquet;
 mod parts;
 mod photos;
@@ -46,9 +50,11 @@ pub use cache::Budget as CacheBudget;
 pub use error::{DataError, ImageError};
 pub use fingerprint::{DataChange, Fingerprint, ListedData};
 pub use labelled_dataset::open_labelled;
+pub use listing::{KeptLists, list_anew};
 
 use crate::config::{DataConfig, DataFormat, TruncatedImages};
 use crate::shown;
+use crate::text::count::Count;
 use image::RgbImage;
 use split::SplitParts;
 use std::path::Path;
@@ -229,11 +235,15 @@ fn open_main(config: &DataConfig) -> Result<(Opened, DataFormat, String), DataEr
 /// # Errors
 /// Returns an error if the source is empty or if none of its images can be read.
 pub fn check_readable(source: &Source) -> Result<(), DataError> {
-    let mut last = None;
+    let (mut last, mut counted) = (None, None);
     for index in 0..source.len() {
         match worker::guarded_read(source, index) {
             Ok(_) => return Ok(()),
-            Err(error) => last = Some(error),
+            Err(error) => {
+                let what = || format!("no image of {} can be read so far", source.origin());
+                counted.get_or_insert_with(|| Count::new(what(), "tried")).add(1);
+                last = Some(error);
+            }
         }
     }
     let (origin, count) = (source.origin(), source.len());

@@ -1,5 +1,6 @@
 //! The order of training images: a pure function of seed and batch number.
 
+use super::indices::Indices;
 use super::shard_order::ShardOrder;
 use crate::rng::{Purpose, stream};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +16,7 @@ pub struct TrainOrder {
     batch_size: usize,
     epoch_batches: u64,
     /// The permutation that was used last, with its epoch and number.
-    current: Option<((u64, u64), Vec<u32>)>,
+    current: Option<((u64, u64), Indices)>,
     /// What makes the permutations if all images at random isn't wanted.
     shards: Option<ShardOrder>,
 }
@@ -42,18 +43,18 @@ impl TrainOrder {
         let first = (batch % self.epoch_batches) * self.batch_size as u64;
         let images = self.images as u64;
         (first..first + self.batch_size as u64)
-            .map(|place| self.image(epoch, place / images, place % images))
+            .filter_map(|place| self.image(epoch, place / images, place % images))
             .collect()
     }
 
-    fn image(&mut self, epoch: u64, number: u64, place: u64) -> usize {
+    fn image(&mut self, epoch: u64, number: u64, place: u64) -> Option<usize> {
         if let Some(shards) = &mut self.shards {
-            return shards.image(epoch, number, place);
+            return Some(shards.image(epoch, number, place));
         }
-        self.permutation(epoch, number)[place as usize] as usize
+        self.permutation(epoch, number).get(place as usize)
     }
 
-    fn permutation(&mut self, epoch: u64, number: u64) -> &[u32] {
+    fn permutation(&mut self, epoch: u64, number: u64) -> &Indices {
         let wanted = (epoch, number);
         let stale = self.current.as_ref().is_none_or(|(key, _)| *key != wanted);
         if stale {
@@ -66,9 +67,9 @@ impl TrainOrder {
 
 /// Shuffles `0..images` by Fisher–Yates, which is written out here so that no release of `rand` changes a
 /// run.
-pub(crate) fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Vec<u32> {
+pub(crate) fn permutation(images: usize, seed: u64, epoch: u64, number: u64) -> Indices {
     let mut rng = stream(seed, Purpose::Shuffle, epoch, number);
-    let mut order: Vec<u32> = (0..images as u32).collect();
+    let mut order = Indices::all(images);
     for last in (1..images).rev() {
         let other = below(&mut rng, last + 1);
         order.swap(last, other);

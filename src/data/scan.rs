@@ -2,12 +2,18 @@
 
 use super::DataError;
 use super::decode::FORMATS;
+use super::listing::{KeptLists, join, joined};
+use super::names::Names;
+use super::parallel::in_parallel_many;
+use crate::shown;
+use crate::text::count::Count;
 use image::ImageFormat;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use walkdir::{DirEntry, WalkDir};
 
 /// Endings of files that are taken for images without a look. What they are is decided when they are read.
@@ -27,8 +33,8 @@ const NAMED: usize = 8;
 
 /// What was found below a folder.
 pub(super) struct Scanned {
-    /// Paths relative to the folder, sorted; one empty path if the folder is a file itself.
-    pub files: Vec<PathBuf>,
+    /// Names of files in folders relative to the root, sorted by path; one empty name if the root is a file itself.
+    pub files: Names,
     pub left_out: LeftOut,
 }
 
@@ -92,64 +98,73 @@ impl LeftOut {
 ///
 /// # Errors
 /// Returns an error if `root` itself is missing or can't be read.
-pub(super) fn scan(root: &Path) -> Result<Scanned, DataError> {
+pub(super) fn scan(root: &Path, lists: &KeptLists) -> Result<Scanned, DataError> {
     // Looking at the root first tells a missing folder from an empty one.
     let metadata = std::fs::metadata(root).map_err(|error| DataError::io(root, error))?;
     if metadata.is_file() {
-        return Ok(Scanned { files: vec![PathBuf::new()], left_out: LeftOut::default() });
+        let mut files = Names::default();
+        let group = files.add_group(b"");
+        files.push(group, b"");
+        return Ok(Scanned { files, left_out: LeftOut::default() });
     }
-    let (mut files, mut others, mut left_out) = (Vec::new(), Vec::new(), LeftOut::default());
-    for entry in WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_visible) {
-        match entry {
-            Ok(entry) if entry.file_type().is_file() => {
-                let known = is_image_name(entry.path());
-                let list = if known { &mut files } else { &mut others };
-                list.push(relative(root, entry.path()));
-            }
-            Ok(_) => {}
-            // A link back to a parent folder adds nothing: its files are listed in that folder.
-            Err(error) if error.loop_ancestor().is_some() => {}
-            Err(error) => {
-                let path = error.path().unwrap_or(root).to_owned();
-                let depth = error.depth();
-                let source =
-                    error.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into());
-                if depth == 0 {
-                    return Err(DataError::Read { path, source });
-                }
-                // A link to nowhere counts as one unreadable image, or as nothing if its name isn't
-                // that of an image.
-                if path.is_symlink() && !path.exists() {
-                    files.extend(is_image_name(&path).then(|| relative(root, &path)));
-                    continue;
-                }
-                left_out.folders.insert(format!("{} ({source})", path.display()));
-            }
-        }
-    }
-    others.sort_unstable();
-    files.extend(images_among(root, others, &mut left_out));
-    files.sort_unstable();
-    Ok(Scanned { files, left_out })
+    let mut tree = lists.list(root)?;
+    let folders = std::mem::take(&mut tree.unreadable);
+    let mut left_out = LeftOut { folders, ..LeftOut::default() };
+    let taken = images_among(root, &tree.others(), &mut left_out);
+    Ok(Scanned { files: tree.into_images(&taken), left_out })
 }
 
-/// Returns the files of unknown endings that are images by their content, and counts the others.
-fn images_among(root: &Path, files: Vec<PathBuf>, left_out: &mut LeftOut) -> Vec<PathBuf> {
-    let mut seen: BTreeMap<String, (usize, bool)> = BTreeMap::new();
-    let is_image = |file: &PathBuf| {
-        let ending = ending(file);
-        let (looks, found) = seen.entry(ending.clone()).or_default();
-        if !UNFINISHED.contains(&ending.as_str()) && (*found || *looks < LOOKS) {
-            *looks += 1;
-            if looks_like_image(&root.join(file)) {
-                *found = true;
-                return true;
-            }
-        }
-        *left_out.endings.entry(ending).or_default() += 1;
-        false
+/// What is known of the files of one unknown ending.
+#[derive(Default)]
+struct Ending {
+    looks: usize,
+    /// Whether one of them was an image.
+    found: bool,
+}
+
+/// Returns which files of unknown endings are images by their content, and counts the others. What they hold may change
+/// at any time, so they are looked at each time.
+fn images_among(root: &Path, files: &Names, left_out: &mut LeftOut) -> Vec<bool> {
+    if files.is_empty() {
+        return Vec::new();
+    }
+    let counted = Count::new(
+        format!("looking at files of unknown endings in {}", shown::path(root)),
+        "files",
+    );
+    let is_image = |at: usize| {
+        counted.add(1);
+        let path = files.get(at).map(|(group, name)| joined(files.group_name(group), name));
+        looks_like_image(&join(root, &path.unwrap_or_default()))
     };
-    files.into_iter().filter(is_image).collect()
+    let ending_of = |at: usize| {
+        let name = files.get(at).map_or(&b""[..], |(_, name)| name);
+        ending(Path::new(OsStr::from_bytes(name)))
+    };
+    let mut seen: BTreeMap<String, Ending> = BTreeMap::new();
+    let (mut taken, mut later) = (vec![false; files.len()], Vec::new());
+    for at in 0..files.len() {
+        let name = ending_of(at);
+        if UNFINISHED.contains(&name.as_str()) {
+            continue;
+        }
+        let Ending { looks, found } = seen.entry(name).or_default();
+        if *found {
+            later.push(at); // all of them are looked at, whatever they are
+        } else if *looks < LOOKS {
+            *looks += 1;
+            *found = is_image(at);
+            taken[at] = *found;
+        }
+    }
+    for (&at, is_image) in later.iter().zip(in_parallel_many(later.len(), |at| is_image(later[at])))
+    {
+        taken[at] = is_image;
+    }
+    for at in (0..files.len()).filter(|&at| !taken[at]) {
+        *left_out.endings.entry(ending_of(at)).or_default() += 1;
+    }
+    taken
 }
 
 /// Returns the ending of a name in lower case. One that is no usual ending counts as none.
@@ -200,11 +215,6 @@ pub(super) fn is_image_name(path: &Path) -> bool {
         .is_some_and(|found| IMAGES.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
-/// Returns `path` relative to `root`.
-fn relative(root: &Path, path: &Path) -> PathBuf {
-    path.strip_prefix(root).unwrap_or(path).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,8 +232,9 @@ mod tests {
             write(name, b"II*\0 or text");
         }
         write("copy.bak", jpeg);
-        let Scanned { files, left_out } = scan(dir.path()).unwrap();
-        let names: Vec<_> = files.iter().map(|file| file.to_str().unwrap()).collect();
+        let Scanned { files, left_out } = scan(dir.path(), &KeptLists::of_user()).unwrap();
+        let names: Vec<_> = (0..files.len()).filter_map(|at| files.get(at)).collect();
+        let names: Vec<_> = names.iter().map(|(_, name)| str::from_utf8(name).unwrap()).collect();
         assert_eq!(names, ["a.jpg", "b.JFIF", "c.tif", "d.jpg_large", "e.dat", "without"]);
         let note = left_out.files().unwrap();
         assert!(note.starts_with("6 files are left out"), "{note}");
@@ -238,7 +249,7 @@ mod tests {
             std::fs::write(dir.path().join(format!("{number:03}.xml")), "<x/>").unwrap();
         }
         std::fs::write(dir.path().join("999.xml"), b"\xff\xd8\xff\xe0").unwrap();
-        let found = scan(dir.path()).unwrap();
+        let found = scan(dir.path(), &KeptLists::of_user()).unwrap();
         assert!(found.files.is_empty(), "the last one is past the looks");
         let note = found.left_out.files().unwrap();
         assert!(note.ends_with(": 75 .xml"), "{note}");

@@ -1,8 +1,10 @@
 //! Chooses some images of a source by a hash of their names: a validation set, or a sample.
 
+use super::indices::Indices;
 use super::worker::guarded_read;
 use super::{ImageError, ImageSource, Source};
 use image::RgbImage;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -11,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub struct Subset {
     source: Source,
     /// Indices in `source`, ascending.
-    indices: Vec<usize>,
+    indices: Indices,
 }
 
 /// The two parts that a source was divided into.
@@ -35,14 +37,18 @@ pub fn split(source: &Source, fraction: f64) -> SplitParts {
         return SplitParts { train: Arc::clone(source), val: Arc::clone(source), note };
     }
     let held_out = ((fraction * images as f64).round() as usize).clamp(1, images - 1);
-    let mut order: Vec<(u64, usize)> =
-        (0..images).map(|index| (xxh3_64(source.key(index).as_bytes()), index)).collect();
-    order.sort_unstable();
-    let mut val: Vec<usize> = order.iter().map(|&(_, index)| index).collect();
-    let mut train = val.split_off(held_out);
+    let mut order: Vec<(u64, usize)> = (0..images)
+        .into_par_iter()
+        .map(|index| (xxh3_64(source.key(index).as_bytes()), index))
+        .collect();
+    order.par_sort_unstable();
+    let indices = |part: &[(u64, usize)]| part.iter().map(|&(_, index)| index).collect();
+    let (mut val, mut train): (Indices, Indices) =
+        (indices(&order[..held_out]), indices(&order[held_out..]));
+    drop(order);
     let note = balance(source, &mut train, &mut val);
-    let subset = |mut indices: Vec<usize>| -> Source {
-        indices.sort_unstable();
+    let subset = |mut indices: Indices| -> Source {
+        indices.sort();
         Arc::new(Subset { source: Arc::clone(source), indices })
     };
     SplitParts { train: subset(train), val: subset(val), note }
@@ -52,7 +58,7 @@ pub fn split(source: &Source, fraction: f64) -> SplitParts {
 const ALSO: &str = "it is the training and the validation set, and the validation loss says nothing of other images";
 
 /// Sees to it that each part has an image that can be read, and one with a label if there are labels.
-fn balance(source: &Source, train: &mut Vec<usize>, val: &mut Vec<usize>) -> Option<String> {
+fn balance(source: &Source, train: &mut Indices, val: &mut Indices) -> Option<String> {
     let readable = |&index: &usize| guarded_read(source, index).is_ok();
     let labelled = |index: &usize| source.label(*index).is_some() && readable(index);
     for _ in 0..2 {
@@ -61,7 +67,7 @@ fn balance(source: &Source, train: &mut Vec<usize>, val: &mut Vec<usize>) -> Opt
     }
     for _ in 0..2 {
         if !give_one(val, train, readable)
-            && let Some(&only) = train.iter().find(|index| readable(index))
+            && let Some(only) = train.iter().find(readable)
         {
             val.push(only);
             return Some(format!("{} alone can be read: {ALSO}", source.name(only)));
@@ -73,12 +79,13 @@ fn balance(source: &Source, train: &mut Vec<usize>, val: &mut Vec<usize>) -> Opt
 
 /// Moves the first good image of `other` to `part` if there is none yet. Leaves `other` its last good one. Returns
 /// whether `part` has a good image then.
-fn give_one(part: &mut Vec<usize>, other: &mut Vec<usize>, good: impl Fn(&usize) -> bool) -> bool {
-    if part.iter().any(&good) {
+fn give_one(part: &mut Indices, other: &mut Indices, good: impl Fn(&usize) -> bool) -> bool {
+    if part.iter().any(|index| good(&index)) {
         return true;
     }
     let mut found = other.iter().enumerate().filter(|(_, index)| good(index)).map(|(at, _)| at);
     let (first, second) = (found.next(), found.next());
+    drop(found);
     let (Some(at), Some(_)) = (first, second) else { return false };
     part.push(other.remove(at));
     true
@@ -109,7 +116,7 @@ fn spread(source: &Source, mut indices: Vec<usize>, count: usize) -> Source {
     if indices.len() == source.len() {
         return Arc::clone(source);
     }
-    Arc::new(Subset { source: Arc::clone(source), indices })
+    Arc::new(Subset::of(source, indices))
 }
 
 /// Returns the indices of `count` images, ascending, or of all if there are fewer. Each class gives equally many, as far
@@ -158,18 +165,18 @@ impl Subset {
     /// Returns the first `count` images of a source.
     #[cfg(feature = "tui")]
     pub fn first(source: &Source, count: usize) -> Self {
-        Self { source: Arc::clone(source), indices: (0..count.min(source.len())).collect() }
+        Self { source: Arc::clone(source), indices: Indices::all(count.min(source.len())) }
     }
 
     /// Returns the images with these indices, which are ascending.
-    pub fn of(source: &Source, indices: Vec<usize>) -> Self {
-        Self { source: Arc::clone(source), indices }
+    pub fn of(source: &Source, indices: impl IntoIterator<Item = usize>) -> Self {
+        Self { source: Arc::clone(source), indices: indices.into_iter().collect() }
     }
 
     /// Returns the index in the whole source, which is past its end if `index` is past the end of the
     /// subset.
     fn whole(&self, index: usize) -> usize {
-        self.indices.get(index).copied().unwrap_or(usize::MAX)
+        self.indices.get(index).unwrap_or(usize::MAX)
     }
 }
 
@@ -211,7 +218,7 @@ impl ImageSource for Subset {
     }
 
     fn shards(&self) -> Vec<usize> {
-        let place = |first: usize| self.indices.partition_point(|&index| index < first);
+        let place = |first: usize| self.indices.count_below(first);
         let mut shards: Vec<usize> = self.source.shards().into_iter().map(place).collect();
         shards.dedup(); // shards without an image of the subset
         shards.retain(|&first| first < self.indices.len());

@@ -2,6 +2,7 @@
 
 pub(crate) mod bar;
 pub(crate) mod chart;
+pub mod count;
 pub(crate) mod csv;
 pub mod say;
 pub(crate) mod shell;

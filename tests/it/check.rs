@@ -92,7 +92,7 @@ const CASES: [(&str, Damage, &[&str]); 13] = [
              {\"time\":1,\"event\":\"started\",\"step\":42,\"total_steps\":42,\"steps_per_epoch\":4,\"epochs\":4,\
              \"warmup_steps\":0,\"parameters\":1,\"device\":\"\",\"data\":\"\",\"resumed\":true,\"version\":\"\"}\n\
              {\"time\":1,\"event\":\"preview\",\"step\":42,\"path\":\"../../x.png\",\"image\":8,\"scale\":1,\"psnr\":[]}\n",
-            )
+            );
         },
         &["failure previews picture"],
     ),

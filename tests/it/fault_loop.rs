@@ -128,16 +128,18 @@ impl Stage {
     }
 }
 
-/// Returns the number of the operation that wrote the first event, `None` if there is none.
+/// Returns the number of the operation with which the training began, `None` if it didn't. Until then nothing is lost, and
+/// an error is told at once.
 fn begun_at(record: &str) -> Option<u64> {
-    let mut writes = record.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-    let log = |line: &Vec<&str>| {
-        let started = "226576656e74223a22737461727465642"; // "event":"started, in hexadecimal
-        line[1] == "write"
-            && line[4].ends_with("events.jsonl")
-            && line.get(6).is_some_and(|hex| hex.contains(started))
+    const PHASES: [&str; 2] = ["\"phase\":\"evaluating\"", "\"phase\":\"compiling\""];
+    let phases =
+        PHASES.map(|phase| phase.bytes().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let mut lines = record.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    let begins = |line: &Vec<&str>| {
+        let bytes = line.get(6).filter(|_| line[1] == "write" && line[4].ends_with("events.jsonl"));
+        bytes.is_some_and(|bytes| phases.iter().any(|phase| bytes.contains(phase.as_str())))
     };
-    writes.find(log).and_then(|line| line[0].parse().ok())
+    lines.find(begins).and_then(|line| line[0].parse().ok())
 }
 
 /// Waits for the end of a process. One whose disk fails for ever waits for ever, and is stopped.

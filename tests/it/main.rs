@@ -55,10 +55,10 @@ mod headless;
 mod kill;
 /// Lengths in steps, and the images of validations.
 mod length;
-/// What a power cut leaves of a run can be resumed, and its log has no gap.
-mod power_cut;
 /// What `bench --data` and `plan` say of the data, and a number of workers that a run finds by itself.
 mod loading;
+/// What a power cut leaves of a run can be resumed, and its log has no gap.
+mod power_cut;
 /// A resumed run computes what the unbroken run computes, bit for bit.
 mod resume;
 /// Version, doctor, completions and manual pages.

@@ -156,7 +156,7 @@ fn keys_that_documents_name_exist() {
 
 #[test]
 fn files_that_documents_name_exist() {
-    let folders = ["src/", "tests/", "tools/", "docs/", "configs/", "assets/", ".ci/"];
+    let folders = ["src/", "tests/", "tools/", "benches/", "docs/", "configs/", "assets/", ".ci/"];
     for document in DOCUMENTS {
         for text in quoted(document) {
             // A command may stand there, or a placeholder for any name.

@@ -71,6 +71,7 @@ fn doctor_looks_at_everything_and_leaves_no_trace() {
         ("runs", "disk"),
         ("lock", "disk"),
         ("socket", "disk"),
+        ("lists", "disk"),
     ] {
         let finding = find(name);
         assert_eq!(finding["area"], area, "{finding}");

@@ -78,6 +78,7 @@ fn of_the_data_alone(data: Arg) -> Arg {
 /// # Errors
 /// Returns an error if configuration, device or data can't be used.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
+    args.config.lists.apply();
     if args.config.data.is_some() {
         return data::run(args);
     }

@@ -134,7 +134,7 @@ impl CheckedFiles {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let place = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             let text = format!("{place}, {}", bytes(size));
-            if name.contains(".abandoned") || name.contains(".damaged") {
+            if [".abandoned", ".damaged"].iter().any(|ending| name.contains(ending)) {
                 let why = "a resume has set it aside; nothing reads it, so it may be deleted";
                 self.add(AREA, "set aside", Verdict::Note, &text, why);
             } else if files::is_temporary(&name) && !running {

@@ -104,25 +104,26 @@ impl LogSurvey {
 
     /// Returns what was found. `newest` is the step of the newest whole checkpoint.
     pub fn findings(&self, newest: Option<u64>) -> Vec<Finding> {
-        let finding =
-            |name, state, found: String, why: &str| Finding::new(AREA, name, state, found, why);
         if let Some(why) = &self.unreadable {
             let found = format!("events.jsonl can't be read: {why}");
-            let advice =
+            let why =
                 "charts, exports and --compare have nothing to show; --resume begins a new log";
-            return vec![finding(
-                "events",
-                Verdict::Failure,
-                shown::line(&found).into_owned(),
-                advice,
-            )];
+            return vec![finding("events", Verdict::Failure, shown::line(&found), why)];
         }
-        let mut found = vec![finding(
-            "events",
-            Verdict::Good,
-            format!("{} events, up to step {}", self.events, self.last_step),
-            "",
-        )];
+        let all = format!("{} events, up to step {}", self.events, self.last_step);
+        let mut found = vec![finding("events", Verdict::Good, all, "")];
+        found.extend(self.bad_lines());
+        found.extend(self.bad_steps(newest));
+        if self.after_the_end {
+            let text = "something follows the end of a process";
+            let why = "releases before 0.2 could write it when they had waited for space";
+            found.push(finding("order", Verdict::Note, text, why));
+        }
+        found
+    }
+
+    fn bad_lines(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
         if self.skipped > 0 {
             let text = format!("{} lines are no events", self.skipped);
             let why = "they are passed over by every reader, and what they told is lost";
@@ -134,44 +135,38 @@ impl LogSurvey {
                 "it was being written when the run or the machine ended; --resume cuts it off";
             found.push(finding("end", Verdict::Note, text, why));
         }
-        for (name, ranges, what, why) in [
-            (
-                "gaps",
-                &self.gaps,
-                "no line tells of step",
-                "the weights have these steps, and the charts have a hole",
-            ),
-            (
-                "repeats",
-                &self.repeated,
-                "two lines tell of step",
-                "two processes have written this run at once",
-            ),
-        ] {
-            if !ranges.is_empty() {
-                let text = format!("{what} {}", listed(ranges));
-                found.push(finding(name, Verdict::Failure, text, why));
-            }
+        found
+    }
+
+    fn bad_steps(&self, newest: Option<u64>) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if !self.gaps.is_empty() {
+            let text = format!("no line tells of step {}", listed(&self.gaps));
+            let why = "the weights have these steps, and the charts have a hole";
+            found.push(finding("gaps", Verdict::Failure, text, why));
+        }
+        if !self.repeated.is_empty() {
+            let text = format!("two lines tell of step {}", listed(&self.repeated));
+            let why = "two processes have written this run at once";
+            found.push(finding("repeats", Verdict::Failure, text, why));
         }
         if let Some(step) = newest.filter(|&step| step > self.last_step) {
-            let text = format!(
-                "it ends at step {}, and there is a checkpoint of step {step}",
-                self.last_step
-            );
+            let last = self.last_step;
+            let text = format!("it ends at step {last}, and there is a checkpoint of step {step}");
             let why = "the weights have these steps, and the charts will have a hole";
             found.push(finding("length", Verdict::Failure, text, why));
         }
-        if self.after_the_end {
-            let why = "releases before 0.2 could write it when they had waited for space";
-            found.push(finding(
-                "order",
-                Verdict::Note,
-                "something follows the end of a process".to_owned(),
-                why,
-            ));
-        }
         found
     }
+}
+
+fn finding(
+    name: &'static str,
+    state: Verdict,
+    found: impl Into<String>,
+    why: &'static str,
+) -> Finding {
+    Finding::new(AREA, name, state, found, why)
 }
 
 fn listed(ranges: &[RangeInclusive<u64>]) -> String {

@@ -2,6 +2,7 @@
 
 use super::{Finding, Verdict, cuda};
 use crate::control::socket;
+use crate::data::KeptLists;
 use crate::run_dir::advice;
 use crate::shown;
 use crate::text::units::bytes;
@@ -30,8 +31,33 @@ pub(super) fn look(runs: &Path) -> Vec<Finding> {
             findings.push(Finding::new(AREA, "runs", Verdict::Failure, found, why));
         }
     }
+    findings.push(lists(&KeptLists::of_user()));
     findings.extend(cuda::cache());
     findings
+}
+
+/// Says where the lists of large folders of images are.
+fn lists(lists: &KeptLists) -> Finding {
+    let Some(folder) = lists.folder() else {
+        let why = "neither XDG_CACHE_HOME nor HOME is set: large folders of images are listed at each start";
+        return Finding::new(AREA, "lists", Verdict::Note, "no user cache folder", why);
+    };
+    if let Err(error) = Trial::new(&existing(folder)) {
+        let found = format!("{} can't be written", shown::path(folder));
+        let why = format!("{error}: large folders of images are listed at each start");
+        return Finding::new(AREA, "lists", Verdict::Note, found, why);
+    }
+    let (count, size) = lists.size();
+    let what = match count {
+        0 => "none yet".to_owned(),
+        1 => format!("1 of {}", bytes(size)),
+        count => format!("{count}, {} together", bytes(size)),
+    };
+    let why = format!(
+        "what folders of 10,000 images and more hold, kept for the next start: {what}; --relist makes one anew, and the \
+         folder can be removed at any time"
+    );
+    Finding::new(AREA, "lists", Verdict::Good, shown::path(folder).to_string(), why)
 }
 
 /// Returns the folder itself, or the nearest one above it that exists.

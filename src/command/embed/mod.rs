@@ -6,6 +6,7 @@ mod points;
 mod scatter;
 mod tsne;
 
+use super::args::ListArgs;
 use super::encoder::{self, Split, check_layer};
 use super::screen::LookArgs;
 use crate::data::loader::LoaderConfig;
@@ -42,6 +43,8 @@ pub struct EmbedArgs {
     /// data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub lists: ListArgs,
     /// Use this part of the data
     #[arg(long, value_enum, default_value_t)]
     pub split: Split,
@@ -82,6 +85,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Error> {
     {
         return Err(Error::Usage(format!("{}: the picture is a .png", shown::path(path))));
     }
+    args.lists.apply();
     let weights = encoder::open(&args.weights)?;
     let layer = check_layer(args.layer, &weights.config)?;
     let device = device::select(&args.device)?.device;

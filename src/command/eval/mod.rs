@@ -2,6 +2,7 @@
 
 mod report;
 
+use super::args::ListArgs;
 use super::encoder::{self, check_layer, note_faulty};
 use crate::config::{Config, DataConfig, DataFormat};
 use crate::data::loader::LoaderConfig;
@@ -35,6 +36,8 @@ pub struct EvalArgs {
     /// fashion-mnist-mini]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub lists: ListArgs,
     /// Take the tokens after this many blocks, without the final norm [default: after all blocks and the final norm]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub layer: Option<u32>,
@@ -58,6 +61,7 @@ pub struct EvalArgs {
 /// Returns an error if weights, data or device can't be used, or if the report can't be written.
 pub fn run(args: &EvalArgs) -> Result<(), Error> {
     let output = args.output.as_deref().map(Output::of).transpose()?;
+    args.lists.apply();
     let weights = encoder::open(&args.weights)?;
     let layer = check_layer(args.layer, &weights.config)?;
     let device = device::select(&args.device)?.device;

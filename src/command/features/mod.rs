@@ -2,6 +2,7 @@
 
 mod write;
 
+use super::args::ListArgs;
 use super::encoder::{self, Split, check_layer};
 use crate::data::loader::LoaderConfig;
 use crate::engine::device;
@@ -24,6 +25,8 @@ pub struct FeaturesArgs {
     /// data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub lists: ListArgs,
     /// Use this part of the data
     #[arg(long, value_enum, default_value_t)]
     pub split: Split,
@@ -51,6 +54,7 @@ pub fn run(args: &FeaturesArgs) -> Result<(), Error> {
     if args.output.is_dir() {
         return Err(Error::Usage(format!("{} is a folder", shown::path(&args.output))));
     }
+    args.lists.apply();
     let weights = encoder::open(&args.weights)?;
     let layer = check_layer(args.layer, &weights.config)?;
     let selection = device::select(&args.device)?;

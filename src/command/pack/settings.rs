@@ -48,7 +48,7 @@ impl PackSettings {
 
     /// Returns the order in which training images are packed, or `None` for that of the source.
     pub fn order(&self, images: usize) -> Option<Vec<usize>> {
-        Some(order::permutation(images, self.shuffle?, EPOCH, 0))
+        Some(order::permutation(images, self.shuffle?, EPOCH, 0).iter().collect())
     }
 
     /// Returns what other settings have otherwise, for people: `size is 256 there and none here`.

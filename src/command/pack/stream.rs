@@ -118,11 +118,11 @@ mod tests {
     fn results_come_in_order_from_any_number_of_threads() {
         for threads in [1, 2, 7] {
             let mut collected = Collected { positions: Vec::new(), until: usize::MAX };
-            let make = |position: usize| {
+            let triple = |position: usize| {
                 std::thread::sleep(Duration::from_micros((position * 7919 % 13) as u64 * 100));
                 position * 3
             };
-            in_order(5..80, threads, make, |_| 1, &mut collected).expect("all come");
+            in_order(5..80, threads, triple, |_| 1, &mut collected).expect("all come");
             assert_eq!(collected.positions, (5..80).collect::<Vec<_>>());
         }
     }
@@ -130,12 +130,12 @@ mod tests {
     #[test]
     fn after_an_error_little_more_is_computed() {
         let made = Mutex::new(0);
-        let make = |position: usize| {
+        let triple = |position: usize| {
             *made.lock().expect("no panic") += 1;
             position * 3
         };
         let mut collected = Collected { positions: Vec::new(), until: 10 };
-        in_order(0..100_000, 2, make, |_| 1, &mut collected).expect_err("it ends");
+        in_order(0..100_000, 2, triple, |_| 1, &mut collected).expect_err("it ends");
         assert_eq!(collected.positions.len(), 10);
         assert!(*made.lock().expect("no panic") <= 10 + 2 * 2 * AHEAD);
     }
@@ -162,12 +162,12 @@ mod tests {
     fn large_results_are_not_piled_up() {
         for (size, most) in [(MOST_MEMORY, 8), (MOST_MEMORY / 13, 13), (1, 8 * AHEAD as i64)] {
             let made = Mutex::new(0);
-            let make = |position: usize| {
+            let triple = |position: usize| {
                 *made.lock().expect("no panic") += 1;
                 position * 3
             };
             let mut held = Held(&made, 0);
-            in_order(0..100, 8, make, |_| size, &mut held).expect("all come");
+            in_order(0..100, 8, triple, |_| size, &mut held).expect("all come");
             assert!((most / 2..=most).contains(&held.1), "{size}: {}", held.1);
         }
     }

@@ -70,19 +70,16 @@ pub(super) fn parse(
     mut each: impl FnMut(Listed<'_>),
 ) -> Result<Option<String>, String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    match delimiter(list, text) {
-        Some(delimiter) => table(text, delimiter, each),
-        None => {
-            let folder = list.parent().unwrap_or(Path::new(""));
-            let mut spaces = None;
-            for line in lines(text) {
-                let exists = |path: &[u8]| folder.join(OsStr::from_bytes(path)).exists();
-                let (path, class) = apart(line, &mut spaces, exists);
-                check(path, || "a line".to_owned())?;
-                each(Listed { path, class, split: b"" });
-            }
-            Ok(None)
+    if let Some(delimiter) = delimiter(list, text) { table(text, delimiter, each) } else {
+        let folder = list.parent().unwrap_or(Path::new(""));
+        let mut spaces = None;
+        for line in lines(text) {
+            let exists = |path: &[u8]| folder.join(OsStr::from_bytes(path)).exists();
+            let (path, class) = apart(line, &mut spaces, exists);
+            check(path, || "a line".to_owned())?;
+            each(Listed { path, class, split: b"" });
         }
+        Ok(None)
     }
 }
 

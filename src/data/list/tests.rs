@@ -78,8 +78,8 @@ fn numbers_of_classes_are_sorted_as_numbers_and_named_by_a_file_beside_the_list(
     let names = dir.path().join("classes.txt");
     let eleven: Vec<String> = ('a'..='k').map(String::from).collect();
     fs::write(&names, eleven.join("\r\n")).unwrap();
-    let named = "0.png k 0 1.png c 1 2.png - 2 3.png a 3".to_owned();
-    assert_eq!(classes(&list).unwrap(), (eleven.join(" "), named));
+    let expected = "0.png k 0 1.png c 1 2.png - 2 3.png a 3".to_owned();
+    assert_eq!(classes(&list).unwrap(), (eleven.join(" "), expected));
     fs::write(&names, "a\nb\n").unwrap();
     let error = classes(&list).unwrap_err();
     assert!(error.contains("classes.txt has unexpected content: it names 2 classes"), "{error}");

@@ -71,7 +71,7 @@ impl FileLabels {
         }
         match get_column_reader(column, pages) {
             ColumnReader::BoolColumnReader(reader) => {
-                self.numbers(reader, chunk, rows, |yes| i64::from(yes))
+                self.numbers(reader, chunk, rows, i64::from)
             }
             ColumnReader::Int32ColumnReader(reader) => self.numbers(reader, chunk, rows, i64::from),
             ColumnReader::Int64ColumnReader(reader) => {

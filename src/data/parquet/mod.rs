@@ -16,7 +16,7 @@ pub(super) use labels::{NO_LABEL, sorted};
 use super::encoded::{Decoding, EncodedImages};
 use super::parts::{self, Role};
 use super::scan::is_visible_name;
-use super::{DataError, Opened, Part, decode};
+use super::{DataError, Opened, Part, braces, decode};
 use crate::config::TruncatedImages;
 use crate::shown;
 use columns::{ChosenNames, Columns};
@@ -65,7 +65,7 @@ pub(super) fn is_folder_of(path: &Path) -> bool {
     let size = |file: &&PathBuf| std::fs::metadata(file).map_or(0, |file| file.len());
     !parquet.is_empty()
         && parquet.iter().copied().map(|file| size(&file)).sum::<u64>()
-            > images.map(|file| size(file)).sum::<u64>()
+            > images.map(size).sum::<u64>()
 }
 
 fn has_ending(path: &Path) -> bool {
@@ -82,7 +82,7 @@ fn files_below(path: &Path) -> impl Iterator<Item = PathBuf> {
     visible
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_file())
-        .map(|entry| entry.into_path())
+        .map(walkdir::DirEntry::into_path)
 }
 
 /// Opens one file, or a folder of files. Their names, or those of their folders, say which part they belong to:
@@ -91,14 +91,41 @@ fn files_below(path: &Path) -> impl Iterator<Item = PathBuf> {
 /// # Errors
 /// Returns an error if there is no file, if none of a part can be used, or if a part has no images.
 pub(crate) fn open(path: &Path, truncated: TruncatedImages) -> Result<Opened, DataError> {
+    if let (false, Some(paths)) = (path.exists(), braces::expand(path)?) {
+        braces::check_there(path, &paths)?;
+        let files = paths
+            .iter()
+            .flat_map(|path| if path.is_dir() { files_in(path) } else { vec![path.clone()] });
+        return open_parts(&braces::folder_above(path), files.collect(), truncated);
+    }
     std::fs::metadata(path).map_err(|error| DataError::io(path, error))?;
     if !path.is_dir() {
         let mut notes = Vec::new();
         let train = part(path, &[path.to_owned()], truncated, &mut notes)?;
         return Ok(opened(train, None, notes));
     }
-    let mut files: Vec<PathBuf> = files_below(path).filter(|file| has_ending(file)).collect();
+    open_parts(path, files_in(path), truncated)
+}
+
+/// Returns whether a pattern in braces is one of Parquet files.
+pub(crate) fn is_pattern(path: &Path) -> bool {
+    let paths = braces::expand(path).ok().flatten();
+    paths.is_some_and(|paths| paths.iter().any(|path| has_ending(path)))
+}
+
+/// Returns the Parquet files below a folder, sorted.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = files_below(folder).filter(|file| has_ending(file)).collect();
     files.sort_unstable();
+    files
+}
+
+/// Opens files, all below `path`. Their names and those of their folders divide them into parts.
+fn open_parts(
+    path: &Path,
+    files: Vec<PathBuf>,
+    truncated: TruncatedImages,
+) -> Result<Opened, DataError> {
     if files.is_empty() {
         return Err(DataError::empty(path, LOOKED_FOR));
     }
@@ -261,7 +288,7 @@ fn open_file(path: &Path, names: Option<&ChosenNames>) -> Result<OpenedFile, Fil
     let mut rows_before = 0;
     for group in meta.row_groups() {
         let rows =
-            u32::try_from(group.num_rows()).ok().filter(|rows| *rows as u64 + rows_before <= size);
+            u32::try_from(group.num_rows()).ok().filter(|rows| u64::from(*rows) + rows_before <= size);
         let rows = rows.ok_or_else(|| {
             content(format!(
                 "a row group of {} rows in {size} bytes: the footer is damaged",
@@ -446,12 +473,6 @@ impl ParquetImages {
             format!("the row holds no bytes but the path {}: {error}", shown::path(&path))
         })
     }
-
-    /// Returns the index of the first image of each row group. The images of one are cheap to read in order.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the order by shards asks for it"))]
-    pub fn shards(&self) -> Vec<usize> {
-        self.groups.iter().map(|group| group.first).collect()
-    }
 }
 
 /// Returns what tells a column of a row group from others in the cache.
@@ -462,6 +483,11 @@ fn id(group: usize, path: bool) -> u64 {
 impl EncodedImages for ParquetImages {
     fn len(&self) -> usize {
         self.rows
+    }
+
+    /// Each row group is one: its images are cheap to read in order.
+    fn shards(&self) -> Vec<usize> {
+        self.groups.iter().map(|group| group.first).collect()
     }
 
     fn name(&self, index: usize) -> String {

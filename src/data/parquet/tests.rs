@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{DataConfig, DataFormat};
+use crate::config::{DataConfig, DataFormat, Shuffle};
 use crate::data::augment::Augment;
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::{Dataset, Source};
@@ -433,8 +433,16 @@ fn a_table_beside_images_makes_no_set_of_parquet_files() {
 /// Returns what the batches hold from the one with number `first` on.
 fn batches(source: &Source, first: u64) -> Vec<(Vec<u8>, Vec<usize>)> {
     let augment = Augment { crop_scale: [0.3, 1.0], crop_ratio: [0.75, 1.34], flip: 0.5 };
-    let config =
-        LoaderConfig { batch_size: 5, image_size: 16, seed: 3, workers: 2, prefetch: 2, augment };
+    let config = LoaderConfig {
+        batch_size: 5,
+        image_size: 16,
+        seed: 3,
+        workers: 2,
+        prefetch: 2,
+        augment,
+        shuffle: Shuffle::Full,
+        buffer: 1,
+    };
     let mut loader = Loader::train(Arc::clone(source), config, 2, first);
     (first..7)
         .map(|_| loader.next().unwrap().unwrap())

@@ -1,9 +1,9 @@
 //! Finds the tar shards of a data set, and which of them are for validation.
 
+use super::super::braces::named;
 use super::super::parts::{ShardRole, shard_role};
 use super::super::scan::{is_image_name, is_visible_name};
 use super::super::{DataError, braces};
-use crate::shown;
 use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
@@ -24,8 +24,6 @@ const COMPRESSED: [(&str, &str); 12] = [
 ];
 /// Entries that are looked at to find out whether a folder has shards.
 const GLANCE: usize = 10_000;
-/// Files that a message names.
-const NAMED: usize = 5;
 
 /// The shards of a data set.
 #[derive(Debug)]
@@ -176,40 +174,19 @@ fn of_pattern(
     pattern: &Path,
     paths: &[PathBuf],
 ) -> Result<(PathBuf, Vec<PathBuf>, Vec<String>), DataError> {
+    braces::check_there(pattern, paths)?;
     let root = braces::folder_above(pattern);
-    let (mut files, mut missing, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut files, mut notes) = (Vec::new(), Vec::new());
     for path in paths {
-        match std::fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {
-                let (more, others) = in_folder(path, &root)?;
-                files.extend(more);
-                notes.extend(others);
-            }
-            Ok(_) => files.push(path.strip_prefix(&root).unwrap_or(path).to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                missing.push(path.clone());
-            }
-            Err(error) => return Err(DataError::io(path, error)),
+        if path.is_dir() {
+            let (more, others) = in_folder(path, &root)?;
+            files.extend(more);
+            notes.extend(others);
+        } else {
+            files.push(path.strip_prefix(&root).unwrap_or(path).to_owned());
         }
     }
-    if missing.is_empty() {
-        return Ok((root, files, notes));
-    }
-    Err(DataError::MissingShards {
-        pattern: pattern.to_owned(),
-        missing: missing.len(),
-        all: paths.len(),
-        names: named(&missing),
-    })
-}
-
-fn named(paths: &[PathBuf]) -> String {
-    let mut names: Vec<String> =
-        paths.iter().take(NAMED).map(|path| shown::path(path).to_string()).collect();
-    if paths.len() > NAMED {
-        names.push(format!("{} more", paths.len() - NAMED));
-    }
-    names.join(", ")
+    Ok((root, files, notes))
 }
 
 /// Takes the shards that are called so, or lie in a folder that is, for validation.

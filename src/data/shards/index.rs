@@ -114,11 +114,11 @@ impl ShardStamp {
 }
 
 /// The folder in which indices are kept.
-pub(super) struct Indices {
+pub(super) struct KeptIndices {
     folder: Option<PathBuf>,
 }
 
-impl Indices {
+impl KeptIndices {
     /// Returns those of the user's cache folder. Without one, nothing is kept.
     pub fn of_user() -> Self {
         Self { folder: dirs::cache_dir().map(|folder| folder.join("simmim-tui").join("shards")) }

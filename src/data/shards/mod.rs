@@ -17,7 +17,7 @@ use crate::shown;
 use crate::text::bar::Bar;
 use crate::text::say::say;
 use files::OpenShards;
-use index::{Indices, NO_LABEL, Remarks, ShardIndex, ShardStamp};
+use index::{KeptIndices, NO_LABEL, Remarks, ShardIndex, ShardStamp};
 use labels::{Classes, LabelCounts};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -63,13 +63,13 @@ struct OneShard {
 /// # Errors
 /// Returns an error if shards are missing, unreadable or compressed, or if a part has no image.
 pub(crate) fn open(path: &Path, truncated: TruncatedImages) -> Result<Opened, DataError> {
-    open_with(path, truncated, &Indices::of_user())
+    open_with(path, truncated, &KeptIndices::of_user())
 }
 
 fn open_with(
     path: &Path,
     truncated: TruncatedImages,
-    indices: &Indices,
+    indices: &KeptIndices,
 ) -> Result<Opened, DataError> {
     let found = find::find(path)?;
     let mut notes = found.notes;
@@ -122,7 +122,11 @@ fn class_folders(root: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// Returns the index of each shard. Those that aren't kept yet are listed on several threads.
-fn list(root: &Path, files: &[PathBuf], indices: &Indices) -> Result<Vec<ShardIndex>, DataError> {
+fn list(
+    root: &Path,
+    files: &[PathBuf],
+    indices: &KeptIndices,
+) -> Result<Vec<ShardIndex>, DataError> {
     // Threads mostly wait for the disk.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (2 * cores).clamp(4, 32).min(files.len());
@@ -193,7 +197,11 @@ fn wait(
 }
 
 /// Returns the index of one shard.
-fn list_one(path: &Path, indices: &Indices, images: &AtomicUsize) -> Result<ShardIndex, DataError> {
+fn list_one(
+    path: &Path,
+    indices: &KeptIndices,
+    images: &AtomicUsize,
+) -> Result<ShardIndex, DataError> {
     let io = |error| DataError::io(path, error);
     let file = File::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;

@@ -8,6 +8,8 @@ mod bounds;
 mod columns;
 /// Data sets as they come: folders of every spelling, files of every kind, broken ones among them.
 mod data;
+/// The list of a large folder is kept, and is never wrong.
+mod lists;
 /// Tar shards: what `plan` says of them, and that a run on them is the run on their images.
 mod shards;
 /// Weights of other programs, and files that are not what they say.

@@ -81,7 +81,7 @@ fn without_a_folder_for_it_nothing_is_kept_and_all_else_works() {
         let opened = open_with(
             &place.at("a.tar"),
             TruncatedImages::Skip,
-            &Indices::in_folder(&folder.join("below")),
+            &KeptIndices::in_folder(&folder.join("below")),
         );
         assert_eq!(numbers(&opened.unwrap().train.source), [Some(1), Some(2)]);
     }
@@ -108,7 +108,7 @@ fn what_is_kept_has_what_was_listed() {
             },
         },
     );
-    let indices = Indices::in_folder(place.kept.path());
+    let indices = KeptIndices::in_folder(place.kept.path());
     let path = place.at("a.tar");
     let stamp = ShardStamp::of(&path, &fs::metadata(&path).unwrap());
     assert_eq!(indices.load(&stamp), None);

@@ -88,7 +88,7 @@ impl Place {
     }
 
     fn open_at(&self, name: &str) -> Result<Opened, DataError> {
-        open_with(&self.at(name), TruncatedImages::Skip, &Indices::in_folder(self.kept.path()))
+        open_with(&self.at(name), TruncatedImages::Skip, &KeptIndices::in_folder(self.kept.path()))
     }
 
     fn open(&self) -> Opened {
@@ -135,9 +135,12 @@ fn shards_of_python_of_gnu_tar_and_of_webdataset_are_read() {
         ("gnu-posix.tar", vec![2, 3, 4, 1, 0], Some(left_out)),
         ("webdataset.tar", vec![0, 1, 2, 3], None),
     ] {
-        let opened =
-            open_with(&folder.join(file), TruncatedImages::Skip, &Indices::in_folder(kept.path()))
-                .unwrap();
+        let opened = open_with(
+            &folder.join(file),
+            TruncatedImages::Skip,
+            &KeptIndices::in_folder(kept.path()),
+        )
+        .unwrap();
         let source = &opened.train.source;
         let name = |number: usize| match (file, number) {
             ("webdataset.tar", number) => format!("sub/{number:05}.png"),
@@ -180,7 +183,7 @@ fn an_image_takes_no_more_memory_than_its_name_and_twenty_bytes() {
         archive = archive.image(&format!("n01440764/n01440764_{number:05}.JPEG"), 0);
     }
     archive.write(&place.at("a.tar"));
-    let indices = Indices::in_folder(place.kept.path());
+    let indices = KeptIndices::in_folder(place.kept.path());
     let files = [PathBuf::from("a.tar")];
     let listed = list(place.data.path(), &files, &indices).unwrap();
     let images = ShardImages::new(place.data.path(), &files, listed);
@@ -197,7 +200,7 @@ fn few_files_are_open_however_many_shards_there_are() {
         Archive::default().image("x.png", number).write(&place.at(&format!("{number:02}.tar")));
     }
     let files: Vec<PathBuf> = (0..40).map(|number| format!("{number:02}.tar").into()).collect();
-    let indices = Indices::in_folder(place.kept.path());
+    let indices = KeptIndices::in_folder(place.kept.path());
     let listed = list(place.data.path(), &files, &indices).unwrap();
     let mut images = ShardImages::new(place.data.path(), &files, listed);
     images.files = OpenShards::with_room_for(40, 5);

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::{Config, DataConfig, Shuffle};
 use crate::data::loader::{Batch, Loader, LoaderConfig};
 use crate::data::split::Subset;
-use crate::data::{Dataset, fixtures};
+use crate::data::{CacheBudget, Dataset, fixtures};
 
 /// The same 60 images as a folder and as six shards, a few of them damaged.
 fn both() -> (TempDir, Dataset, Dataset) {
@@ -34,8 +34,9 @@ fn both() -> (TempDir, Dataset, Dataset) {
         description: String::new(),
         notes: Vec::new(),
         val_split_off: false,
+        cache: CacheBudget::mebibytes(0),
     };
-    let indices = Indices::in_folder(&dir.path().join("kept"));
+    let indices = KeptIndices::in_folder(&dir.path().join("kept"));
     let pattern = dir.path().join("shards/{000..005}.tar");
     let shards = open_with(&pattern, TruncatedImages::Skip, &indices).unwrap().train;
     let folder =
