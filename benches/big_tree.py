@@ -28,7 +28,7 @@ CLASSES, TRAIN, VAL, PHOTOS = 1000, 1281, 50, 40
 # Bounds: seconds of the second plan and of the first step, seconds without a word, MiB.
 PLAN_S, STEP_S, SILENCE_S, PEAK_MIB = 1.0, 5.0, 2.0, 300
 SMALL = ["model.image_size=32", "model.patch_size=8", "model.embed_dim=32", "model.depth=1", "model.heads=2",
-         "mask.unit=8", "train.batch_size=16", "preview.every=0", "train.device=cpu"]
+         "mask.unit=8", "train.batch_size=16", "train.log_every=1", "train.device=cpu"]
 
 
 def make(tree, hard):

@@ -163,7 +163,8 @@ impl PartPrint {
         counted: &Count,
     ) -> Self {
         let chosen = |one_in: u64| {
-            let is = move |name: &&HashedName| name.hash().is_multiple_of(one_in) && taken(name.hash());
+            let is =
+                move |name: &&HashedName| name.hash().is_multiple_of(one_in) && taken(name.hash());
             names.par_iter().filter(is).copied()
         };
         let images = chosen(1).count();

@@ -143,7 +143,7 @@ fn images_among(root: &Path, files: &Names, left_out: &mut LeftOut) -> Vec<bool>
     };
     let mut seen: BTreeMap<String, Ending> = BTreeMap::new();
     let (mut taken, mut later) = (vec![false; files.len()], Vec::new());
-    for at in 0..files.len() {
+    for (at, taken) in taken.iter_mut().enumerate() {
         let name = ending_of(at);
         if UNFINISHED.contains(&name.as_str()) {
             continue;
@@ -154,7 +154,7 @@ fn images_among(root: &Path, files: &Names, left_out: &mut LeftOut) -> Vec<bool>
         } else if *looks < LOOKS {
             *looks += 1;
             *found = is_image(at);
-            taken[at] = *found;
+            *taken = *found;
         }
     }
     for (&at, is_image) in later.iter().zip(in_parallel_many(later.len(), |at| is_image(later[at])))

@@ -187,7 +187,7 @@ mod tests {
         RunDir::create(&folder.join("run")).expect("a new run")
     }
 
-    fn taken(kept: Result<bool, RunDirError>) {
+    fn taken(kept: &Result<bool, RunDirError>) {
         assert!(matches!(kept, Err(RunDirError::Taken { .. })), "{kept:?}");
     }
 
@@ -218,9 +218,9 @@ mod tests {
         let other = Owner { pid: 1, started: 1, ..Owner::me() };
         let lock = fs::File::create(run.root().join("lock")).expect("writable");
         other.write(&lock).expect("written");
-        taken(run.keep());
+        taken(&run.keep());
         fs::remove_file(run.root().join("lock")).expect("there");
-        taken(run.keep());
+        taken(&run.keep());
         assert!(run.check().is_err());
     }
 

@@ -132,8 +132,8 @@ impl Stage {
 /// an error is told at once.
 fn begun_at(record: &str) -> Option<u64> {
     const PHASES: [&str; 2] = ["\"phase\":\"evaluating\"", "\"phase\":\"compiling\""];
-    let phases =
-        PHASES.map(|phase| phase.bytes().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let phases = PHASES
+        .map(|phase| phase.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat());
     let mut lines = record.lines().map(|line| line.split('\t').collect::<Vec<_>>());
     let begins = |line: &Vec<&str>| {
         let bytes = line.get(6).filter(|_| line[1] == "write" && line[4].ends_with("events.jsonl"));

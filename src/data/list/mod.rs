@@ -182,9 +182,9 @@ impl ListedPaths {
 
     /// Returns the names of the classes, and makes the labels indices into them.
     fn take_classes(&mut self, list: &Path) -> Result<Vec<String>, DataError> {
-        let shown = |name: &Box<[u8]>| shown::text(Path::new(OsStr::from_bytes(name)));
-        let found: Vec<String> =
-            std::mem::take(&mut self.seen.class_names).iter().map(shown).collect();
+        let names = std::mem::take(&mut self.seen.class_names);
+        let shown = names.iter().map(|name| shown::text(Path::new(OsStr::from_bytes(name))));
+        let found: Vec<String> = shown.collect();
         let file = list.with_file_name(NAMES);
         let given = if file == list { None } else { std::fs::read_to_string(&file).ok() };
         let given: Option<Vec<String>> = given.map(|text| {
@@ -237,8 +237,8 @@ impl ListedPaths {
         if splits.is_empty() {
             return None;
         }
-        let name = |name: &Box<[u8]>| String::from_utf8_lossy(name).into_owned();
-        let names: Vec<String> = self.split_names.iter().map(name).collect();
+        let names = self.split_names.iter().map(|name| String::from_utf8_lossy(name).into_owned());
+        let names: Vec<String> = names.collect();
         let roles: Vec<Option<Role>> =
             names.iter().map(|name| parts::role(Path::new(name)).map(Role::merged)).collect();
         if roles.iter().all(Option::is_none) {

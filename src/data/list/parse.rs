@@ -70,7 +70,9 @@ pub(super) fn parse(
     mut each: impl FnMut(Listed<'_>),
 ) -> Result<Option<String>, String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    if let Some(delimiter) = delimiter(list, text) { table(text, delimiter, each) } else {
+    if let Some(delimiter) = delimiter(list, text) {
+        table(text, delimiter, each)
+    } else {
         let folder = list.parent().unwrap_or(Path::new(""));
         let mut spaces = None;
         for line in lines(text) {
@@ -137,7 +139,7 @@ fn delimiter(list: &Path, text: &[u8]) -> Option<u8> {
         return Some(b'\t');
     }
     let first = lines(text).next().unwrap_or_default();
-    let count = |delimiter: &u8| first.iter().filter(|byte| *byte == delimiter).count();
+    let count = |delimiter: &u8| first.split(|byte| byte == delimiter).count();
     let likely = *[b',', b';', b'\t'].iter().rev().max_by_key(|byte| count(byte))?;
     if ending == "csv" {
         return Some(likely);

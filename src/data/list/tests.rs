@@ -169,7 +169,8 @@ fn a_list_is_known_by_its_ending_and_splits_like_its_folder() {
         (0..30).map(|number| format!("{}/{number:02}.png", ["a", "b"][number % 2])).collect();
     let mut sorted: Vec<&str> = images.iter().map(String::as_str).collect();
     sorted.sort_unstable();
-    let text: String = sorted.iter().map(|path| format!("{path}\t{}\n", &path[..1])).collect();
+    let lines: Vec<String> = sorted.iter().map(|path| format!("{path}\t{}", &path[..1])).collect();
+    let text = lines.join("\n");
     let (dir, list) = listed(&sorted, "all.lst", text.as_bytes());
     let all = |path: &Path, format: DataFormat| -> Dataset {
         let config = DataConfig { path: Some(path.to_owned()), format, ..DataConfig::default() };

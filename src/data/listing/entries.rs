@@ -229,7 +229,9 @@ mod tests {
     fn bytes_that_are_no_entries_are_noticed() {
         let of = |names: &[&str]| {
             let mut entries = Vec::new();
-            names.iter().for_each(|name| append(&mut entries, Kind::Image, name.as_bytes()));
+            for name in names {
+                append(&mut entries, Kind::Image, name.as_bytes());
+            }
             entries
         };
         let good = of(&["a", "b"]);

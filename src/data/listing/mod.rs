@@ -122,7 +122,9 @@ fn visit(root: &Path, task: &Task, looker: &Looker, index: Option<&Index>) -> io
         looker.look(&join(&path, target)).is_ok_and(|found| found.stamp == *stamp)
     };
     let known = known.filter(|known| known.stamp == stamp && known.targets.iter().all(is_same));
-    let (content, targets, lasting) = if let Some(known) = known { (Content::Known(known.entries.clone()), known.targets.clone(), true) } else {
+    let (content, targets, lasting) = if let Some(known) = known {
+        (Content::Known(known.entries.clone()), known.targets.clone(), true)
+    } else {
         let entries::Read { entries, targets, lasting: whole } = entries::read(&path, looker)?;
         (Content::Listed(entries), targets, lasting && whole)
     };

@@ -82,6 +82,9 @@ fn plain(root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     (images, others)
 }
 
+type Change<'a> = (&'a str, usize, Box<dyn Fn() + 'a>);
+
+#[expect(clippy::too_many_lines, reason = "a table of changes")]
 #[test]
 fn a_list_is_that_of_a_plain_walk_before_and_after_every_change() {
     let (place, far) = (Place::new(), tempdir().unwrap());
@@ -108,7 +111,6 @@ fn a_list_is_that_of_a_plain_walk_before_and_after_every_change() {
 
     // The folders that can't be taken from the index then: the changed ones, those that are gone, and those with links
     // into them.
-    type Change<'a> = (&'a str, usize, Box<dyn Fn() + 'a>);
     let far = far.path();
     let changes: Vec<Change<'_>> = vec![
         ("a new file", 1, Box::new(|| place.write("b/0.png"))),

@@ -23,7 +23,7 @@ pub(super) struct Direct {
 }
 
 /// Where a value lies in an unpacked page.
-struct Place {
+pub(super) struct Place {
     start: u32,
     /// The upper bit says that it is in the dictionary.
     length: u32,
@@ -78,6 +78,7 @@ impl Direct {
     }
 
     /// Reads a value by its row in the page. Returns `None` if that doesn't work, and `Some(None)` if there is no value.
+    #[expect(clippy::option_option, reason = "whether it works is one thing, and a value another")]
     pub fn read(&self, file: &File, row: usize) -> Option<Option<Vec<u8>>> {
         let Some(place) = self.values.get(row)? else { return Some(None) };
         let page = self.pages.get(usize::from(place.length & IN_DICTIONARY != 0))?;

@@ -70,9 +70,7 @@ impl FileLabels {
             return Ok(());
         }
         match get_column_reader(column, pages) {
-            ColumnReader::BoolColumnReader(reader) => {
-                self.numbers(reader, chunk, rows, i64::from)
-            }
+            ColumnReader::BoolColumnReader(reader) => self.numbers(reader, chunk, rows, i64::from),
             ColumnReader::Int32ColumnReader(reader) => self.numbers(reader, chunk, rows, i64::from),
             ColumnReader::Int64ColumnReader(reader) => {
                 self.numbers(reader, chunk, rows, |number| number)
@@ -193,7 +191,9 @@ mod tests {
     fn labels(names: Option<&[&str]>, rows: &[i64]) -> FileLabels {
         let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         let mut labels = FileLabels::new(names);
-        rows.iter().for_each(|row| labels.push((*row >= 0).then_some(Label::Number(*row))));
+        for &row in rows {
+            labels.push((row >= 0).then_some(Label::Number(row)));
+        }
         labels
     }
 

@@ -287,8 +287,9 @@ fn open_file(path: &Path, names: Option<&ChosenNames>) -> Result<OpenedFile, Fil
     let mut groups = Vec::with_capacity(meta.num_row_groups());
     let mut rows_before = 0;
     for group in meta.row_groups() {
-        let rows =
-            u32::try_from(group.num_rows()).ok().filter(|rows| u64::from(*rows) + rows_before <= size);
+        let rows = u32::try_from(group.num_rows())
+            .ok()
+            .filter(|rows| u64::from(*rows) + rows_before <= size);
         let rows = rows.ok_or_else(|| {
             content(format!(
                 "a row group of {} rows in {size} bytes: the footer is damaged",

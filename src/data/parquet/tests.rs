@@ -227,6 +227,9 @@ fn no_byte_makes_the_program_panic_or_hang() {
     }
 }
 
+/// What is done to the bytes of a sound file.
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_file_that_cannot_be_used_is_told_in_one_line_with_its_name() {
     let half = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
@@ -237,7 +240,7 @@ fn a_file_that_cannot_be_used_is_told_in_one_line_with_its_name() {
         bytes[end - 100..end - 8].fill(0xff);
     };
     let same = |_: &mut Vec<u8>| ();
-    let cases: [(&str, fn(&mut Vec<u8>), &str); 10] = [
+    let cases: [(&str, Damage, &str); 10] = [
         ("snappy.parquet", half, "it has no footer, so it is truncated"),
         ("snappy.parquet", text, "it doesn't begin as a Parquet file does"),
         ("snappy.parquet", short, "it is too short for a Parquet file"),
@@ -498,4 +501,13 @@ fn a_folder_a_list_and_parquet_files_of_the_same_images_give_the_same_batches() 
             );
         }
     }
+}
+
+#[test]
+fn an_image_takes_less_than_60_bytes() {
+    let group = size_of::<RowGroup>() + size_of::<StoredColumn>();
+    let pages = 2 * size_of::<(u32, std::ops::Range<u64>)>() + 2 * size_of::<direct::Direct>();
+    // Pieces of 64 KiB of an image of 110 kB, and row groups of 100.
+    let image = size_of::<u32>() + size_of::<Option<direct::Place>>() + 3 * size_of::<u32>();
+    assert!(image + (group + pages) / 100 < 40, "{image} {group} {pages}");
 }

@@ -111,7 +111,7 @@ fn a_large_folder_is_listed_once_and_the_list_is_never_wrong() {
         };
         let with: &[&str] = if change == "relisted" { &["--relist"] } else { &[] };
         assert_eq!(plan(with), said(expected), "{change}");
-        assert_eq!(lists(&cache), [file.clone()], "{change}");
+        assert_eq!(lists(&cache), std::slice::from_ref(&file), "{change}");
     }
 }
 

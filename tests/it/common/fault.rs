@@ -34,39 +34,39 @@ impl Fault {
         Some(Self { library: library.to_owned(), variables })
     }
 
-    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    fn with(mut self, name: &'static str, value: &impl ToString) -> Self {
         self.variables.push((name, value.to_string()));
         self
     }
 
     pub fn error(self, error: Errno) -> Self {
-        self.with("FAULT_ERRNO", error.raw_os_error())
+        self.with("FAULT_ERRNO", &error.raw_os_error())
     }
 
     /// How many operations in a row fail; -1 for all from there on.
     pub fn times(self, times: i64) -> Self {
-        self.with("FAULT_TIMES", times)
+        self.with("FAULT_TIMES", &times)
     }
 
     /// Writes write this many bytes before they fail.
     pub fn short(self, bytes: u64) -> Self {
-        self.with("FAULT_SHORT", bytes)
+        self.with("FAULT_SHORT", &bytes)
     }
 
     /// All from the `nth` on fail as long as `file` exists, which is made now.
     pub fn until_removed(self, file: &Path) -> Self {
         fs::write(file, "").expect("writable");
-        self.times(-1).with("FAULT_WHILE", file.display())
+        self.times(-1).with("FAULT_WHILE", &file.display())
     }
 
     /// The process is killed before the `nth` operation.
     pub fn kill(self) -> Self {
-        self.with("FAULT_KILL", 1)
+        self.with("FAULT_KILL", &1)
     }
 
     /// Records the operations.
     pub fn log(self, file: &Path) -> Self {
-        self.with("FAULT_LOG", file.display())
+        self.with("FAULT_LOG", &file.display())
     }
 
     /// Starts the program in `folder`, on that disk.
