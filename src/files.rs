@@ -146,7 +146,7 @@ pub fn temporary_name(name: &str) -> String {
 
 /// Returns whether [`temporary_name`] made this name, or what earlier releases had in its place.
 pub fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(".tmp")
+    name.starts_with('.') && Path::new(name).extension().is_some_and(|ending| ending == "tmp")
 }
 
 /// Calls `make` with one temporary path for `path` after another until nothing is there already. Returns the path.
@@ -162,7 +162,7 @@ pub fn make_temporary<T>(
     loop {
         let temporary = path.with_file_name(temporary_name(&name));
         match make(&temporary) {
-            Ok(made) => return Ok((temporary, made)),
+            Ok(new) => return Ok((temporary, new)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => {
                 tries += 1;
             }

@@ -194,7 +194,10 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<TensorFile, TensorFileError> {
 ///
 /// # Errors
 /// Returns an error if the data of a tensor doesn't fit its shape, or if the header is too long.
-pub fn to_bytes(tensors: &NamedTensors, metadata: BTreeMap<String, String>) -> io::Result<Vec<u8>> {
+pub fn to_bytes(
+    tensors: &NamedTensors,
+    metadata: &BTreeMap<String, String>,
+) -> io::Result<Vec<u8>> {
     let views: Result<Vec<_>, _> = tensors
         .iter()
         .map(|(name, tensor)| {
@@ -203,7 +206,7 @@ pub fn to_bytes(tensors: &NamedTensors, metadata: BTreeMap<String, String>) -> i
         })
         .collect();
     let views = views.map_err(|error: safetensors::SafeTensorError| io::Error::other(error))?;
-    serialize(views, &metadata)
+    serialize(views, metadata)
 }
 
 /// Returns the bytes of a file with these texts in its header, in their order. The library has them in another order

@@ -417,15 +417,15 @@ fn preview_name(path: &Path) -> Option<&OsStr> {
 /// Makes a directory of a run, which nobody else may write, and those above it.
 fn make_dir(path: &Path) -> Result<(), RunDirError> {
     let make = || uninterrupted(|| DirBuilder::new().mode(OURS).create(path));
-    let made = match (make(), path.parent()) {
+    let result = match (make(), path.parent()) {
         (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
             make_above(above).and_then(|()| make())
         }
-        (made, _) => made,
+        (first, _) => first,
     };
-    match made {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => made.map_err(uncreated(path)),
+        other => other.map_err(uncreated(path)),
     }
 }
 

@@ -370,7 +370,9 @@ pub(crate) fn abandon_newer(
     if !newer.is_empty() {
         // The run takes another way from here on, and its previews would replace those of the old one.
         let previews = folder.with_file_name("previews");
-        previews_after(&previews, step).iter().for_each(|path| set_aside(path, "abandoned"));
+        for path in previews_after(&previews, step) {
+            set_aside(&path, "abandoned");
+        }
     }
     let best = best_path(folder);
     match load(&best) {

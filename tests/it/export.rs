@@ -465,7 +465,7 @@ fn the_settings_that_an_error_names_do_fit() {
 
 /// Writes a file of tensors as another program might have written it.
 fn write(path: &Path, tensors: &NamedTensors) {
-    let bytes = tensors::to_bytes(tensors, BTreeMap::new()).expect("sound tensors");
+    let bytes = tensors::to_bytes(tensors, &BTreeMap::new()).expect("sound tensors");
     fs::write(path, bytes).expect("writable");
 }
 

@@ -152,7 +152,7 @@ pub(super) fn bytes(weights: &Weights, recipe: &Recipe) -> std::io::Result<Vec<u
     );
     about.insert("timm_args".to_owned(), Value::Object(recipe.object()).to_string());
     about.insert("timm_call".to_owned(), recipe.call());
-    tensors::to_bytes(&encoder(&weights.checkpoint.engine.weights), about)
+    tensors::to_bytes(&encoder(&weights.checkpoint.engine.weights), &about)
 }
 
 /// Writes `--format timm`. Returns how timm builds the model.

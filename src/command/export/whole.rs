@@ -14,6 +14,6 @@ use std::io::Write as _;
 /// Returns an error if the file can't be written.
 pub(super) fn write(weights: &Weights, target: &Destination) -> Result<usize, Error> {
     let named = &weights.checkpoint.engine.weights;
-    target.write(|out| out.write_all(&tensors::to_bytes(named, about(weights))?))?;
+    target.write(|out| out.write_all(&tensors::to_bytes(named, &about(weights))?))?;
     Ok(named.len())
 }

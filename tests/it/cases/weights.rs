@@ -91,7 +91,7 @@ fn chunked(tensors: NamedTensors) -> NamedTensors {
 }
 
 fn write(path: &Path, tensors: &NamedTensors) {
-    let bytes = tensors::to_bytes(tensors, BTreeMap::new()).expect("sound tensors");
+    let bytes = tensors::to_bytes(tensors, &BTreeMap::new()).expect("sound tensors");
     fs::write(path, bytes).expect("writable");
 }
 
@@ -422,7 +422,7 @@ fn files_that_claim_more_than_they_hold_are_refused_at_once() {
     .into_iter()
     .chain((1..128).map(|block| (format!("blocks.{block}.x"), tensor(&[1], 1))))
     .collect();
-    let wide = tensors::to_bytes(&wide, BTreeMap::new()).expect("sound tensors");
+    let wide = tensors::to_bytes(&wide, &BTreeMap::new()).expect("sound tensors");
     let files = [
         ("a header of 2^60 bytes", raw(1 << 60, "{}", 0)),
         ("a header of 2^64 - 1 bytes", raw(u64::MAX, "{}", 100)),
