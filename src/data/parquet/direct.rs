@@ -23,7 +23,7 @@ pub(super) struct Direct {
 }
 
 /// Where a value lies in an unpacked page.
-struct Place {
+pub(super) struct Place {
     start: u32,
     /// The upper bit says that it is in the dictionary.
     length: u32,
