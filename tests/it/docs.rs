@@ -141,6 +141,11 @@ fn the_commands_about_formats_work() {
 }
 
 #[test]
+fn the_commands_about_large_data_work() {
+    run_document("docs/imagenet.md", "");
+}
+
+#[test]
 fn the_test_command_of_the_readme_is_what_ci_runs() {
     let ci = fs::read_to_string(Path::new(ROOT).join(".ci/run")).expect("the CI script is there");
     let readme = commands("README.md");
