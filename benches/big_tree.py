@@ -15,6 +15,7 @@ one, and of a run from its start to its first step. Ends with 1 if one of the bo
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -62,7 +63,7 @@ def peak_mib(pid):
 
 
 def measure(command, environment, until=None):
-    """Runs a command, until a line of its output holds a text if one is given.
+    """Runs a command, until a line of its output matches a pattern if one is given.
 
     Returns the seconds until then, the longest silence, the peak of memory in MiB, and the output.
     """
@@ -81,7 +82,7 @@ def measure(command, environment, until=None):
         now = time.monotonic()
         silence, last = max(silence, now - last), now
         output.append(line.decode(errors="replace").rstrip())
-        if until and until in output[-1]:
+        if until and re.search(until, output[-1]):
             break
     now = time.monotonic()
     seconds, silence = now - begin, max(silence, now - last)
@@ -90,7 +91,7 @@ def measure(command, environment, until=None):
     if until:
         process.send_signal(signal.SIGINT)
     process.stdout.read()
-    if process.wait() not in (0, 130) or until and until not in output[-1]:
+    if process.wait() not in (0, 130) or until and not re.search(until, output[-1]):
         sys.exit("\n".join([f"{command} failed:", *output]))
     return seconds, silence, peak[0], output
 
@@ -128,7 +129,7 @@ def main():
         good &= report("second plan", measure(plan, environment), PLAN_S)
         sets = [part for text in SMALL for part in ("--set", text)]
         train = [args.binary, "--no-ui", "--data", tree, "--run-dir", f"{temporary}/run", *sets]
-        good &= report("first step", measure(train, environment, "step 1/"), STEP_S)
+        good &= report("first step", measure(train, environment, r"step +1/"), STEP_S)
     if not args.keep and made:
         shutil.rmtree(tree)
         shutil.rmtree(tree.parent / "photos")

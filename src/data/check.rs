@@ -2,6 +2,7 @@
 
 use super::worker::guarded_read;
 use super::{Dataset, ImageError, Source};
+use crate::text::count::Count;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,13 +20,17 @@ pub(crate) struct Checked {
 /// Reads all images of both parts, or as many of each as `time` suffices for.
 pub(crate) fn check(data: &Dataset, time: Duration) -> Checked {
     let start = Instant::now();
+    let counted = Count::new("reading images".to_owned(), "read");
     let (mut by_name, mut twice, mut images) = (BTreeMap::new(), 0, 0);
     // The validation images leave half of the time to the others.
     for (source, time) in [(&data.val, time / 2), (&data.train, time)] {
         let found: Vec<(String, Option<ImageError>)> = (0..source.len())
             .into_par_iter()
             .filter(|_| start.elapsed() < time)
-            .map(|index| (source.name(index), fault(source, index)))
+            .map(|index| {
+                counted.add(1);
+                (source.name(index), fault(source, index))
+            })
             .collect();
         images += source.len();
         // One image may be in both parts, if it alone can be read.
