@@ -248,30 +248,11 @@ pub(super) fn role(folder: &Path) -> Option<Role> {
     found
 }
 
-/// What the name of a file among others says about it, or a folder that it lies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum ShardRole {
-    Train,
-    /// The less the number, the better it is for validation.
-    Validation(usize),
-}
-
-/// Returns what a path says, relative to the data set. Names of files have words of all kinds beside the one that counts
-/// (`imagenet1k-validation-00.tar`).
-pub(super) fn shard_role(file: &Path) -> Option<ShardRole> {
-    let known = |role| match role {
-        Role::Train(_) => ShardRole::Train,
-        Role::Validation(place) => ShardRole::Validation(place),
-    };
+/// Returns what the path of a shard says, relative to the data set: its folders first, then its name.
+pub(super) fn shard_role(file: &Path) -> Option<Role> {
     let mut folders = file.parent().into_iter().flat_map(Path::iter);
-    if let Some(found) = folders.find_map(|folder| role(Path::new(folder))) {
-        return Some(known(found));
-    }
-    let name = file.file_stem()?.to_string_lossy().to_ascii_lowercase();
-    let words = name.split(|c: char| !c.is_ascii_alphanumeric());
-    let mut roles = words.filter_map(|word| role(Path::new(word)));
-    let first = roles.next()?;
-    roles.all(|other| other == first).then(|| known(first)) // `train-val-00` is no part of its own
+    let folder = folders.find_map(|folder| role(Path::new(folder)));
+    folder.or_else(|| file_role(file)).map(Role::merged)
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ pub fn advice(error: &io::Error) -> &'static str {
 }
 
 /// How long a resume waits for a lock that another process still holds, and how often it looks.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_WAIT: Duration = Duration::from_millis(1500);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// An open run directory. It is locked until this value is dropped or the process ends.

@@ -142,7 +142,7 @@ fn the_commands_about_formats_work() {
 
 #[test]
 fn the_commands_about_large_data_work() {
-    run_document("docs/imagenet.md", "");
+    run_document("docs/imagenet.md", "cp -r photos imagenet");
 }
 
 #[test]

@@ -8,7 +8,6 @@ use simmim_tui::weights::checkpoint;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// Runs the program in `folder` and waits for it to exit with `code`.
 fn program(folder: &Path, words: &[&str], code: i32) -> common::Ended {
@@ -561,25 +560,8 @@ fn official_names_are_understood() {
     assert_others_are_refused(folder, official);
 }
 
-/// Runs `tests/python/check_export.py` with the interpreter that `SIMMIM_PYTHON` names, or else with `python3`. The
-/// test is skipped if that interpreter has no PyTorch.
+/// PyTorch and timm read what `export` writes; skipped where there is no PyTorch.
 #[test]
 fn other_programs_read_the_exports() {
-    let python = std::env::var("SIMMIM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args(["-c", "import torch"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!(
-            "SKIPPED: {python} has no torch; set SIMMIM_PYTHON to an interpreter that has it"
-        );
-        return;
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/check_export.py");
-    let output = Command::new(&python)
-        .args([script, env!("CARGO_BIN_EXE_simmim-tui")])
-        .output()
-        .expect("the interpreter starts");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}\n{errors}");
-    eprintln!("{told}");
+    common::python("torch", "check_export.py");
 }

@@ -1,7 +1,9 @@
 //! `pack` writes shards that hold what the source holds, whatever happens meanwhile.
 
+use crate::common::fault::Fault;
 use crate::common::{self, Disk, Ended, Reader, Running};
 use image::{ImageFormat, RgbImage};
+use rustix::io::Errno;
 use serde_json::Value;
 use simmim_tui::config::DataConfig;
 use simmim_tui::data::{self, Source};
@@ -9,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 const PHOTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/photos-cc0");
@@ -98,6 +99,17 @@ fn assert_holds(folder: &Path, part: &str, source: &Source) {
             sample.name,
             source.name(index)
         );
+    }
+}
+
+/// Fails unless two sources have the same pixels and classes in the same order, so that their batches are the same.
+fn assert_same_images(found: &Source, expected: &Source) {
+    assert_eq!(found.len(), expected.len());
+    for index in 0..found.len() {
+        let (name, other) = (found.name(index), expected.name(index));
+        assert_eq!(found.label(index), expected.label(index), "{name} and {other}");
+        let [a, b] = [found, expected].map(|source| source.read(index).expect("readable"));
+        assert!(a == b, "{name} has the pixels of {other}");
     }
 }
 
@@ -196,7 +208,18 @@ fn every_kind_of_source_comes_back_with_the_same_split_order_classes_and_pixels(
         assert_holds(&folder.join(&out), "val", &opened.val);
         let classes = fs::read_to_string(folder.join(&out).join("classes.txt")).unwrap_or_default();
         assert_eq!(classes.lines().collect::<Vec<_>>(), opened.classes, "{source}");
+        let back = data::open(&DataConfig::default().with_images(&folder.join(&out)));
+        let back = back.expect("shards are data, too");
+        assert_eq!(back.classes, opened.classes, "{source}");
+        assert_same_images(&back.train, &opened.train);
+        assert_same_images(&back.val, &opened.val);
     }
+    pack(folder, &["packed-photos", "-o", "again"]).expect(0, "shards are packed like any data");
+    let bytes = |out: &str| -> Vec<_> {
+        let samples = samples(&folder.join(out), "train").into_iter();
+        samples.map(|sample| (sample.bytes, sample.class)).collect()
+    };
+    assert!(bytes("again") == bytes("packed-photos"));
     let first = &samples(&folder.join("packed-cifar"), "train")[0].name;
     assert_eq!(first, "data_batch_1_bin-00000000.png");
 }
@@ -355,6 +378,58 @@ fn a_packing_that_is_killed_again_and_again_ends_with_the_bytes_of_an_unbroken_o
 }
 
 #[test]
+fn each_operation_on_files_may_be_the_last_or_fail_and_the_next_start_ends_with_the_same_bytes() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let folder = temp.path();
+    common::pictures(&folder.join("images"), 12);
+    fs::write(folder.join("images/05.png"), b"no image").expect("written");
+    let words = |out: &'static str| ["pack", "images", "-o", out, "--images-per-shard", "4"];
+    common::run(folder, &words("whole")).expect(0, "unbroken");
+    let whole = files(&folder.join("whole"));
+    let operations = "open,write,sync,rename,unlink,mkdir";
+    let fault = |nth| Fault::new("/broken", operations, nth, "packing on a disk that fails");
+    let Some(recording) = fault(0) else { return };
+    let log = folder.join("log");
+    recording.log(&log).start(folder, &words("broken")).end().expect(0, "recorded");
+    let count = fs::read_to_string(&log).expect("a record").lines().count() as u64;
+    assert!(count > 50, "{count} operations");
+    for nth in 1..=count {
+        for kind in ["kill", "full", "failing"] {
+            fs::remove_dir_all(folder.join("broken")).unwrap_or_default();
+            let fault = fault(nth).expect("built before");
+            let ended = match kind {
+                "kill" => fault.kill(),
+                "full" => fault.error(Errno::NOSPC).times(-1),
+                _ => fault,
+            };
+            let ended = ended.start(folder, &words("broken")).end();
+            let what = format!("{kind} at operation {nth}: {ended:?}");
+            assert_state_is_true(&folder.join("broken"));
+            let begun = folder.join("broken").exists().then(|| files(&folder.join("broken")));
+            for (name, bytes) in begun.into_iter().flatten() {
+                let shard = name.extension().is_some_and(|ending| ending == "tar");
+                assert!(
+                    !shard || whole.get(&name) == Some(&bytes),
+                    "{} is whole; {what}",
+                    name.display()
+                );
+            }
+            match (kind, ended.code) {
+                ("kill", None) | ("failing", Some(0)) => {}
+                (_, Some(1)) => {
+                    let line = ended.stderr.lines().last().expect("a message");
+                    let full = kind != "full" || line.contains("free some space and give the same");
+                    assert!(line.contains("cannot write broken") && full, "{what}");
+                }
+                _ => panic!("{what}"),
+            }
+            common::run(folder, &words("broken")).expect(0, &what);
+            assert_eq!(files(&folder.join("broken")), whole, "{what}");
+        }
+    }
+}
+
+#[test]
 fn an_interrupted_packing_says_how_to_go_on_and_nobody_else_packs_there_meanwhile() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path();
@@ -482,25 +557,8 @@ fn damaged_shards_of_a_finished_folder_are_found_and_written_again() {
     assert_eq!(files(&packed), whole);
 }
 
-/// Runs `tests/python/check_pack.py` with the interpreter that `SIMMIM_PYTHON` names, or else with `python3`. The test is
-/// skipped if that interpreter has no `webdataset`.
+/// The package `webdataset` reads what `pack` writes; skipped where there is none.
 #[test]
 fn webdataset_reads_the_shards() {
-    let python = std::env::var("SIMMIM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args(["-c", "import webdataset"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!(
-            "SKIPPED: {python} has no webdataset; set SIMMIM_PYTHON to an interpreter that has it"
-        );
-        return;
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/check_pack.py");
-    let output = Command::new(&python)
-        .args([script, env!("CARGO_BIN_EXE_simmim-tui")])
-        .output()
-        .expect("the interpreter starts");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}\n{errors}");
-    eprintln!("{told}");
+    common::python("webdataset", "check_pack.py");
 }

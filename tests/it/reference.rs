@@ -13,7 +13,7 @@ use std::path::Path;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const REFERENCE: &str = "docs/reference.md";
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -21,6 +21,7 @@ const DOCUMENTS: [&str; 10] = [
     "docs/export.md",
     "docs/formats.md",
     "docs/guide.md",
+    "docs/imagenet.md",
     "docs/performance.md",
     REFERENCE,
     "docs/slurm.md",

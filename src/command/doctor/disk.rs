@@ -42,9 +42,13 @@ fn lists(lists: &KeptLists) -> Finding {
         let why = "neither XDG_CACHE_HOME nor HOME is set: large folders of images are listed at each start";
         return Finding::new(AREA, "lists", Verdict::Note, "no user cache folder", why);
     };
-    if let Err(error) = Trial::new(&existing(folder)) {
+    let unwritable = match folder.ancestors().find(|path| path.exists()) {
+        Some(file) if !file.is_dir() => Some(format!("{} is no folder", shown::path(file))),
+        _ => Trial::new(&existing(folder)).err().map(|error| error.to_string()),
+    };
+    if let Some(why) = unwritable {
         let found = format!("{} can't be written", shown::path(folder));
-        let why = format!("{error}: large folders of images are listed at each start");
+        let why = format!("{why}: large folders of images are listed at each start");
         return Finding::new(AREA, "lists", Verdict::Note, found, why);
     }
     let (count, size) = lists.size();

@@ -27,9 +27,9 @@ pub struct KeptLists {
     pub(super) folder: Option<PathBuf>,
     /// Fewest images of a tree that is kept.
     pub(super) worth: usize,
-    anew: bool,
+    pub(super) anew: bool,
     /// As [`Looker::margin`].
-    margin: Option<Duration>,
+    pub(super) margin: Option<Duration>,
 }
 
 impl KeptLists {

@@ -1,7 +1,7 @@
 //! Finds the tar shards of a data set, and which of them are for validation.
 
 use super::super::braces::named;
-use super::super::parts::{ShardRole, shard_role};
+use super::super::parts::{self, AssignedRoles, Role, shard_role};
 use super::super::scan::{is_image_name, is_visible_name};
 use super::super::{DataError, braces};
 use std::path::{Path, PathBuf};
@@ -191,14 +191,12 @@ fn of_pattern(
 
 /// Takes the shards that are called so, or lie in a folder that is, for validation.
 fn divide(root: PathBuf, files: Vec<PathBuf>, mut notes: Vec<String>) -> FoundShards {
-    let roles: Vec<Option<ShardRole>> = files.iter().map(|file| shard_role(file)).collect();
-    let any_train = roles.contains(&Some(ShardRole::Train));
-    let other = roles.contains(&None);
-    let best = roles.iter().flatten().filter(|role| **role != ShardRole::Train).min().copied();
-    let (Some(best), true) = (best, any_train || other) else {
+    let roles: Vec<Option<Role>> = files.iter().map(|file| shard_role(file)).collect();
+    let AssignedRoles { train: wanted, val: best } =
+        parts::assign(&roles.iter().copied().collect());
+    let Some(best) = best else {
         return FoundShards { root, train: files, val: None, notes };
     };
-    let wanted = any_train.then_some(ShardRole::Train);
     let (mut train, mut val, mut left) = (Vec::new(), Vec::new(), Vec::new());
     for (file, role) in files.into_iter().zip(roles) {
         if role == wanted {

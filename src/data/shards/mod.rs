@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
 
 pub(super) use find::{is_file_of, is_folder_of, is_pattern};
 
@@ -47,6 +48,8 @@ struct ShardImages {
     /// Where the name of each image ends in those of its shard.
     name_ends: Vec<u32>,
     files: OpenShards,
+    /// As [`have_distinct_names`].
+    distinct: bool,
 }
 
 struct OneShard {
@@ -87,9 +90,10 @@ fn open_with(
     notes.extend(damage.iter().cloned());
     notes.extend(remarks(&files, &listed));
     notes.extend(classes.notes(&counts));
+    let distinct = have_distinct_names(&listed);
     let val_listed = listed.split_off(of_train);
     let part = |files: &[PathBuf], listed: Vec<ShardIndex>| -> Result<Part, DataError> {
-        let images = ShardImages::new(&found.root, files, listed);
+        let images = ShardImages::new(&found.root, files, listed, distinct);
         if images.len() == 0 {
             let mut looked_for = vec!["jpg, jpeg, png, webp, tif, bmp and gif members".to_owned()];
             looked_for.extend(damage.iter().cloned());
@@ -291,8 +295,24 @@ fn remarks(files: &[PathBuf], listed: &[ShardIndex]) -> Vec<String> {
     notes
 }
 
+/// Returns whether no two images of all these shards have one name. Their keys are then those of a folder with the same
+/// images, so that shards and folder are split alike, and a run may go from one to the other.
+fn have_distinct_names(listed: &[ShardIndex]) -> bool {
+    let mut hashes: Vec<u64> = listed
+        .iter()
+        .flat_map(|shard| {
+            let starts = std::iter::once(0).chain(shard.name_ends.iter().copied());
+            starts.zip(&shard.name_ends).map(|(start, &end)| {
+                xxh3_64(shard.names.get(start as usize..end as usize).unwrap_or_default())
+            })
+        })
+        .collect();
+    hashes.sort_unstable();
+    hashes.windows(2).all(|pair| pair[0] != pair[1])
+}
+
 impl ShardImages {
-    fn new(root: &Path, files: &[PathBuf], listed: Vec<ShardIndex>) -> Self {
+    fn new(root: &Path, files: &[PathBuf], listed: Vec<ShardIndex>, distinct: bool) -> Self {
         let images = listed.iter().map(|shard| shard.offsets.len()).sum();
         let mut all = Self {
             root: root.to_owned(),
@@ -302,6 +322,7 @@ impl ShardImages {
             labels: Vec::with_capacity(images),
             name_ends: Vec::with_capacity(images),
             files: OpenShards::new(files.len()),
+            distinct,
         };
         for (path, shard) in files.iter().zip(listed) {
             let (path, first) = (path.clone(), all.offsets.len());
@@ -347,7 +368,9 @@ impl EncodedImages for ShardImages {
 
     fn key(&self, index: usize) -> String {
         let Some((_, shard)) = self.shard(index) else { return String::new() };
-        shard.path.join(self.member(shard, index)).to_string_lossy().into_owned()
+        let member = self.member(shard, index);
+        let whole = if self.distinct { member.to_owned() } else { shard.path.join(member) };
+        whole.to_string_lossy().into_owned()
     }
 
     fn bytes(&self, index: usize) -> u64 {

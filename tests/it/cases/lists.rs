@@ -64,11 +64,9 @@ fn a_large_folder_is_listed_once_and_the_list_is_never_wrong() {
         data + &ended.stderr
     };
     let said = |images: usize| {
-        format!(
-            "data        {} train + {} val images from data, 8 classes, val split off",
-            images - images / 10,
-            images / 10
-        )
+        let val = (images as f64 * 0.1).round() as usize;
+        let train = images - val;
+        format!("data        {train} train + {val} val images from data, 8 classes, val split off")
     };
     let images = CLASSES * EACH;
     assert_eq!(plan(&[]), said(images));

@@ -212,6 +212,27 @@ pub fn run_tiny(folder: &Path, extra: &[&str]) -> Ended {
     run(folder, &tiny(extra))
 }
 
+/// Runs a script of `tests/python` with the interpreter that `SIMMIM_PYTHON` names, or else with `python3`. Prints that it
+/// is skipped if that interpreter lacks `module`.
+pub fn python(module: &str, script: &str) {
+    let python = std::env::var("SIMMIM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!(
+            "SKIPPED: {python} has no {module}; set SIMMIM_PYTHON to an interpreter that has it"
+        );
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
+    let program = env!("CARGO_BIN_EXE_simmim-tui");
+    let output = Command::new(&python).arg(script).arg(program).output();
+    let output = output.expect("the interpreter starts");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{errors}");
+    eprintln!("{told}");
+}
+
 /// Waits until a condition holds; fails after [`DEADLINE`].
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;

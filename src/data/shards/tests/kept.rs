@@ -34,7 +34,7 @@ fn a_shard_is_listed_once_and_again_when_it_changes() {
         .unwrap()
         .set_modified(modified)
         .unwrap();
-    assert_eq!(keys(&place.open().train.source)[2], "a.tar/d.png");
+    assert_eq!(keys(&place.open().train.source)[2], "d.png");
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn patterns_stand_for_their_shards_in_their_order() {
     let (_, val, _) = parts(&place, "{train-{08..10},val-0}.tar");
     assert_eq!(val.unwrap(), ["val-0.tar"]);
     let source = place.open_at("more/{b,a}/{0..0}.tar").unwrap().train.source;
-    assert_eq!(keys(&source), ["b/0.tar/x.png", "a/0.tar/x.png"]);
+    assert_eq!(keys(&source), ["b/0.tar/x.png", "a/0.tar/x.png"], "two images have one name");
 }
 
 #[test]
