@@ -35,7 +35,7 @@ use std::io::stderr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use work::Work;
+use work::PackWork;
 
 #[derive(Debug, Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -150,7 +150,7 @@ fn pack(
             continue;
         }
         let images = part.of(data);
-        let work = Work::new(part, images, settings, threads, &progress, stop);
+        let work = PackWork::new(part, images, settings, threads, &progress, stop);
         for segment in own {
             work.write(segment, folder)?;
         }

@@ -22,7 +22,7 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(100);
 
 /// How the images of one part are written.
-pub(super) struct Work<'a> {
+pub(super) struct PackWork<'a> {
     part: PackPart,
     samples: Samples<'a>,
     settings: &'a PackSettings,
@@ -50,7 +50,7 @@ struct Sample {
 
 type Made = Result<Sample, ImageError>;
 
-impl<'a> Work<'a> {
+impl<'a> PackWork<'a> {
     pub fn new(
         part: PackPart,
         images: &'a Source,
@@ -158,7 +158,7 @@ struct OpenShard {
 }
 
 struct SegmentWriter<'a> {
-    work: &'a Work<'a>,
+    work: &'a PackWork<'a>,
     root: &'a Path,
     /// The number of the open shard, and the position of its first image.
     number: usize,

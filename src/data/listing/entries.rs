@@ -4,7 +4,7 @@
 
 use super::super::parallel::in_parallel_many;
 use super::super::scan::{is_image_name, is_visible_name};
-use super::stamp::{Looker, Stamp};
+use super::stamp::{FolderStamp, Looker};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -42,7 +42,7 @@ impl Kind {
 pub(super) struct Read {
     pub entries: Vec<u8>,
     /// Folders that links to images point into, as the links spell them.
-    pub targets: Vec<(Vec<u8>, Stamp)>,
+    pub targets: Vec<(Vec<u8>, FolderStamp)>,
     /// Whether equal stamps of all targets mean that the links are the same images.
     pub lasting: bool,
 }
@@ -125,7 +125,7 @@ fn settle(
     looker: &Looker,
     entries: &mut [u8],
     links: &[usize],
-) -> (Vec<(Vec<u8>, Stamp)>, bool) {
+) -> (Vec<(Vec<u8>, FolderStamp)>, bool) {
     let targets = Mutex::new(Targets { folders: Vec::new(), lasting: true });
     let is_file = |at: usize| {
         let name = name_at(entries, links[at]);
@@ -148,7 +148,7 @@ fn settle(
 
 /// The folders that links of one folder point into.
 struct Targets {
-    folders: Vec<(Vec<u8>, Stamp)>,
+    folders: Vec<(Vec<u8>, FolderStamp)>,
     lasting: bool,
 }
 

@@ -4,7 +4,7 @@
 //! isn't synced: after a power failure the checksum tells a half-written one.
 
 use super::entries;
-use super::stamp::Stamp;
+use super::stamp::FolderStamp;
 use rustix::process::geteuid;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -37,19 +37,19 @@ pub(super) struct Index {
 
 /// A folder when it was listed.
 pub(super) struct Known {
-    pub stamp: Stamp,
+    pub stamp: FolderStamp,
     /// See [`entries::Read::targets`].
-    pub targets: Vec<(Vec<u8>, Stamp)>,
+    pub targets: Vec<(Vec<u8>, FolderStamp)>,
     /// Where its entries are in the bytes of the index.
     pub entries: Range<usize>,
 }
 
 /// A folder that is to be kept.
-pub(super) struct Kept<'a> {
+pub(super) struct KeptFolder<'a> {
     /// Relative to the root.
     pub path: &'a [u8],
-    pub stamp: Stamp,
-    pub targets: &'a [(Vec<u8>, Stamp)],
+    pub stamp: FolderStamp,
+    pub targets: &'a [(Vec<u8>, FolderStamp)],
     pub entries: &'a [u8],
 }
 
@@ -115,12 +115,12 @@ impl Reader<'_> {
         Some(&self.bytes[place])
     }
 
-    fn stamp(&mut self) -> Option<Stamp> {
-        let mut numbers = [0; Stamp::NUMBERS];
+    fn stamp(&mut self) -> Option<FolderStamp> {
+        let mut numbers = [0; FolderStamp::NUMBERS];
         for number in &mut numbers {
             *number = self.number()?;
         }
-        Some(Stamp::from_numbers(numbers))
+        Some(FolderStamp::from_numbers(numbers))
     }
 
     fn folders(mut self, root: &Path) -> Option<HashMap<Box<[u8]>, Known>> {
@@ -152,7 +152,7 @@ impl Reader<'_> {
 ///
 /// # Errors
 /// If it can't be written. A previous index then stays as it was.
-pub(super) fn write(file: &Path, root: &Path, folders: &[Kept<'_>]) -> io::Result<()> {
+pub(super) fn write(file: &Path, root: &Path, folders: &[KeptFolder<'_>]) -> io::Result<()> {
     let parent = file.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     remove_abandoned(parent);
@@ -177,12 +177,12 @@ fn unique_ending() -> String {
     format!("{now:x}-{:x}-{count:x}.tmp", std::process::id())
 }
 
-fn write_folders(out: &mut impl Write, root: &Path, folders: &[Kept<'_>]) -> io::Result<()> {
+fn write_folders(out: &mut impl Write, root: &Path, folders: &[KeptFolder<'_>]) -> io::Result<()> {
     out.write_all(MAGIC)?;
     out.write_all(&u64::from(VERSION).to_le_bytes())?;
     write_text(out, root.as_os_str().as_bytes())?;
     out.write_all(&(folders.len() as u64).to_le_bytes())?;
-    for Kept { path, stamp, targets, entries } in folders {
+    for KeptFolder { path, stamp, targets, entries } in folders {
         write_text(out, path)?;
         write_stamp(out, stamp)?;
         out.write_all(&(targets.len() as u64).to_le_bytes())?;
@@ -200,7 +200,7 @@ fn write_text(out: &mut impl Write, text: &[u8]) -> io::Result<()> {
     out.write_all(text)
 }
 
-fn write_stamp(out: &mut impl Write, stamp: &Stamp) -> io::Result<()> {
+fn write_stamp(out: &mut impl Write, stamp: &FolderStamp) -> io::Result<()> {
     stamp.numbers().iter().try_for_each(|number| out.write_all(&number.to_le_bytes()))
 }
 
@@ -243,10 +243,10 @@ mod tests {
 
     fn written(dir: &Path) -> PathBuf {
         let file = path(&dir.join("new/lists"), Path::new("/data"));
-        let stamp = Stamp::from_numbers([1, 2, 3, 4, 5, 6, 7]);
-        let targets = [(b"/far".to_vec(), Stamp::from_numbers([9; 7]))];
-        let root = Kept { path: b"", stamp, targets: &[], entries: ENTRIES };
-        let inner = Kept { path: b"b", stamp, targets: &targets, entries: b"" };
+        let stamp = FolderStamp::from_numbers([1, 2, 3, 4, 5, 6, 7]);
+        let targets = [(b"/far".to_vec(), FolderStamp::from_numbers([9; 7]))];
+        let root = KeptFolder { path: b"", stamp, targets: &[], entries: ENTRIES };
+        let inner = KeptFolder { path: b"b", stamp, targets: &targets, entries: b"" };
         write(&file, Path::new("/data"), &[root, inner]).unwrap();
         file
     }

@@ -18,8 +18,8 @@ use super::scan::is_image_name;
 use crate::shown;
 use crate::text::count::Count;
 use entries::{Kind, entry};
-use index::{Index, Kept};
-use stamp::{FolderId, Found, Looker, Stamp};
+use index::{Index, KeptFolder};
+use stamp::{FolderId, FolderStamp, Found, Looker};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
@@ -46,8 +46,8 @@ struct Folder {
     /// What the folders and links among the entries are, in order.
     below: Vec<Below>,
     /// What the index needs to know, if the times of the folder can be trusted.
-    stamp: Option<Stamp>,
-    targets: Vec<(Vec<u8>, Stamp)>,
+    stamp: Option<FolderStamp>,
+    targets: Vec<(Vec<u8>, FolderStamp)>,
 }
 
 /// Where the entries of a folder are.
@@ -118,7 +118,7 @@ fn visit(root: &Path, task: &Task, looker: &Looker, index: Option<&Index>) -> io
     let path = join(root, &task.path);
     let Found { stamp, id, lasting } = looker.look(&path)?;
     let known = index.and_then(|index| index.get(&task.path));
-    let is_same = |(target, stamp): &(Vec<u8>, Stamp)| {
+    let is_same = |(target, stamp): &(Vec<u8>, FolderStamp)| {
         looker.look(&join(&path, target)).is_ok_and(|found| found.stamp == *stamp)
     };
     let known = known.filter(|known| known.stamp == stamp && known.targets.iter().all(is_same));
@@ -292,11 +292,11 @@ impl Tree {
     }
 
     /// Returns what the index is to hold.
-    fn kept(&self) -> Vec<Kept<'_>> {
+    fn kept(&self) -> Vec<KeptFolder<'_>> {
         let kept = |folder| {
             let Folder { path, stamp, targets, content, .. }: &Folder = folder;
             let entries = content.bytes(self.index.as_ref());
-            Some(Kept { path, stamp: (*stamp)?, targets, entries })
+            Some(KeptFolder { path, stamp: (*stamp)?, targets, entries })
         };
         self.folders.iter().filter_map(kept).collect()
     }

@@ -31,7 +31,7 @@ const NETWORK_KINDS: [u64; 4] = [0x6969, 0x0bd0_0bd0, 0x00c3_6400, 0x4750_4653];
 /// What changes when entries of a folder come, go or get other names. The number of the device isn't part of it, as it
 /// changes with each mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FolderStamp {
     inode: u64,
     size: u64,
     links: u64,
@@ -42,7 +42,7 @@ pub(super) struct Stamp {
 /// Device and inode: what makes two paths the same folder while the program runs.
 pub(super) type FolderId = (u64, u64);
 
-impl Stamp {
+impl FolderStamp {
     /// Numbers that a stamp is written as.
     pub const NUMBERS: usize = 7;
 
@@ -82,7 +82,7 @@ impl Stamp {
 
 /// A folder as it was found.
 pub(super) struct Found {
-    pub stamp: Stamp,
+    pub stamp: FolderStamp,
     pub id: FolderId,
     /// Whether equal stamps mean equal entries.
     pub lasting: bool,
@@ -110,7 +110,7 @@ impl Looker {
         if !found.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let stamp = Stamp::of(&found);
+        let stamp = FolderStamp::of(&found);
         // A map of plain numbers is never half changed.
         let mut margins = self.margins.lock().unwrap_or_else(PoisonError::into_inner);
         let margin = *margins.entry(found.dev()).or_insert_with(|| margin(&folder));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_was_changed_just_now_is_not_trusted() {
-        let at = |changed| Stamp { inode: 1, size: 2, links: 3, modified: (900, 0), changed };
+        let at = |changed| FolderStamp { inode: 1, size: 2, links: 3, modified: (900, 0), changed };
         let now = UNIX_EPOCH + Duration::from_secs(1000);
         for (changed, settled) in [
             ((990, 5), true),
@@ -156,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(at(changed).is_settled(now, LOCAL), settled, "{changed:?}");
         }
-        let set_back = Stamp { modified: (5000, 0), ..at((990, 5)) };
+        let set_back = FolderStamp { modified: (5000, 0), ..at((990, 5)) };
         assert!(!set_back.is_settled(now, LOCAL), "a time of modification to come");
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let looker = Looker::default();
         let before = looker.look(dir.path()).unwrap();
-        assert_eq!(before.stamp, Stamp::from_numbers(before.stamp.numbers()));
+        assert_eq!(before.stamp, FolderStamp::from_numbers(before.stamp.numbers()));
         assert_eq!(before.stamp, looker.look(dir.path()).unwrap().stamp);
         let modified = std::fs::metadata(dir.path()).unwrap().modified().unwrap();
         std::thread::sleep(Duration::from_millis(20));

@@ -17,13 +17,13 @@ const PIECE: u64 = 1 << 16;
 /// Where the values of a page lie.
 pub(super) struct Direct {
     /// One for each row of the page.
-    values: Vec<Option<Place>>,
+    values: Vec<Option<ValuePlace>>,
     /// The page itself, then the dictionary if the page has one.
     pages: Vec<PageMap>,
 }
 
 /// Where a value lies in an unpacked page.
-pub(super) struct Place {
+pub(super) struct ValuePlace {
     start: u32,
     /// The upper bit says that it is in the dictionary.
     length: u32,
@@ -65,10 +65,10 @@ impl Direct {
             };
             let length = u32::try_from(length).ok().filter(|length| *length < IN_DICTIONARY)?;
             if let Some(start) = inside(starts[0]) {
-                return Some(Place { start: u32::try_from(start).ok()?, length });
+                return Some(ValuePlace { start: u32::try_from(start).ok()?, length });
             }
             let start = u32::try_from(inside(starts[1])?).ok()?;
-            Some(Place { start, length: length | IN_DICTIONARY })
+            Some(ValuePlace { start, length: length | IN_DICTIONARY })
         };
         let places = values.iter().map(|value| match value {
             None => Some(None),

@@ -508,6 +508,6 @@ fn an_image_takes_less_than_60_bytes() {
     let group = size_of::<RowGroup>() + size_of::<StoredColumn>();
     let pages = 2 * size_of::<(u32, std::ops::Range<u64>)>() + 2 * size_of::<direct::Direct>();
     // Pieces of 64 KiB of an image of 110 kB, and row groups of 100.
-    let image = size_of::<u32>() + size_of::<Option<direct::Place>>() + 3 * size_of::<u32>();
+    let image = size_of::<u32>() + size_of::<Option<direct::ValuePlace>>() + 3 * size_of::<u32>();
     assert!(image + (group + pages) / 100 < 40, "{image} {group} {pages}");
 }

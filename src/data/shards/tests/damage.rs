@@ -192,7 +192,7 @@ fn what_is_no_file_is_left_out_and_empty_members_are_unreadable_images() {
         .whole();
     let place = Place::with(&bytes);
     let opened = place.open();
-    assert_eq!(keys(&opened.train.source), ["a.tar/a.png", "a.tar/empty.png"]);
+    assert_eq!(keys(&opened.train.source), ["a.png", "empty.png"]);
     assert_eq!(numbers(&opened.train.source), [Some(1), None]);
     let error = opened.train.source.read(1).unwrap_err();
     let at = bytes.windows(9).position(|window| window == b"empty.png").unwrap() + 512;
@@ -220,7 +220,7 @@ fn of_members_of_one_name_the_last_one_is_taken_and_of_one_key_the_first() {
         .whole();
     let place = Place::with(&bytes);
     let opened = place.open();
-    assert_eq!(keys(&opened.train.source), ["a.tar/b.png", "a.tar/a.png"]);
+    assert_eq!(keys(&opened.train.source), ["b.png", "a.png"]);
     assert_eq!(numbers(&opened.train.source), [Some(2), Some(7)]);
     assert_eq!(classes(&opened.train), [None, Some("4")]);
     let notes = opened.notes.join("\n");
