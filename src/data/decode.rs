@@ -34,6 +34,7 @@ pub struct Decoded {
 ///
 /// # Errors
 /// Returns one line on why the file isn't a usable image.
+#[cfg(feature = "tui")]
 pub fn read(path: &Path, truncated: TruncatedImages) -> Result<Decoded, String> {
     decode_as(&read_file(path)?, truncated)
 }

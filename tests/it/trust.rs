@@ -329,8 +329,9 @@ fn no_command_waits_for_what_is_no_file_in_a_run() {
     assert_eq!(code, Some(2), "{told}");
     let (code, told) = shell(
         folder,
-        "$B plan --config r/config.toml | grep -v ^speed > a; \
-         cat r/config.toml | $B plan --config /dev/stdin | grep -v ^speed > b; cmp a b",
+        // What follows the first lines are figures of this moment.
+        "$B plan --config r/config.toml | head -4 > a; \
+         cat r/config.toml | $B plan --config /dev/stdin | head -4 > b; test -s a && cmp a b",
     );
     assert_eq!(code, Some(0), "a pipe that the user names is read: {told}");
 }

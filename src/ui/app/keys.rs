@@ -153,6 +153,11 @@ impl App {
 
     /// Asks how to leave where there is a choice, or else leaves.
     fn quit(&mut self) -> Option<Effect> {
+        if !self.is_viewer() && self.state.finished.is_some() && !self.over {
+            // The run has told its end, and its trainer is about to follow: there is no choice any more.
+            self.leaving = true;
+            return None;
+        }
         if self.can_steer() {
             self.screen = Screen::Quit(QuitChoice::Cancel);
             return None;

@@ -161,6 +161,8 @@ pub struct App {
     seat: Seat,
     /// The trainer of this process has ended.
     over: bool,
+    /// Whether the screen is left as soon as the trainer has ended.
+    leaving: bool,
     /// Columns of the loss chart in the last frame: the cursor moves by one of them.
     pub chart_columns: u16,
 }
@@ -210,6 +212,7 @@ impl App {
             written: 0,
             seat: Seat::Trainer,
             over: false,
+            leaving: false,
             chart_columns: 60,
         }
     }
@@ -284,8 +287,9 @@ impl App {
         self.over = true;
         self.log.editing = false; // from now on a key leaves
         self.screen = if error.is_some() { Screen::Failed } else { Screen::Ended };
+        let leaves = self.leaving && error.is_none();
         self.error = error;
-        effect
+        if leaves { Some(Effect::Leave) } else { effect }
     }
 
     pub fn is_frozen(&self) -> bool {

@@ -3,6 +3,7 @@
 
 mod alarms;
 mod cost;
+mod leaving;
 mod overlays;
 mod viewer;
 
