@@ -524,8 +524,11 @@ impl EncodedImages for ParquetImages {
     fn encoded(&self, index: usize) -> Result<Vec<u8>, String> {
         let (group, number, row) = self.place(index).ok_or("there is no such image")?;
         let file = self.files.get(group.file).ok_or("there is no such file")?;
-        let value = group.image.value(file, row, id(number, false), &self.cache)?;
-        match value {
+        // The library panics on some pages that are damaged.
+        let value = catch_unwind(AssertUnwindSafe(|| {
+            group.image.value(file, row, id(number, false), &self.cache)
+        }));
+        match value.map_err(|_| "the page that it lies in is damaged".to_owned())?? {
             Some(bytes) => {
                 decode::check_size(bytes.len() as u64)?;
                 Ok(bytes)

@@ -2,7 +2,7 @@
 //!
 //! Which key means which action is in `ui/keymap.rs`.
 
-use super::{App, Effect, QuitChoice, Screen};
+use super::{App, Effect, QuitChoice, Screen, TrainerEnd};
 use crate::event::Command;
 use crate::terminal::colors::ColorDepth;
 use crate::ui::keymap::{self, Action, ChartAction};
@@ -38,7 +38,7 @@ impl App {
 
     /// Returns the screen that a box lies over.
     fn base(&self) -> Screen {
-        if self.over { Screen::Ended } else { Screen::Dashboard }
+        if self.has_ended() { Screen::Ended } else { Screen::Dashboard }
     }
 
     fn quit_key(
@@ -153,9 +153,9 @@ impl App {
 
     /// Asks how to leave where there is a choice, or else leaves.
     fn quit(&mut self) -> Option<Effect> {
-        if !self.is_viewer() && self.state.finished.is_some() && !self.over {
+        if !self.is_viewer() && self.state.finished.is_some() && !self.has_ended() {
             // The run has told its end, and its trainer is about to follow: there is no choice any more.
-            self.leaving = true;
+            self.trainer_end = TrainerEnd::Awaited;
             return None;
         }
         if self.can_steer() {

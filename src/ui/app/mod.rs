@@ -110,6 +110,15 @@ impl QuitChoice {
     }
 }
 
+/// How near the end of the trainer of this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TrainerEnd {
+    Ahead,
+    /// The log has told the end, and the user leaves as soon as it has come.
+    Awaited,
+    Reached,
+}
+
 /// The state of the screen: everything that drawing reads.
 pub struct App {
     /// The run directory, for titles and messages.
@@ -159,10 +168,7 @@ pub struct App {
     clock: Clock,
     pub(crate) written: u64,
     seat: Seat,
-    /// The trainer of this process has ended.
-    over: bool,
-    /// Whether the screen is left as soon as the trainer has ended.
-    leaving: bool,
+    trainer_end: TrainerEnd,
     /// Columns of the loss chart in the last frame: the cursor moves by one of them.
     pub chart_columns: u16,
 }
@@ -211,8 +217,7 @@ impl App {
             clock: Clock::default(),
             written: 0,
             seat: Seat::Trainer,
-            over: false,
-            leaving: false,
+            trainer_end: TrainerEnd::Ahead,
             chart_columns: 60,
         }
     }
@@ -284,10 +289,11 @@ impl App {
     fn end(&mut self, error: Option<String>) -> Option<Effect> {
         let effect = self.thaw();
         self.clock.stop(self.now);
-        self.over = true;
+        let awaited = self.trainer_end == TrainerEnd::Awaited;
+        self.trainer_end = TrainerEnd::Reached;
         self.log.editing = false; // from now on a key leaves
         self.screen = if error.is_some() { Screen::Failed } else { Screen::Ended };
-        let leaves = self.leaving && error.is_none();
+        let leaves = awaited && error.is_none();
         self.error = error;
         if leaves { Some(Effect::Leave) } else { effect }
     }

@@ -1,6 +1,6 @@
 //! What the screen may do in the trainer's own process, and in another one that watches the run.
 
-use super::{App, Effect, Screen, drawn};
+use super::{App, Effect, Screen, TrainerEnd, drawn};
 use crate::control::Link;
 use crate::event::Reason;
 
@@ -41,20 +41,25 @@ impl App {
     /// Whether the run is known to go on, so that its clock runs.
     pub fn is_live(&self) -> bool {
         match self.link() {
-            None => !self.is_viewer() && !self.over,
+            None => !self.is_viewer() && !self.has_ended(),
             Some(link) => matches!(link, Link::Steerable | Link::WatchOnly(_)),
         }
     }
 
+    /// Whether the trainer of this process has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.trainer_end == TrainerEnd::Reached
+    }
+
     /// Whether the trainer has ended.
     pub fn is_over(&self) -> bool {
-        self.over || matches!(self.link(), Some(Link::Gone(_) | Link::Over))
+        self.has_ended() || matches!(self.link(), Some(Link::Gone(_) | Link::Over))
     }
 
     /// Whether orders reach the trainer.
     pub fn can_steer(&self) -> bool {
         match self.link() {
-            None => !self.is_viewer() && !self.over,
+            None => !self.is_viewer() && !self.has_ended(),
             Some(link) => *link == Link::Steerable,
         }
     }
