@@ -93,6 +93,7 @@ use text::say::print;
 pub fn run(cli: Cli) -> Result<(), Error> {
     engine::device::fix_library_settings();
     process::signals::survive_file_limit();
+    data::silence_library();
     // Engines have no errors. If the device of one fails, the thread that uses it unwinds.
     catch_unwind(AssertUnwindSafe(|| dispatch(cli))).unwrap_or_else(|panic| {
         match panic.downcast::<DeviceFailure>() {

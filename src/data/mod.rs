@@ -51,6 +51,7 @@ pub use error::{DataError, ImageError};
 pub use fingerprint::{DataChange, Fingerprint, ListedData};
 pub use labelled_dataset::open_labelled;
 pub use listing::{KeptLists, list_anew};
+pub(crate) use parquet::silence_library;
 
 use crate::config::{DataConfig, DataFormat, TruncatedImages};
 use crate::shown;

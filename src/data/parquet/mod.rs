@@ -270,6 +270,18 @@ impl OpenedFile {
     }
 }
 
+/// Keeps the library of Parquet from printing its panics, all of which are caught here: a damaged file is told of in a line
+/// of the program's own.
+pub(crate) fn silence_library() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let of_library = panic.location().is_some_and(|at| at.file().contains("/parquet-"));
+        if !of_library {
+            usual(panic);
+        }
+    }));
+}
+
 /// Opens a file. The library panics on some that are damaged.
 fn guarded_open(path: &Path, names: Option<&ChosenNames>) -> Result<OpenedFile, FileProblem> {
     let opened = catch_unwind(AssertUnwindSafe(|| open_file(path, names)));
